@@ -1,0 +1,230 @@
+"""The candidate blocks of all search spaces, built by name.
+
+Shapes: x is [B, C, H, W]; a stride-s block gives [B, out, ceil(H / s), ceil(W / s)]. No conv has a
+bias (BN follows each). Names: `k5_e6` is an MBConv with a 5x5 depthwise kernel and expansion 6
+(MobileNetV2, https://arxiv.org/abs/1801.04381), `k3_e1_g2` FBNet's block with group convolution,
+`shuffle_k3` and `xception` the SPOS blocks, `skip` an identity that exists only where shapes
+allow, `identity` NAS-Bench-Macro's, which is a strided 1x1 conv where they do not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+    "swish": nn.SiLU,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockStyle:
+    """What all blocks of a network share."""
+
+    activation: str = "relu"
+    bn_eps: float = 1e-5
+    bn_affine: bool = True
+    expand_e1: bool = False  # expansion 1 has an expansion conv (timm's FBNet-C does)
+
+    def bn(self, chs: int) -> nn.BatchNorm2d:
+        return nn.BatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
+
+    def act(self) -> nn.Module:
+        return ACTIVATIONS[self.activation]()
+
+
+def conv_bn(
+    in_chs: int,
+    out_chs: int,
+    kernel: int,
+    stride: int,
+    style: BlockStyle,
+    *,
+    groups: int = 1,
+    act: bool = True,
+) -> nn.Sequential:
+    """Conv, BN and, unless it is a linear projection, activation."""
+    conv = nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=style.bn(out_chs))
+    if act:
+        parts["act"] = style.act()
+    return nn.Sequential(parts)
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """ShuffleNet's channel shuffle: [B, g * n, H, W] seen as g x n, transposed."""
+    b, c, h, w = x.shape
+    return x.view(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+class MBConv(nn.Module):
+    """Expand 1x1, depthwise kxk, project 1x1; residual where stride is 1 and in = out.
+
+    Expansion 1 has no expansion conv unless `style.expand_e1`. With `groups` > 1 (FBNet, table 2)
+    the 1x1 convs are grouped and the input's channels are shuffled first.
+    """
+
+    def __init__(
+        self,
+        in_chs: int,
+        out_chs: int,
+        stride: int,
+        kernel: int,
+        expansion: int,
+        style: BlockStyle,
+        *,
+        groups: int = 1,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden = in_chs * expansion
+        self.groups = groups
+        self.residual = residual and stride == 1 and in_chs == out_chs
+        self.expand = (
+            conv_bn(in_chs, hidden, 1, 1, style, groups=groups)
+            if expansion != 1 or style.expand_e1
+            else nn.Identity()
+        )
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride, style, groups=hidden)
+        self.project = conv_bn(hidden, out_chs, 1, 1, style, groups=groups, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = shuffle_channels(x, self.groups) if self.groups > 1 else x
+        y = self.project(self.depthwise(self.expand(y)))
+        return x + y if self.residual else y
+
+
+class ShuffleBlock(nn.Module):
+    """SPOS's ShuffleNetV2 block (https://arxiv.org/abs/1904.00420, section 4 and its release).
+
+    Where shapes stay, even channels pass and odd channels go through the branch; the result is
+    (pass, branch), so the shuffle is at the input. Where they change, a projection branch keeps
+    `in` channels and the main branch makes `out - in`. The middle width is out / 2.
+    """
+
+    def __init__(
+        self,
+        in_chs: int,
+        out_chs: int,
+        stride: int,
+        kernel: int,
+        style: BlockStyle,
+        *,
+        xception: bool = False,
+    ) -> None:
+        super().__init__()
+        self.keeps_shape = stride == 1 and in_chs == out_chs
+        mid = out_chs // 2
+        branch_in = in_chs // 2 if self.keeps_shape else in_chs
+        branch_out = out_chs - branch_in
+
+        def depthwise(chs: int, k: int, s: int) -> nn.Sequential:
+            return conv_bn(chs, chs, k, s, style, groups=chs, act=False)
+
+        def pointwise(i: int, o: int) -> nn.Sequential:
+            return conv_bn(i, o, 1, 1, style)
+
+        if xception:
+            parts = [depthwise(branch_in, 3, stride), pointwise(branch_in, mid)]
+            parts += [depthwise(mid, 3, 1), pointwise(mid, mid)]
+            parts += [depthwise(mid, 3, 1), pointwise(mid, branch_out)]
+        else:
+            parts = [pointwise(branch_in, mid), depthwise(mid, kernel, stride)]
+            parts += [pointwise(mid, branch_out)]
+        self.branch = nn.Sequential(*parts)
+        self.projection = (
+            None
+            if self.keeps_shape
+            else nn.Sequential(depthwise(in_chs, kernel, stride), pointwise(in_chs, in_chs))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.projection is None:
+            return torch.cat((x[:, 0::2], self.branch(x[:, 1::2])), dim=1)
+        return torch.cat((self.projection(x), self.branch(x)), dim=1)
+
+
+class Head(nn.Module):
+    """Last 1x1 conv, global average pooling, dropout, linear classifier."""
+
+    def __init__(
+        self, in_chs: int, chs: int, num_classes: int, style: BlockStyle, bias: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.conv = conv_bn(in_chs, chs, 1, 1, style)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(chs, num_classes, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.dropout(self.conv(x).mean(dim=(2, 3))))  # [B, num_classes]
+
+
+MBCONV_NAME = re.compile(r"k(?P<kernel>[1-9]\d?)_e(?P<expansion>[1-9]\d?)(_g(?P<groups>[2-9]))?")
+SHUFFLE_NAME = re.compile(r"shuffle_k(?P<kernel>[1-9]\d?)")
+SKIPS = ("skip", "identity")
+
+
+def parse_mbconv(name: str) -> tuple[int, int, int] | None:
+    """(kernel, expansion, groups) of an MBConv's name; None for other blocks."""
+    match = MBCONV_NAME.fullmatch(name)
+    if match is None or int(match["kernel"]) % 2 == 0:
+        return None
+    return int(match["kernel"]), int(match["expansion"]), int(match["groups"] or 1)
+
+
+def is_block_name(name: str) -> bool:
+    shuffle = SHUFFLE_NAME.fullmatch(name)
+    return (
+        name in (*SKIPS, "xception")
+        or parse_mbconv(name) is not None
+        or (shuffle is not None and int(shuffle["kernel"]) % 2 == 1)
+    )
+
+
+def build_block(
+    name: str,
+    in_chs: int,
+    out_chs: int,
+    stride: int,
+    style: BlockStyle,
+    *,
+    residual: bool = True,
+) -> nn.Module:
+    """The block called `name`. Raises ValueError for a name or shape that does not exist."""
+    keeps_shape = stride == 1 and in_chs == out_chs
+    if name in SKIPS and keeps_shape:
+        return nn.Identity()
+    if name == "identity":
+        return conv_bn(in_chs, out_chs, 1, stride, style, act=False)
+    if name == "xception":
+        return ShuffleBlock(in_chs, out_chs, stride, 3, style, xception=True)
+    if match := SHUFFLE_NAME.fullmatch(name):
+        return ShuffleBlock(in_chs, out_chs, stride, int(match["kernel"]), style)
+    if (spec := parse_mbconv(name)) is not None:
+        kernel, expansion, groups = spec
+        return MBConv(
+            in_chs, out_chs, stride, kernel, expansion, style, groups=groups, residual=residual
+        )
+    raise ValueError(
+        f"block '{name}' does not exist for {in_chs}->{out_chs} channels at stride {stride}"
+    )
+
+
+def init_weights(module: nn.Module) -> None:
+    """He initialisation over each conv's fan-out per group (so depthwise kernels are not tiny)."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels // m.groups
+            nn.init.normal_(m.weight, 0.0, math.sqrt(2.0 / fan_out))
+        elif isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, 0.0, 0.01)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)

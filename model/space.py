@@ -1,0 +1,249 @@
+"""A search space: a YAML description resolved, for an input size and class count, into layers.
+
+Legend: L searchable layers, C the most choices of any layer. An architecture is an int vector [L]
+of indices into each layer's own choice list; on disk it is the list of choice names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from model.blocks import BlockStyle
+from model.space_file import load_space_file
+
+SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
+MIN_SIZE, MAX_SIZE = 8, 1024  # px
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One searchable position: shapes [in_chs, in_size, in_size] -> [out_chs, in_size / stride]."""
+
+    in_chs: int
+    out_chs: int
+    stride: int
+    in_size: int  # px
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """A search space at one input size and class count. Immutable."""
+
+    name: str
+    supernet: str  # "multipath" or "superkernel"
+    input_size: int  # px
+    num_classes: int
+    widths: tuple[int, ...]  # [stem, (first,) one per stage, last]
+    default_widths: tuple[int, ...]
+    stem_stride: int
+    first_block: str | None
+    layers: tuple[Layer, ...]
+    style: BlockStyle
+    affine_in_supernet: bool
+    classifier_bias: bool
+    dropout: float
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def stem_width(self) -> int:
+        return self.widths[0]
+
+    @property
+    def first_width(self) -> int:
+        """Channels into the first searchable layer."""
+        return self.widths[1] if self.first_block else self.widths[0]
+
+    @property
+    def last_width(self) -> int:
+        return self.widths[-1]
+
+    @property
+    def stem_size(self) -> int:
+        """Height and width after the stem, px."""
+        return -(-self.input_size // self.stem_stride)
+
+    @property
+    def last_size(self) -> int:
+        """Height and width after the last searchable layer, px."""
+        return -(-self.layers[-1].in_size // self.layers[-1].stride)
+
+    @property
+    def supernet_style(self) -> BlockStyle:
+        return dataclasses.replace(self.style, bn_affine=self.affine_in_supernet)
+
+    @cached_property
+    def num_choices(self) -> np.ndarray:
+        """Choices of each layer, int [L]."""
+        return np.array([len(layer.choices) for layer in self.layers])
+
+    @property
+    def max_choices(self) -> int:
+        return int(self.num_choices.max())
+
+    @cached_property
+    def size(self) -> int:
+        """Number of architectures (codes)."""
+        return int(np.prod(self.num_choices.astype(object)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of everything that decides the shapes and parameters of a network."""
+        facts = dataclasses.asdict(self)
+        for key in ("name", "default_widths"):
+            del facts[key]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def encode(self, names: Sequence[str]) -> np.ndarray:
+        """Choice names -> int [L]. Raises ValueError naming the layer and the choice."""
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"an architecture is a list of choice names, not {names!r}")
+        if len(names) != self.num_layers:
+            raise ValueError(
+                f"architecture has {len(names)} choices, but {self.name} has "
+                f"{self.num_layers} searchable layers"
+            )
+        known = sorted({choice for layer in self.layers for choice in layer.choices})
+        for i, (name, layer) in enumerate(zip(names, self.layers, strict=True), 1):
+            if name not in layer.choices:
+                why = "is not allowed there" if name in known else f"is unknown in {self.name}"
+                raise ValueError(
+                    f"layer {i} of {self.num_layers}: choice '{name}' {why} "
+                    f"(allowed: {', '.join(layer.choices)})"
+                )
+        return np.array([la.choices.index(n) for n, la in zip(names, self.layers, strict=True)])
+
+    def decode(self, architecture: Iterable[int]) -> list[str]:
+        """int [L] -> choice names."""
+        return [la.choices[int(c)] for c, la in zip(architecture, self.layers, strict=True)]
+
+
+def make_divisible(width: float, divisor: int = 8) -> int:
+    """Round to a multiple of `divisor`, but never below 90 % (MobileNetV2's rule)."""
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * width else rounded
+
+
+def _resolve_widths(spec: dict, where: str, widths: Sequence[int] | None) -> list[int]:
+    default = [spec["stem"]["width"]]
+    default += [spec["first"]["width"]] if spec["first"] else []
+    default += [stage["width"] for stage in spec["stages"]]
+    default += [spec["last"]]
+    chosen = list(widths if widths is not None else spec.get("widths") or default)
+    if len(chosen) != len(default) or not all(
+        isinstance(w, int) and not isinstance(w, bool) and 0 < w <= 65536 for w in chosen
+    ):
+        first = "first, " if spec["first"] else ""
+        raise ValueError(
+            f"{where}: widths must be {len(default)} positive integers "
+            f"[stem, {first}one per stage, last], not {chosen}"
+        )
+    if (multiplier := spec.get("width_mult", 1.0)) != 1.0 and widths is None:
+        # as in MobileNetV2: the last conv grows with the network, but does not shrink below it
+        body = [make_divisible(w * multiplier) for w in chosen[:-1]]
+        chosen = [*body, make_divisible(chosen[-1] * max(1.0, multiplier))]
+    return chosen
+
+
+def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
+    """Shapes that the named blocks cannot have."""
+    for i, layer in enumerate(layers, 1):
+        for name in layer.choices:
+            in_chs, out_chs = layer.in_chs, layer.out_chs
+            keeps_shape = layer.stride == 1 and in_chs == out_chs
+            odd = "_g" in name and (in_chs % int(name[-1]) or out_chs % int(name[-1]))
+            if name.startswith("shuffle") or name == "xception":
+                odd = out_chs % 2 or (not keeps_shape and out_chs <= in_chs)
+            if odd:
+                raise ValueError(
+                    f"{where}: layer {i}: '{name}' cannot go from {in_chs} to {out_chs} channels "
+                    f"(widths: even, divisible by the groups, and growing where SPOS downsamples)"
+                )
+            if spec["supernet"] == "superkernel" and "_g" in name:
+                raise ValueError(f"{where}: '{name}': a superkernel has no group convolutions")
+
+
+def load_space(
+    name: str | Path,
+    input_size: int = 224,
+    num_classes: int = 1000,
+    widths: Sequence[int] | None = None,
+) -> SearchSpace:
+    """Read a space by name (config_file/search_space/) or from a YAML file.
+
+    Args:
+        name: a shipped space, or a path that ends in .yaml or .yml.
+        input_size: height and width of the images, 8 to 1024 px.
+        num_classes: outputs of the classifier.
+        widths: [stem, (first,) one per stage, last] in place of the file's.
+
+    Raises:
+        ValueError: the file, the size or the widths are not usable; the message says why.
+    """
+    spec = load_space_file(name)
+    where = str(name)
+    if not MIN_SIZE <= input_size <= MAX_SIZE:
+        raise ValueError(f"input size {input_size} is not between {MIN_SIZE} and {MAX_SIZE} px")
+    if num_classes < 1:
+        raise ValueError(f"number of classes must be at least 1, not {num_classes}")
+
+    chosen = _resolve_widths(spec, where, widths)
+    cifar_form = spec["small_images"] == "cifar" and input_size <= SMALL_IMAGE
+    stem_stride = 1 if cifar_form else spec["stem"]["stride"]
+    size = -(-input_size // stem_stride)
+    num_fixed = 2 if spec["first"] else 1
+    in_chs = chosen[num_fixed - 1]
+
+    layers: list[Layer] = []
+    to_unstride = cifar_form  # the first stride-2 layer keeps the resolution of small images
+    for stage, out_chs in zip(spec["stages"], chosen[num_fixed:-1], strict=True):
+        for i in range(stage["layers"]):
+            stride = stage["stride"] if i == 0 else 1
+            if stride == 2 and to_unstride:
+                stride, to_unstride = 1, False
+            names = stage.get("choices") or spec["choices"]
+            if overrides := stage.get("layer_choices"):
+                names = overrides.get(i + 1) or names
+            keeps_shape = stride == 1 and in_chs == out_chs
+            if spec["supernet"] == "superkernel":
+                keeps_shape = keeps_shape and i > 0
+            choices = tuple(n for n in names if n != "skip" or keeps_shape)
+            if not choices:
+                raise ValueError(f"{where}: layer {len(layers) + 1} has no choice left but skip")
+            layer = Layer(
+                in_chs=in_chs, out_chs=out_chs, stride=stride, in_size=size, choices=choices
+            )
+            layers.append(layer)
+            in_chs, size = out_chs, -(-size // stride)
+    _check_widths(spec, where, layers)
+
+    return SearchSpace(
+        name=where if spec["user_file"] else spec["name"],
+        supernet=spec["supernet"],
+        input_size=input_size,
+        num_classes=num_classes,
+        widths=tuple(chosen),
+        default_widths=tuple(_resolve_widths(spec, where, None)),
+        stem_stride=stem_stride,
+        first_block=spec["first"]["block"] if spec["first"] else None,
+        layers=tuple(layers),
+        style=BlockStyle(
+            activation=spec["activation"],
+            bn_eps=spec["bn"]["eps"],
+            expand_e1=spec["expand_e1"],
+        ),
+        affine_in_supernet=spec["bn"]["affine_in_supernet"],
+        classifier_bias=spec["classifier"]["bias"],
+        dropout=spec["classifier"]["dropout"],
+    )

@@ -1,0 +1,194 @@
+"""Reading and checking a search space's YAML: every key known, every value of the right kind.
+
+`extends: NAME` starts from another space and replaces the keys given; `stages` is replaced as a
+whole. The schema is the dict below: key -> (check, what the value must be).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
+
+SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _int(low: int, high: int) -> Check:
+    return (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high,
+        f"an integer from {low} to {high}",
+    )
+
+
+def _number(low: float, high: float) -> Check:
+    return (
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and low <= v <= high,
+        f"a number from {low} to {high}",
+    )
+
+
+def _one_of(*values: Any) -> Check:
+    return (
+        lambda v: type(v) in {type(x) for x in values} and v in values,
+        "one of " + ", ".join(str(v).lower() for v in values),
+    )
+
+
+def _is_choice_list(v: Any) -> bool:
+    return (
+        isinstance(v, list)
+        and len(v) > 0
+        and all(isinstance(n, str) and is_block_name(n) for n in v)
+        and len(set(v)) == len(v)
+    )
+
+
+CHOICES: Check = (
+    _is_choice_list,
+    "a list of different block names (k3_e6, k3_e1_g2, shuffle_k5, xception, skip, identity, ...)",
+)
+BOOL = _one_of(True, False)
+WIDTH = _int(1, 65536)
+WIDTHS: Check = (
+    lambda v: isinstance(v, list) and len(v) > 0 and all(WIDTH[0](w) for w in v),
+    "a list of positive integers [stem, (first,) one per stage, last]",
+)
+TEXT: Check = (lambda v: isinstance(v, str) and v != "", "a text")
+MBCONV: Check = (
+    lambda v: isinstance(v, str) and parse_mbconv(v) is not None,
+    "an MBConv name such as k3_e1",
+)
+LAYER_CHOICES: Check = (
+    lambda v: (
+        isinstance(v, dict)
+        and all(isinstance(k, int) and k >= 1 and _is_choice_list(c) for k, c in v.items())
+    ),
+    "a mapping of layer numbers within the stage (from 1) to lists of block names",
+)
+
+STEM = {"width": WIDTH, "stride": _int(1, 2)}
+FIRST = {"width": WIDTH, "block": MBCONV}
+STAGE = {"width": WIDTH, "layers": _int(1, 64), "stride": _int(1, 2)}
+STAGE_OPTIONAL = {"choices": CHOICES, "layer_choices": LAYER_CHOICES}
+CLASSIFIER = {"bias": BOOL, "dropout": _number(0.0, 0.99)}
+BN = {"eps": _number(1e-12, 1.0), "affine_in_supernet": BOOL}
+TOP = {
+    "name": TEXT,
+    "supernet": _one_of("multipath", "superkernel"),
+    "choices": CHOICES,
+    "last": WIDTH,
+    "activation": _one_of(*ACTIVATIONS),
+    "expand_e1": BOOL,
+    "small_images": _one_of("cifar", "as_is"),
+}
+TOP_OPTIONAL = {"paper": TEXT, "widths": WIDTHS, "width_mult": _number(0.05, 10.0)}
+NESTED = {"stem": STEM, "first": FIRST, "classifier": CLASSIFIER, "bn": BN}
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """" (did you mean ...?)", or nothing when no word is near."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def _check_mapping(
+    value: Any, required: dict[str, Check], optional: dict[str, Check], where: str
+) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a mapping of keys to values")
+    for key in value:
+        if key not in required and key not in optional:
+            hint = nearest(str(key), [*required, *optional])
+            raise ValueError(f"{where}: unknown key '{key}'{hint}")
+    for key, (check, kind) in {**required, **optional}.items():
+        if key not in value:
+            if key in required:
+                raise ValueError(f"{where}: key '{key}' is missing")
+        elif not check(value[key]):
+            raise ValueError(f"{where}: '{key}' must be {kind}, not {value[key]!r}")
+
+
+def check_space(spec: dict, where: str) -> None:
+    """Raises ValueError naming file and key for anything that is not as the schema says."""
+    top = {key: value for key, value in spec.items() if key not in (*NESTED, "stages")}
+    _check_mapping(top, TOP, TOP_OPTIONAL, where)
+    for key, schema in NESTED.items():
+        if key not in spec:
+            raise ValueError(f"{where}: key '{key}' is missing")
+        if not (key == "first" and spec[key] is None):
+            _check_mapping(spec[key], schema, {}, f"{where}: {key}")
+    stages = spec.get("stages")
+    if not isinstance(stages, list) or not 1 <= len(stages) <= 64:
+        raise ValueError(f"{where}: 'stages' must be a list of 1 to 64 stages")
+    for i, stage in enumerate(stages, 1):
+        _check_mapping(stage, STAGE, STAGE_OPTIONAL, f"{where}: stage {i}")
+        for layer in stage.get("layer_choices", {}):
+            if layer > stage["layers"]:
+                raise ValueError(
+                    f"{where}: stage {i}: layer_choices names layer {layer} of {stage['layers']}"
+                )
+    if spec["supernet"] == "superkernel":
+        lists = [spec["choices"]]
+        for stage in stages:
+            lists += [stage.get("choices", []), *stage.get("layer_choices", {}).values()]
+        for name in {n for names in lists for n in names}:
+            if name != "skip" and parse_mbconv(name) is None:
+                raise ValueError(f"{where}: '{name}' is not a slice of an MBConv superkernel")
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content. Raises ValueError with the file's name when it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ValueError(f"cannot read {path}: {reason}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{path} is not valid YAML{line}") from error
+
+
+def shipped_spaces() -> list[str]:
+    return sorted(path.stem for path in SPACE_DIR.glob("*.yaml"))
+
+
+def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
+    """The checked content of a space's YAML, `extends` resolved.
+
+    Adds `user_file`: whether `name` is a path rather than a shipped space.
+    """
+    text = str(name)
+    user_file = text.endswith((".yaml", ".yml"))
+    if not user_file and text not in shipped_spaces():
+        raise ValueError(
+            f"search space '{text}' does not exist{nearest(text, shipped_spaces())}: choose one of "
+            f"{', '.join(shipped_spaces())}, or a file that ends in .yaml"
+        )
+    path = Path(text) if user_file else SPACE_DIR / f"{text}.yaml"
+    spec = read_yaml(path)
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path}: a search space must be a mapping of keys to values")
+    if "extends" in spec:
+        base_name = str(spec.pop("extends"))
+        if base_name.endswith((".yaml", ".yml")):
+            base_name = str(path.parent / base_name)
+        if base_name in _seen:
+            raise ValueError(f"{path}: 'extends' goes in a circle through {base_name}")
+        base = load_space_file(base_name, (*_seen, base_name))
+        base.pop("user_file")
+        for key in NESTED:  # a nested override gives only the keys that differ
+            if isinstance(spec.get(key), dict) and isinstance(base.get(key), dict):
+                spec[key] = {**base[key], **spec[key]}
+        if "stages" in spec:
+            base.pop("widths", None)
+        spec = {**base, "name": path.stem, **spec}
+    check_space(spec, str(path))
+    return {**spec, "user_file": user_file}

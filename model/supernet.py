@@ -1,0 +1,121 @@
+"""The multi-path supernet: every choice of every layer, run along the path that is passed in.
+
+`supernet(x, path)` runs one choice per layer; `supernet(x, weights)` the weighted sum of choices.
+No module remembers a path. Layers and heads are built by the functions here, which the standalone
+subnet and the lookup table use too, so that the three cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights
+from model.space import SearchSpace
+
+Path = Sequence[int] | np.ndarray
+IN_CHS = 3  # colour images
+
+
+def build_stem(space: SearchSpace, style: BlockStyle) -> nn.Module:
+    return conv_bn(IN_CHS, space.stem_width, 3, space.stem_stride, style)
+
+
+def build_first(space: SearchSpace, style: BlockStyle) -> nn.Module:
+    """The fixed first block, where the space has one. It has no residual."""
+    if space.first_block is None:
+        return nn.Identity()
+    return build_block(
+        space.first_block, space.stem_width, space.first_width, 1, style, residual=False
+    )
+
+
+def build_choice(space: SearchSpace, layer: int, choice: int, style: BlockStyle) -> nn.Module:
+    spec = space.layers[layer]
+    return build_block(spec.choices[choice], spec.in_chs, spec.out_chs, spec.stride, style)
+
+
+def build_head(space: SearchSpace, style: BlockStyle) -> nn.Module:
+    return Head(
+        space.layers[-1].out_chs,
+        space.last_width,
+        space.num_classes,
+        style,
+        space.classifier_bias,
+        space.dropout,
+    )
+
+
+class Supernet(nn.Module):
+    """Weight-sharing supernet of a multi-path space.
+
+    `layers[i][c]` is choice c of layer i. Images are [B, 3, H, W], logits [B, num_classes].
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        style = space.supernet_style
+        self.space = space
+        self.stem = build_stem(space, style)
+        self.first = build_first(space, style)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(build_choice(space, i, c, style) for c in range(len(layer.choices)))
+            for i, layer in enumerate(space.layers)
+        )
+        self.head = build_head(space, style)
+        init_weights(self)
+
+    def forward(self, x: Tensor, path: Path | Tensor) -> Tensor:
+        """Logits along a path.
+
+        Args:
+            x: images [B, 3, H, W].
+            path: int [L], the choice of each layer; or weights, a float tensor [L, C] that
+                multiplies each choice's output (columns beyond a layer's choices are ignored).
+
+        Raises:
+            ValueError: the path's length is not the number of layers.
+        """
+        if len(path) != len(self.layers):
+            raise ValueError(f"path has {len(path)} entries, the supernet {len(self.layers)} layers")
+        x = self.first(self.stem(x))
+        if isinstance(path, Tensor) and path.is_floating_point():
+            for choices, weights in zip(self.layers, path, strict=True):
+                x = torch.stack([w * m(x) for m, w in zip(choices, weights, strict=False)]).sum(0)
+        else:
+            for i, choice in enumerate(path):
+                x = self.run_layer(x, i, int(choice))
+        return self.head(x)
+
+    def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
+        """[B, in, H, W] -> [B, out, H / stride, W / stride] through one choice of one layer."""
+        return self.layers[layer][choice](x)
+
+    def path_modules(self, path: Path) -> Iterator[nn.Module]:
+        """The modules that a path runs through, in order."""
+        yield self.stem
+        yield self.first
+        for choices, choice in zip(self.layers, path, strict=True):
+            yield choices[int(choice)]
+        yield self.head
+
+
+def build_supernet(space: SearchSpace) -> Supernet:
+    """The supernet of a space: its weights are drawn from torch's global generator."""
+    return SUPERNETS[space.supernet](space)
+
+
+def path_bns(supernet: Supernet, path: Path) -> list[nn.BatchNorm2d]:
+    """The batch norms along a path."""
+    return [
+        m
+        for part in supernet.path_modules(path)
+        for m in part.modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
+
+
+SUPERNETS: dict[str, type[Supernet]] = {"multipath": Supernet}
