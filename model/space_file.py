@@ -93,7 +93,7 @@ NESTED = {"stem": STEM, "first": FIRST, "classifier": CLASSIFIER, "bn": BN}
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """" (did you mean ...?)", or nothing when no word is near."""
+    """ " (did you mean ...?)", or nothing when no word is near."""
     matches = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 

@@ -80,7 +80,9 @@ class Supernet(nn.Module):
             ValueError: the path's length is not the number of layers.
         """
         if len(path) != len(self.layers):
-            raise ValueError(f"path has {len(path)} entries, the supernet {len(self.layers)} layers")
+            raise ValueError(
+                f"path has {len(path)} entries, the supernet {len(self.layers)} layers"
+            )
         x = self.first(self.stem(x))
         if isinstance(path, Tensor) and path.is_floating_point():
             for choices, weights in zip(self.layers, path, strict=True):
@@ -94,12 +96,16 @@ class Supernet(nn.Module):
         """[B, in, H, W] -> [B, out, H / stride, W / stride] through one choice of one layer."""
         return self.layers[layer][choice](x)
 
+    def choice_module(self, layer: int, choice: int) -> nn.Module:
+        """The module that holds the weights of one choice of one layer."""
+        return self.layers[layer][choice]
+
     def path_modules(self, path: Path) -> Iterator[nn.Module]:
         """The modules that a path runs through, in order."""
         yield self.stem
         yield self.first
-        for choices, choice in zip(self.layers, path, strict=True):
-            yield choices[int(choice)]
+        for layer, choice in enumerate(path):
+            yield self.choice_module(layer, int(choice))
         yield self.head
 
 

@@ -1,0 +1,7 @@
+"""Datasets, splits and batches. Imports nothing else of this repository."""
+
+from data.datasets import DATASETS, RawData
+from data.loader import Loader
+from data.splits import Splits, load_splits
+
+__all__ = ["DATASETS", "Loader", "RawData", "Splits", "load_splits"]

@@ -1,0 +1,126 @@
+"""Builds the lookup table with thop, one profile per distinct block, and keeps it in a cache.
+
+The cache file's name is a hash of everything the table depends on, and its content repeats it, so
+a table is never read back for another space, width, input size or class count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lookup_table.table import METRICS, LookupTable
+from model.space import SearchSpace
+from model.subnet import count_params
+from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+
+FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone
+
+
+def _count_nothing(module: nn.Module, inputs: tuple, output: object) -> None:
+    module.total_ops += torch.zeros(1, dtype=torch.float64)
+
+
+def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
+    """MACs of Conv2d and Linear for one image [in_chs, size, size], counted by thop."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # thop uses a deprecated version class
+        from thop import profile  # 0.3 s that `--help` should not wait for
+
+    # thop counts BN, pooling and activations by default; papers count convs and linear layers
+    silent = {
+        type(m): _count_nothing
+        for m in module.modules()
+        if not isinstance(m, (nn.Conv2d, nn.Linear))
+    }
+    image = torch.zeros(1, in_chs, size, size)
+    macs, _ = profile(module.eval(), inputs=(image,), custom_ops=silent, verbose=False)
+    return int(macs)
+
+
+def build_table(space: SearchSpace) -> LookupTable:
+    """Profile the space's fixed parts and every choice of every layer."""
+    shape = (space.num_layers, space.max_choices)
+    costs = {metric: np.zeros(shape, dtype=np.int64) for metric in METRICS}
+    known: dict[tuple, tuple[int, int]] = {}  # layers of one stage share their shapes
+    for i, layer in enumerate(space.layers):
+        for c, name in enumerate(layer.choices):
+            key = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
+            if key not in known:
+                block = build_choice(space, i, c, space.style)
+                params = count_params(block)  # thop adds buffers to the module: count first
+                known[key] = (count_macs(block, layer.in_chs, layer.in_size), params)
+            costs["flops"][i, c], costs["params"][i, c] = known[key]
+
+    stem = build_stem(space, space.style)
+    first = build_first(space, space.style)
+    head = build_head(space, space.style)
+    params = sum(count_params(part) for part in (stem, first, head))
+    macs = count_macs(stem, IN_CHS, space.input_size)
+    macs += count_macs(first, space.stem_width, space.stem_size)
+    macs += count_macs(head, space.layers[-1].out_chs, space.last_size)
+    return LookupTable(costs, {"flops": macs, "params": params}, space.num_choices)
+
+
+def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> LookupTable:
+    """The space's table: from the cache if it is there and whole, else built and cached."""
+    if cache_dir is None:
+        return build_table(space)
+    key = {
+        "format": FORMAT,
+        "space": space.fingerprint,
+        "widths": list(space.widths),
+        "input_size": space.input_size,
+        "num_classes": space.num_classes,
+        "metrics": list(METRICS),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    path = Path(cache_dir) / f"{digest}.json"
+    table = _read(path, key, space)
+    if table is None:
+        table = build_table(space)
+        _write(path, key, table)
+    return table
+
+
+def _read(path: Path, key: dict, space: SearchSpace) -> LookupTable | None:
+    """The cached table, or None where the file is missing, damaged or of something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["key"] != key:
+            return None
+        costs = {m: np.array(content["costs"][m], dtype=np.int64) for m in METRICS}
+        fixed = {m: int(content["fixed"][m]) for m in METRICS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    shape = (space.num_layers, space.max_choices)
+    if any(table.shape != shape for table in costs.values()):
+        return None
+    return LookupTable(costs, fixed, space.num_choices)
+
+
+def _write(path: Path, key: dict, table: LookupTable) -> None:
+    """Publish by rename, so that two runs that build the same table cannot mix their files."""
+    content = {
+        "key": key,
+        "costs": {metric: costs.tolist() for metric, costs in table.costs.items()},
+        "fixed": table.fixed,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Logging, files, optimisers, checkpoints, plots. Imports nothing else of this repository."""
