@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lookup_table.table import MILLION, UNIT, LookupTable, in_millions
+from lookup_table.table import UNIT, LookupTable, in_millions
 
 MAX_BINS = 1 << 21  # 2 M counts per layer; beyond it costs are counted in coarser cells
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window

@@ -1,4 +1,4 @@
-"""The standalone network of one architecture, a plain nn.Module, and its weights from a supernet."""
+"""The standalone network of one architecture, a plain nn.Module; weights from a supernet."""
 
 from __future__ import annotations
 

@@ -1,0 +1,40 @@
+"""Which device a run uses, and the seeds of everything random in it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: the device asked for is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        raise ValueError(f"--device {name}: this machine has none; use --device auto")
+    return torch.device(name)
+
+
+def seed_everything(seed: int) -> None:
+    """Global generators: weight initialisation and dropout draw from torch's."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def stream(seed: int, which: int) -> np.random.Generator:
+    """An independent generator per purpose: more candidates do not change the training paths."""
+    return np.random.default_rng([seed, which])

@@ -1,0 +1,69 @@
+"""Optimisers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import LambdaLR
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+LR_SCHEDULERS = ("cosine", "step", "linear")
+
+
+def build_optimizer(
+    name: str, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+) -> Optimizer:
+    """`momentum` is SGD's and RMSprop's, and the first beta of Adam and AdamW."""
+    if name == "sgd":
+        return SGD(params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    if name == "rmsprop":
+        return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
+    kind = {"adam": Adam, "adamw": AdamW}[name]
+    return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+def lr_factor(
+    step: int,
+    total_steps: int,
+    warmup_steps: int,
+    name: str,
+    decay_steps: int,
+    decay_ratio: float,
+) -> float:
+    """The share of the base learning rate at a step: linear warm-up, then the schedule.
+
+    cosine and linear go from 1 at the end of warm-up to 0 after the last step; step multiplies by
+    `decay_ratio` every `decay_steps`, counted from the start of training.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if name == "step":
+        return decay_ratio ** (step // decay_steps)
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done)) if name == "cosine" else 1 - done
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    name: str,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: int,
+    decay_step: int,
+    decay_ratio: float,
+) -> LambdaLR:
+    """A schedule that is stepped after every optimiser step. Durations are in epochs."""
+    return LambdaLR(
+        optimizer,
+        lambda step: lr_factor(
+            step,
+            epochs * steps_per_epoch,
+            warmup_epochs * steps_per_epoch,
+            name,
+            decay_step * steps_per_epoch,
+            decay_ratio,
+        ),
+    )

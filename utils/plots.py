@@ -1,0 +1,71 @@
+"""Figures of a run, drawn by matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import atomic_path
+
+
+def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
+    """Indices, by rising cost, of the points that no cheaper or equally cheap point matches."""
+    order = np.lexsort((-top1, cost))
+    best_before = np.concatenate([[-np.inf], np.maximum.accumulate(top1[order])[:-1]])
+    return order[top1[order] > best_before]
+
+
+def plot_pareto(
+    path: Path,
+    cost: np.ndarray,
+    top1: np.ndarray,
+    rounds: np.ndarray,
+    winner: int,
+    window: Sequence[float | None],
+    cost_label: str,
+    title: str,
+) -> None:
+    """Every candidate as top-1 (%) over cost, the front, the budget and the winner.
+
+    Args:
+        cost, top1, rounds: [N], one entry per candidate.
+        winner: index of the chosen one.
+        window: lowest and highest cost allowed, None where there is no bound.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    points = axes.scatter(
+        cost, top1, c=rounds, s=16, cmap="viridis", alpha=0.75, linewidths=0, label="candidates"
+    )
+    if rounds.max() > rounds.min():
+        figure.colorbar(points, ax=axes, label="round")
+    front = pareto_front(cost, top1)
+    axes.step(
+        cost[front], top1[front], where="post", color="tab:red", linewidth=1.2, label="Pareto front"
+    )
+    axes.scatter(cost[front], top1[front], color="tab:red", s=14, zorder=3)
+    for bound, name in zip(window, ("lowest cost allowed", "budget"), strict=True):
+        if bound is not None:
+            style = "--" if name == "budget" else ":"
+            axes.axvline(bound, color="black", linestyle=style, linewidth=1, label=name)
+    axes.scatter(
+        cost[winner],
+        top1[winner],
+        marker="*",
+        s=260,
+        color="gold",
+        edgecolors="black",
+        zorder=4,
+        label=f"winner ({top1[winner]:.2f} %, {cost[winner]:,.3f} M)",
+    )
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel("validation top-1 (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

@@ -1,0 +1,44 @@
+"""Wall time by phase, and the loss and accuracy of an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+class Phases:
+    """Seconds per named phase, in order of first use."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+class Meter:
+    """Mean loss and top-1 over the images seen, summed on the device: read once, synced once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, device=device)
+        self.images = 0
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        correct = (logits.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * len(labels), correct.to(self.sums.dtype)])
+        self.images += len(labels)
+
+    def read(self) -> tuple[float, float]:
+        """Mean loss and top-1 in percent. On a GPU this waits for the device."""
+        loss, correct = (self.sums / max(1, self.images)).tolist()
+        return loss, 100 * correct
