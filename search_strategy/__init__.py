@@ -2,7 +2,7 @@
 
 from search_strategy.evaluator import Evaluator
 from search_strategy.evolution import EvolutionSearch
-from search_strategy.history import History, read_scores, run_search
+from search_strategy.history import History, SearchStrategy, read_scores, run_search
 from search_strategy.random_search import RandomSearch
 
 STRATEGIES = {"random": RandomSearch, "evolution": EvolutionSearch}
@@ -13,6 +13,7 @@ __all__ = [
     "EvolutionSearch",
     "History",
     "RandomSearch",
+    "SearchStrategy",
     "read_scores",
     "run_search",
 ]

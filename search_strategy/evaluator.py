@@ -115,17 +115,19 @@ class Evaluator:
     ) -> dict[Key, float]:
         """Calibrate, then count correct answers, for sorted architectures."""
         nodes: dict[Key | None, NodeStatistics] = {}
+        num_batches = len(batches)  # type: ignore[arg-type]
+        share = 1 / (len(self.calibration) + num_batches)  # of a candidate, done by one batch
         for images in self.calibration:
             for _ in self.walk(images, keys, nodes, calibrate=True):
-                pass
+                on_progress(share, None)
         correct = {key: torch.zeros((), dtype=torch.int64) for key in keys}
-        seen, num_batches = 0, len(batches)  # type: ignore[arg-type]
+        seen = 0
         for i, (images, labels) in enumerate(batches, 1):
             seen += len(labels)
             for key, logits in self.walk(images, keys, nodes, calibrate=False):
                 correct[key] = correct[key].to(labels.device) + (logits.argmax(1) == labels).sum()
                 last = 100 * correct[key].item() / seen if i == num_batches else None
-                on_progress(1 / num_batches, last)
+                on_progress(share, last)
         return {key: 100 * total.item() / seen for key, total in correct.items()}
 
     def walk(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -84,11 +84,11 @@ def run_search(
     strategy: SearchStrategy,
     evaluate: Callable[[np.ndarray], np.ndarray],
     history: History,
-    on_round: Callable[[Mapping[str, float]], None] = lambda numbers: None,
+    on_round: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ask, evaluate and tell until nothing is asked. `on_round` is told of each round's scores."""
+    """Ask, evaluate, tell and add to the history, round by round, until nothing is asked."""
     while len(architectures := strategy.ask()):
         scores = evaluate(architectures)
         strategy.tell(architectures, scores)
         history.add(architectures, scores)
-        on_round({"best": scores.max(), "mean": scores.mean(), "worst": scores.min()})
+        on_round()

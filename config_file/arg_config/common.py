@@ -1,0 +1,179 @@
+"""Flags that several commands share, in the groups that --help shows."""
+
+from __future__ import annotations
+
+from argparse import Action, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import NoReturn
+
+from config_file.arg_config.types import budget, folder, integer, number, one_of, widths
+from data import DATASETS
+from lookup_table import METRICS
+from sampler import SAMPLERS
+from utils.optim import LR_SCHEDULERS, OPTIMIZERS
+
+BY_DATASET = "default: the dataset's recipe"
+
+
+class HelpFormatter(RawDescriptionHelpFormatter):
+    """States every default that a flag has of its own."""
+
+    def _get_help_string(self, action: Action) -> str | None:
+        text = action.help or ""
+        if action.default in (None, "==SUPPRESS==") or "default" in text:
+            return text
+        if isinstance(action, BooleanOptionalAction) or isinstance(action.default, bool):
+            return f"{text} (default: {'on' if action.default else 'off'})"
+        return f"{text} (default: {action.default})"
+
+
+class Parser(ArgumentParser):
+    """argparse whose errors are one line, and which takes no abbreviated flags."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("the run")
+    group.add_argument("--title", help="name of the run's folder (default: kind and time)")
+    group.add_argument("--config", type=folder, metavar="FILE", help="YAML of flags by name")
+    group.add_argument(
+        "--resume", action=BooleanOptionalAction, default=False, help="go on with run --title"
+    )
+    group.add_argument(
+        "--run-dir", type=folder, default=Path("runs"), metavar="DIR", help="folder of all runs"
+    )
+    group.add_argument(
+        "--cache-dir",
+        type=folder,
+        default=Path(".cache"),
+        metavar="DIR",
+        help="lookup tables already built",
+    )
+    group.add_argument(
+        "--random-seed", type=integer(0, 2**32 - 1), default=0, metavar="N", help="seed of all"
+    )
+    group.add_argument(
+        "--device",
+        choices=("auto", "cuda", "cpu", "mps"),
+        default="auto",
+        help="where to compute; auto: the first of cuda, mps, cpu that is there",
+    )
+
+
+def add_space_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("search space and data")
+    group.add_argument(
+        "--search-space",
+        default="proxylessnas",
+        metavar="NAME|FILE",
+        help="a name under config_file/search_space/, or a path that ends in .yaml",
+    )
+    group.add_argument(
+        "--widths", type=widths, metavar="N,N,...", help="channels of stem, (first,) stages, last"
+    )
+    group.add_argument("--dataset", choices=tuple(DATASETS), default="digits", help="images")
+    group.add_argument(
+        "--data-path",
+        type=folder,
+        metavar="DIR",
+        help="where the dataset is, or is downloaded to (default: datasets)",
+    )
+    group.add_argument(
+        "--input-size", type=integer(8, 1024), metavar="PX", help=f"image size ({BY_DATASET})"
+    )
+    group.add_argument(
+        "--train-portion",
+        type=number(0, 0.99, open_low=True),
+        default=0.8,
+        metavar="F",
+        help="share of the training images to train on; the rest is for validation",
+    )
+    group.add_argument(
+        "--eval-batch-size",
+        type=integer(1),
+        metavar="N",
+        help=f"images per batch of calibration and validation ({BY_DATASET})",
+    )
+    group.add_argument(
+        "--num-workers",
+        type=integer(0, 256),
+        default=0,
+        metavar="N",
+        help="processes that augment; 0 augments on the device",
+    )
+
+
+def add_training_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("supernet training")
+    group.add_argument(
+        "--sample-strategy",
+        type=one_of({name: name for name in SAMPLERS}),
+        default="uniform",
+        metavar="{" + ",".join(SAMPLERS) + "}",
+        help="which paths a step trains",
+    )
+    group.add_argument("--epochs", type=integer(1), metavar="N", help=f"({BY_DATASET})")
+    group.add_argument(
+        "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
+    )
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="of the weights")
+    group.add_argument(
+        "--lr",
+        type=number(0, open_low=True),
+        metavar="F",
+        help=f"peak learning rate ({BY_DATASET})",
+    )
+    group.add_argument(
+        "--momentum",
+        type=number(0, 0.9999),
+        default=0.9,
+        metavar="F",
+        help="of sgd (Nesterov) and rmsprop; first beta of adam and adamw",
+    )
+    group.add_argument("--weight-decay", type=number(0), metavar="F", help=f"({BY_DATASET})")
+    group.add_argument("--lr-scheduler", choices=LR_SCHEDULERS, default="cosine", help="per step")
+    group.add_argument(
+        "--decay-step",
+        type=integer(1),
+        default=30,
+        metavar="N",
+        help="of step: epochs between decays",
+    )
+    group.add_argument(
+        "--decay-ratio",
+        type=number(0, 1, open_low=True),
+        default=0.1,
+        metavar="F",
+        help="of step: factor of each decay",
+    )
+    group.add_argument(
+        "--warmup-epochs", type=integer(0), metavar="N", help=f"linear warm-up ({BY_DATASET})"
+    )
+    group.add_argument(
+        "--label-smoothing", type=number(0, 0.99), metavar="F", help=f"({BY_DATASET})"
+    )
+    group.add_argument(
+        "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
+    )
+
+
+def add_budget_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("budget")
+    group.add_argument(
+        "--info-metric", choices=METRICS, default="flops", help="what the budget limits"
+    )
+    group.add_argument(
+        "--target-hc",
+        type=budget,
+        metavar="M|median|none",
+        help="upper limit in millions of MACs or params; median of all architectures; none "
+        f"({BY_DATASET})",
+    )
+    group.add_argument(
+        "--min-hc", type=budget, metavar="M|none", help="lower limit in millions (default: none)"
+    )

@@ -1,0 +1,160 @@
+"""Where a flag's value comes from: the later of these wins.
+
+    parser's default < dataset's recipe < checkpoint searched < --config FILE < command line
+
+Every layer is turned into command-line tokens and goes through argparse, so that a value in a YAML
+file is checked just as a typed one is. A resumed run takes its own config.yaml in place of all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.space_file import read_yaml
+from utils.checkpoint import load_checkpoint
+from utils.files import write_text
+
+RECIPES = Path(__file__).resolve().parent.parent / "dataset"
+NOT_IN_CONFIG = ("title", "config", "resume")  # they name a run; they do not describe it
+MAY_DIFFER = ("device", "num_workers", "run_dir", "cache_dir", "data_path")  # on resuming
+FROM_CHECKPOINT = (
+    "search_space",
+    "widths",
+    "dataset",
+    "data_path",
+    "input_size",
+    "eval_batch_size",
+    "train_portion",
+)
+
+Values = dict[str, Any]  # flag (with underscores) -> value; None: as if the flag was not given
+
+
+def _flags(parser: ArgumentParser) -> dict[str, Any]:
+    return {a.dest: a for a in parser._actions if a.dest not in ("help", *NOT_IN_CONFIG)}
+
+
+def read_layer(path: Path, parser: ArgumentParser) -> Values:
+    """Flags by name out of a YAML file; '-' and '_' are the same.
+
+    Raises:
+        ValueError: unreadable, or a key that is no flag; with the nearest one.
+    """
+    content = read_yaml(path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a configuration must be a mapping of flags to values")
+    flags, values = _flags(parser), {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in flags:
+            near = difflib.get_close_matches(name, flags, n=1)
+            hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
+            raise ValueError(f"{path}: unknown key '{key}'{hint}")
+        if isinstance(value, dict):
+            raise ValueError(f"{path}: '{key}' cannot be a mapping")
+        values[name] = value
+    return values
+
+
+def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
+    tokens = []
+    for name, value in values.items():
+        action = _flags(parser)[name]
+        flag = action.option_strings[0]
+        if value is None:
+            continue
+        if isinstance(action, BooleanOptionalAction):
+            if not isinstance(value, bool):
+                raise ValueError(f"{where}: '{name}' must be true or false, not {value!r}")
+            tokens.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            tokens.append(f"{flag}={text}")
+    return tokens
+
+
+def unused_flags(parser: ArgumentParser, argv: Sequence[str], groups: set[str]) -> list[str]:
+    """Typed flags out of groups of --help that have no effect in this run, sorted."""
+    actions = [a for g in parser._action_groups if g.title in groups for a in g._group_actions]
+    idle = {a.dest for a in actions} & _given(parser, argv)
+    return sorted("--" + name.replace("_", "-") for name in idle)
+
+
+def _given(parser: ArgumentParser, argv: Sequence[str]) -> set[str]:
+    """Names of the flags that stand on the command line."""
+    words = {word.split("=", 1)[0] for word in argv if word.startswith("--")}
+    return {a.dest for a in parser._actions if words & set(a.option_strings)}
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """The flags of a command, all layers applied.
+
+    Raises:
+        ValueError: a file of flags, a checkpoint or a run to resume is not usable.
+    """
+    typed = parser.parse_args(argv)  # checks the command line before any file is read
+    given = _given(parser, argv)
+    if typed.resume:
+        return _resumed(parser, argv, typed, given)
+    config = read_layer(typed.config, parser) if typed.config else {}
+    checkpoint = typed.checkpoint if "checkpoint" in given else config.get("checkpoint")
+    inherited: Values = {}
+    if checkpoint is not None:
+        stored = load_checkpoint(checkpoint)["config"]
+        inherited = {k: stored[k] for k in FROM_CHECKPOINT if stored.get(k) is not None}
+    dataset = typed.dataset
+    if "dataset" not in given:
+        dataset = config.get("dataset") or inherited.get("dataset") or typed.dataset
+    recipe_path = RECIPES / f"{dataset}.yaml"
+    recipe: Values = {}
+    if recipe_path.is_file():  # a wrong name in a file is argparse's to report, below
+        known = _flags(parser)
+        content = {k.replace("-", "_"): v for k, v in read_yaml(recipe_path).items()}
+        recipe = {k: v for k, v in content.items() if k in known}
+    merged = {**recipe, **inherited, **config}
+    where = str(typed.config or checkpoint)
+    return parser.parse_args([*_tokens(parser, merged, where), *argv])
+
+
+def _resumed(
+    parser: ArgumentParser, argv: Sequence[str], typed: Namespace, given: set[str]
+) -> Namespace:
+    """The flags of the run's own config.yaml; what is typed may only repeat them."""
+    from utils.run_folder import check_run_folder
+
+    check_run_folder(typed.run_dir, typed.title, resume=True)
+    path = typed.run_dir / typed.title / "config.yaml"
+    stored = read_layer(path, parser)
+    args = parser.parse_args([*_tokens(parser, stored, str(path)), *argv])
+    if "config" in given:
+        raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
+    as_stored = parser.parse_args(_tokens(parser, stored, str(path)))
+    for name in sorted(given - set(MAY_DIFFER) - set(NOT_IN_CONFIG)):
+        typed_value, value = getattr(typed, name), getattr(as_stored, name)
+        if typed_value != value and not (typed_value == "median"):
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--{flag} {typed_value} differs from the run to resume ({value}); leave the flag "
+                f"out, or start another run"
+            )
+    return args
+
+
+def config_values(parser: ArgumentParser, args: Namespace) -> Values:
+    """Every flag that describes the run, as plain YAML values, by its name inside."""
+    values = {name: getattr(args, name) for name in _flags(parser)}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def write_config(path: Path, values: Values) -> None:
+    """config.yaml: feeding it back with --config gives the same run."""
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    write_text(path, yaml.safe_dump(named, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,18 @@
+"""Flags of train_supernet.py."""
+
+from __future__ import annotations
+
+from config_file.arg_config.common import (
+    Parser,
+    add_run_flags,
+    add_space_flags,
+    add_training_flags,
+)
+
+
+def supernet_parser(description: str) -> Parser:
+    parser = Parser(description)
+    add_run_flags(parser)
+    add_space_flags(parser)
+    add_training_flags(parser)
+    return parser

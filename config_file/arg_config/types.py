@@ -1,0 +1,77 @@
+"""Kinds of flag values. argparse turns their errors into `argument --flag: ...`."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An integer of at least `low`, at most `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < low or (high is not None and value > high):
+            upper = f" to {high}" if high is not None else " upwards"
+            raise ArgumentTypeError(f"{text!r} is not an integer from {low}{upper}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float = math.inf, open_low: bool = False) -> Callable[[str], float]:
+    """A finite number in [low, high], or (low, high]."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high) or (open_low and value == low):
+            bounds = f"above {low:g}" if open_low else f"from {low:g}"
+            upper = f" to {high:g}" if math.isfinite(high) else ""
+            raise ArgumentTypeError(f"{text!r} is not a number {bounds}{upper}")
+        return value
+
+    return parse
+
+
+def budget(text: str) -> float | str | None:
+    """Millions, `median` (of all architectures) or `none`."""
+    if text in ("median", "none"):
+        return None if text == "none" else text
+    try:
+        return number(0, open_low=True)(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is neither a number above 0, median nor none") from None
+
+
+def widths(text: str) -> list[int]:
+    """Comma-separated positive integers."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = [0]
+    if min(values) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a list of positive integers such as 32,16,24")
+    return values
+
+
+def folder(text: str) -> Path:
+    return Path(text)
+
+
+def one_of(aliases: dict[str, str]) -> Callable[[str], str]:
+    """A name out of `aliases` (every accepted spelling -> the name used inside)."""
+
+    def parse(text: str) -> str:
+        if text not in aliases:
+            raise ArgumentTypeError(f"{text!r} is unknown; choose one of {', '.join(aliases)}")
+        return aliases[text]
+
+    return parse

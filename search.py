@@ -1,0 +1,267 @@
+"""Search a network: train a supernet (or load one), search it within a budget, report.
+
+python search.py --search-strategy evolution             # on the embedded digits, in minutes
+python search.py --search-strategy random --random-iteration 500 --title random_digits
+python search.py --search-space fbnet --dataset cifar10 --target-hc 60 --title fbnet_c10
+python search.py --title fbnet_c10 --resume               # go on after an interruption
+python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
+from config_file.arg_config.search_config import search_parser
+from lookup_table import UNIT, Budget, BudgetCounts, in_millions, load_table
+from model import Supernet, architecture_facts, build_supernet
+from search_strategy import (
+    Evaluator,
+    EvolutionSearch,
+    History,
+    RandomSearch,
+    SearchStrategy,
+    read_scores,
+    run_search,
+)
+from train_supernet import load_inputs, supernet_facts, train
+from utils.checkpoint import check_facts, load_checkpoint
+from utils.device import CONTROL_STREAM, SEARCH_STREAM, pick_device, seed_everything, stream
+from utils.errors import user_errors
+from utils.files import write_text
+from utils.plots import plot_pareto
+from utils.report import clock, summary_table
+from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.timing import Phases
+
+MILLION = 1e6
+
+
+def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
+    """The budget in single MACs or params; `median` becomes a number in `args`.
+
+    Raises:
+        ValueError: no architecture is inside.
+    """
+    if args.target_hc == "median":
+        args.target_hc = counts.median / MILLION
+    if args.min_hc == "median":
+        args.min_hc = counts.median / MILLION
+    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
+    return Budget(counts, *bounds)
+
+
+def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) -> SearchStrategy:
+    if args.search_strategy == "random":
+        return RandomSearch(budget, rng, args.random_iteration)
+    return EvolutionSearch(
+        budget, rng, args.generation_num, args.population, args.parent_num, args.mutation_prob
+    )
+
+
+class ScoredCandidates:
+    """The evaluator behind a progress bar that shows the best so far."""
+
+    def __init__(self, evaluator: Evaluator, total: int, name: str) -> None:
+        self.evaluator = evaluator
+        self.done, self.best = 0.0, -1.0
+        self.bar = tqdm(total=total, desc=name, unit="net", dynamic_ncols=True, mininterval=0.5)
+
+    def __call__(self, architectures: np.ndarray) -> np.ndarray:
+        scores = self.evaluator(architectures, self.on_progress)
+        self.best = max(self.best, scores.max())
+        self.bar.set_postfix(best=f"{self.best:.2f}")
+        return scores
+
+    def on_progress(self, done: float, top1: float | None) -> None:
+        self.done += done
+        self.bar.update(int(self.done + 1e-6) - self.bar.n)
+        if top1 is not None and top1 > self.best:
+            self.best = top1
+            self.bar.set_postfix(best=f"{top1:.2f}", refresh=False)
+
+
+def search_to_file(
+    strategy: SearchStrategy,
+    evaluator: Evaluator,
+    history: History,
+    path: Path,
+    name: str,
+    writer: SummaryWriter,
+) -> None:
+    """Run a search; after each round its history is on disk and its numbers in TensorBoard.
+
+    What `path` holds of an interrupted run is not evaluated again: the search is repeated with the
+    same random numbers, and takes those scores from the evaluator's cache.
+    """
+    if path.exists():
+        evaluator.cache.update(read_scores(path, history.space))
+    scored = ScoredCandidates(evaluator, strategy.total, name)
+
+    def on_round() -> None:
+        write_text(path, history.to_csv())
+        last = history.rounds == history.rounds[-1]
+        top1, mflops = history.top1[last], history.cost("flops")[last] / MILLION
+        chosen = {"best": top1.argmax(), "worst": top1.argmin()}
+        for tag, i in chosen.items():
+            writer.add_scalar(f"{name}/top1_{tag}", top1[i], history.rounds[-1])
+            writer.add_scalar(f"{name}/mflops_{tag}", mflops[i], history.rounds[-1])
+        writer.add_scalar(f"{name}/top1_mean", top1.mean(), history.rounds[-1])
+        writer.add_scalar(f"{name}/mflops_mean", mflops.mean(), history.rounds[-1])
+
+    run_search(strategy, scored, history, on_round)
+    scored.bar.close()
+
+
+def load_weights(supernet: Supernet, args: Namespace) -> None:
+    """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
+    state = load_checkpoint(args.checkpoint)
+    check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
+    supernet.load_state_dict(state["supernet"])
+    log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
+
+
+def report(
+    args: Namespace,
+    folder: Path,
+    history: History,
+    control: History,
+    test_top1: float,
+    phases: Phases,
+    writer: SummaryWriter,
+) -> None:
+    """Save the best architecture and the plot, print the summary."""
+    metric, table = args.info_metric, history.table
+    best = history.best(metric)
+    architecture, top1 = history.architectures[best], float(history.top1[best])
+    costs = {m: int(table.cost(architecture, m)) for m in UNIT}
+    facts = architecture_facts(history.space, architecture)
+    facts |= costs | {
+        "top1": top1,
+        "test_top1": test_top1,
+        "target_hc": args.target_hc,
+        "min_hc": args.min_hc,
+        "info_metric": metric,
+        "source": f"{args.search_strategy} search, run {folder.name}",
+    }
+    text = yaml.safe_dump(facts, sort_keys=False)
+    write_text(folder / "best_architecture.yaml", text)
+    plot_pareto(
+        folder / "pareto.png",
+        history.cost(metric) / MILLION,
+        history.top1,
+        history.rounds,
+        best,
+        (args.min_hc, args.target_hc),
+        UNIT[metric],
+        f"{args.search_strategy} on {history.space.name}, {args.dataset}: {len(history)} candidates",
+    )
+    writer.add_text("best_architecture", f"```\n{text}```")
+    hparams = {k: v for k, v in vars(args).items() if isinstance(v, (str, int, float, bool))}
+    writer.add_hparams(
+        hparams,
+        {"final/top1": top1, "final/test_top1": test_top1}
+        | {f"final/{m}": cost / MILLION for m, cost in costs.items()},
+        run_name=".",
+    )
+
+    limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {UNIT[metric]}"
+    if args.min_hc is not None:
+        limit += f", at least {args.min_hc:,.3f}"
+    rows = {
+        "best architecture": " ".join(facts["choices"]),
+        "MACs": f"{in_millions(costs['flops'])} M",
+        "params": f"{in_millions(costs['params'])} M",
+        "budget": limit,
+        "validation top-1": f"{top1:.2f} %",
+        "test top-1": f"{test_top1:.2f} %  (supernet weights; the test set was used once, for this)",
+    }
+    if len(control):
+        rows[f"{len(control)} random networks"] = (
+            f"validation top-1: mean {control.top1.mean():.2f} %, best {control.top1.max():.2f} %"
+        )
+    rows["candidates"] = f"{len(history)}, all different and within the budget"
+    rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
+    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
+    log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", rows))
+
+
+def warn_unused(parser, argv: list[str], args: Namespace) -> None:
+    """A flag without effect in this run is named, not silently ignored."""
+    idle = {"random search", "evolution"} - {
+        {"random": "random search"}.get(args.search_strategy, args.search_strategy)
+    }
+    if args.checkpoint:
+        idle.add("supernet training")
+    if unused := unused_flags(parser, argv, idle):
+        log.info(f"note: without effect in this run: {', '.join(unused)}")
+
+
+@user_errors
+def main() -> None:
+    start_log()
+    phases = Phases()
+    parser = search_parser(__doc__)
+    args = parse(parser, sys.argv[1:])
+    check_run_folder(args.run_dir, args.title, args.resume)
+    device = pick_device(args.device)
+    seed_everything(args.random_seed)
+
+    with phases("data and lookup table"):
+        splits, space = load_inputs(args, device)
+        table = load_table(space, args.cache_dir)
+        budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
+        strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
+        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        if args.checkpoint:
+            load_weights(supernet, args)
+
+    name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
+    folder = make_run_folder(args.run_dir, args.title, args.resume, name)
+    start_log(folder)
+    config = config_values(parser, args)
+    if not args.resume:
+        write_config(folder / "config.yaml", config)
+    log.info(f"run folder {folder}, device {device}")
+    warn_unused(parser, sys.argv[1:], args)
+    low, high = (in_millions(cost) for cost in table.range(args.info_metric))
+    log.info(
+        f"{space.name} at {space.input_size} px: {space.size:.3g} architectures of {low} to {high} "
+        f"{UNIT[args.info_metric]}, {budget.count:.3g} within the budget"
+    )
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        if not args.checkpoint:
+            with phases("supernet training"):
+                train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
+        batches = [x for _, (x, _) in zip(range(args.calibration_batches), splits.calibration)]
+        evaluator = Evaluator(supernet, batches, splits.validation)
+        with phases("search"):
+            history = History(space, table)
+            path = folder / "history.csv"
+            search_to_file(strategy, evaluator, history, path, args.search_strategy, writer)
+        control = History(space, table)
+        if args.search_strategy == "random":
+            control = history
+        elif args.random_control:
+            with phases("random control"):
+                rng = stream(args.random_seed, CONTROL_STREAM)
+                same_number = RandomSearch(budget, rng, len(history))
+                path = folder / "random_control.csv"
+                search_to_file(same_number, evaluator, control, path, "random control", writer)
+        with phases("test"):
+            winner = history.architectures[history.best(args.info_metric)]
+            test_top1 = evaluator.test(winner, splits.test)
+        report(args, folder, history, control, test_top1, phases, writer)
+
+
+if __name__ == "__main__":
+    main()
