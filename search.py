@@ -9,6 +9,7 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
 
 from __future__ import annotations
 
+import itertools
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
 from config_file.arg_config.search_config import search_parser
+from data import Splits
 from lookup_table import UNIT, Budget, BudgetCounts, in_millions, load_table
 from model import Supernet, architecture_facts, build_supernet
 from search_strategy import (
@@ -65,6 +67,17 @@ def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) ->
     return EvolutionSearch(
         budget, rng, args.generation_num, args.population, args.parent_num, args.mutation_prob
     )
+
+
+def build_evaluator(supernet: Supernet, splits: Splits, calibration_batches: int) -> Evaluator:
+    """Raises ValueError where the training images do not fill so many calibration batches."""
+    if calibration_batches > len(splits.calibration):
+        raise ValueError(
+            f"--calibration-batches {calibration_batches}: the training images fill only "
+            f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
+        )
+    batches = [x for x, _ in itertools.islice(splits.calibration, calibration_batches)]
+    return Evaluator(supernet, batches, splits.validation)
 
 
 class ScoredCandidates:
@@ -162,7 +175,7 @@ def report(
         best,
         (args.min_hc, args.target_hc),
         UNIT[metric],
-        f"{args.search_strategy} on {history.space.name}, {args.dataset}: {len(history)} candidates",
+        f"{args.search_strategy} on {history.space.name}, {args.dataset} ({len(history)} networks)",
     )
     writer.add_text("best_architecture", f"```\n{text}```")
     hparams = {k: v for k, v in vars(args).items() if isinstance(v, (str, int, float, bool))}
@@ -182,7 +195,7 @@ def report(
         "params": f"{in_millions(costs['params'])} M",
         "budget": limit,
         "validation top-1": f"{top1:.2f} %",
-        "test top-1": f"{test_top1:.2f} %  (supernet weights; the test set was used once, for this)",
+        "test top-1": f"{test_top1:.2f} %  (supernet weights; the only use of the test set)",
     }
     if len(control):
         rows[f"{len(control)} random networks"] = (
@@ -223,6 +236,7 @@ def main() -> None:
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
         if args.checkpoint:
             load_weights(supernet, args)
+        evaluator = build_evaluator(supernet, splits, args.calibration_batches)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
@@ -242,8 +256,6 @@ def main() -> None:
         if not args.checkpoint:
             with phases("supernet training"):
                 train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
-        batches = [x for _, (x, _) in zip(range(args.calibration_batches), splits.calibration)]
-        evaluator = Evaluator(supernet, batches, splits.validation)
         with phases("search"):
             history = History(space, table)
             path = folder / "history.csv"
