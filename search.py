@@ -15,7 +15,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from config_file.arg_config.layers import config_values, parse, unused_flags, wr
 from config_file.arg_config.search_config import search_parser
 from data import Splits
 from lookup_table import UNIT, Budget, BudgetCounts, in_millions, load_table
-from model import Supernet, architecture_facts, build_supernet
+from model import Supernet, architecture_facts
 from search_strategy import (
     Evaluator,
     EvolutionSearch,
@@ -34,7 +33,7 @@ from search_strategy import (
     read_scores,
     run_search,
 )
-from train_supernet import load_inputs, supernet_facts, train
+from train_supernet import load_inputs, new_supernet, supernet_facts, train
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import CONTROL_STREAM, SEARCH_STREAM, pick_device, seed_everything, stream
 from utils.errors import user_errors
@@ -233,7 +232,7 @@ def main() -> None:
         table = load_table(space, args.cache_dir)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
         strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
-        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        supernet = new_supernet(args, space, device)
         if args.checkpoint:
             load_weights(supernet, args)
         evaluator = build_evaluator(supernet, splits, args.calibration_batches)

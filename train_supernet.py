@@ -22,6 +22,7 @@ from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.supernet_config import supernet_parser
 from data import Loader, Splits, load_splits
 from model import SearchSpace, Supernet, build_supernet, load_space
+from model.initialization import align_choices
 from sampler import SAMPLERS
 from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
 from utils.device import SAMPLER_STREAM, pick_device, seed_everything, stream
@@ -46,6 +47,14 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
     )
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space
+
+
+def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
+    """A supernet with starting weights, on the device."""
+    supernet = build_supernet(space)
+    if args.supernet_init == "aligned":
+        align_choices(supernet)
+    return supernet.to(device, memory_format=torch.channels_last)
 
 
 def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
@@ -172,7 +181,7 @@ def main() -> None:
         write_config(folder / "config.yaml", config)
     log.info(f"run folder {folder}, device {device}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        supernet = new_supernet(args, space, device)
         train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
     log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from config_file.arg_config.types import budget, folder, integer, number, one_of, widths
 from data import DATASETS
 from lookup_table import METRICS
+from model.initialization import SUPERNET_INITS
 from sampler import SAMPLERS
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
@@ -117,11 +118,17 @@ def add_training_flags(parser: ArgumentParser) -> None:
         metavar="{" + ",".join(SAMPLERS) + "}",
         help="which paths a step trains",
     )
+    group.add_argument(
+        "--supernet-init",
+        choices=SUPERNET_INITS,
+        help="weights at the start; aligned: a layer's choices are slices of one kernel, "
+        f"as short trainings need ({BY_DATASET})",
+    )
     group.add_argument("--epochs", type=integer(1), metavar="N", help=f"({BY_DATASET})")
     group.add_argument(
         "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
     )
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="of the weights")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help=f"({BY_DATASET})")
     group.add_argument(
         "--lr",
         type=number(0, open_low=True),

@@ -1,0 +1,54 @@
+"""Shared by all tests: the tiny space, and running a command as a user would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookup_table import LookupTable, load_table
+from model import SearchSpace, load_space
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests" / "tiny.yaml"
+Command = Callable[..., subprocess.CompletedProcess]
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SearchSpace:
+    return load_space(TINY, input_size=8, num_classes=10)
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tiny: SearchSpace) -> LookupTable:
+    return load_table(tiny)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs `python SCRIPT ...` in an empty folder; `ok=False` expects a user error."""
+
+    def run(script: str, *flags: object, ok: bool = True) -> subprocess.CompletedProcess:
+        words = [sys.executable, str(ROOT / script), *map(str, flags)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        if ok:
+            assert done.returncode == 0, done.stderr[-3000:]
+        else:
+            assert done.returncode == 2, (done.returncode, done.stderr[-3000:])
+            errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+            assert len(errors) == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
+        return done
+
+    return run

@@ -1,0 +1,84 @@
+"""Atomic writes, titles, the summary table and the Pareto plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.errors import user_errors
+from utils.files import atomic_path, write_text
+from utils.plots import pareto_front, plot_pareto
+from utils.report import clock, summary_table
+from utils.run_folder import check_title, make_run_folder
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+    with pytest.raises(RuntimeError), atomic_path(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("title", ["", ".", "..", "a/b", "-x", "a b", "x" * 101, "a\n"])
+def test_titles_that_cannot_be_folders(title: str) -> None:
+    with pytest.raises(ValueError, match="--title"):
+        check_title(title)
+
+
+def test_automatic_titles_do_not_meet(tmp_path: Path) -> None:
+    folders = {make_run_folder(tmp_path, None, False, "kind") for _ in range(3)}
+    assert len(folders) == 3 and all(f.name.startswith("kind_") for f in folders)
+
+
+def test_front_against_brute_force(rng: np.random.Generator) -> None:
+    cost, top1 = rng.integers(0, 30, 80), rng.integers(0, 30, 80)
+    front = set(pareto_front(cost, top1).tolist())
+    points = {(cost[i], top1[i]) for i in front}
+    expected = {
+        (c, t)
+        for c, t in zip(cost, top1, strict=True)
+        if not (((cost <= c) & (top1 >= t)) & ((cost < c) | (top1 > t))).any()
+    }
+    assert points == expected and len(front) == len(points)
+
+
+def test_plot_of_one_candidate(tmp_path: Path) -> None:
+    one = np.array([1.0])
+    plot_pareto(tmp_path / "p.png", one, one, np.array([0]), 0, (None, None), "M MACs", "one")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_summary_wraps_long_values() -> None:
+    text = summary_table("t", {"short": "1", "long": " ".join(["k3_e6"] * 40)})
+    assert max(map(len, text.splitlines())) <= 96
+    assert text.count("k3_e6") == 40
+    assert (clock(7.31), clock(125)) == ("7.3 s", "2 min 05 s")
+
+
+def test_our_errors_are_one_line_and_library_errors_keep_their_traceback(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def ours() -> None:
+        raise ValueError("first\nsecond")
+
+    with pytest.raises(SystemExit) as stopped:
+        user_errors(ours)()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: first second\n"
+
+    def theirs() -> None:
+        np.zeros(2).reshape(3)
+
+    def deep() -> None:
+        import json
+
+        json.loads("{")
+
+    with pytest.raises(ValueError, match="Expecting"):
+        user_errors(deep)()
+    del theirs  # numpy raises inside C code, which looks like the calling line

@@ -1,0 +1,208 @@
+"""`python search.py` and `python train_supernet.py` end to end, in subprocesses."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY, Command
+
+from data import load_splits
+from model import build_supernet, load_architecture, load_space
+from search_strategy import Evaluator
+
+SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--lr", 0.05)
+EVOLUTION = (*SMALL, "--generation-num", 3, "--population", 8, "--parent-num", 3)
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which an evolution search has run as title `a`."""
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    folder = tmp_path_factory.mktemp("finished")
+    words = [sys.executable, ROOT / "search.py", "--search-strategy", "evolution", "--title", "a"]
+    done = subprocess.run(
+        [str(w) for w in (*words, *EVOLUTION)], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def test_every_file_of_the_contract_is_there(finished: Path) -> None:
+    run = finished / "runs" / "a"
+    for name in ("config.yaml", "log.txt", "supernet.pt", "history.csv", "random_control.csv"):
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "tensorboard").glob("events*"))
+    assert (run / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    summary = (finished / "stdout.txt").read_text()
+    for row in (
+        "best architecture",
+        "MACs",
+        "params",
+        "validation top-1",
+        "test top-1",
+        "wall time",
+    ):
+        assert f"\n{row}" in summary
+    assert summary.split("best architecture", 1)[1] in (run / "log.txt").read_text()
+
+
+def test_history_has_unique_candidates_within_the_budget(finished: Path, tiny_table) -> None:
+    run = finished / "runs" / "a"
+    rows = read_history(run / "history.csv")
+    assert list(rows[0]) == ["index", "round", "architecture", "flops", "params", "top1"]
+    assert len(rows) == 24 and len({row["architecture"] for row in rows}) == 24
+    assert [int(row["round"]) for row in rows] == [i // 8 for i in range(24)]
+    limit = yaml.safe_load((run / "config.yaml").read_text())["target-hc"]
+    assert all(int(row["flops"]) <= limit * 1e6 for row in rows)
+    assert len(read_history(run / "random_control.csv")) == 24
+
+
+def test_best_architecture_is_the_best_of_the_history_and_its_score_is_true(
+    finished: Path, tiny, tiny_table
+) -> None:
+    """The score is computed again from the checkpoint, with the evaluator alone."""
+    run = finished / "runs" / "a"
+    best = yaml.safe_load((run / "best_architecture.yaml").read_text())
+    rows = read_history(run / "history.csv")
+    assert best["top1"] == max(float(row["top1"]) for row in rows)
+    space, architecture = load_architecture(run / "best_architecture.yaml")
+    assert best["flops"] == tiny_table.cost(architecture, "flops")
+    splits = load_splits("digits", None, 8, 64, 128, 0.8, 0, torch.device("cpu"))
+    supernet = build_supernet(space)
+    state = torch.load(run / "supernet.pt", weights_only=True)
+    supernet.load_state_dict(state["supernet"])
+    images = next(iter(splits.calibration))[0]
+    evaluator = Evaluator(supernet, [images], splits.validation)
+    assert evaluator(architecture[None])[0] == pytest.approx(best["top1"], abs=1.2 * 100 / 270)
+    assert evaluator.test(architecture, splits.test) == pytest.approx(best["test_top1"], abs=0.5)
+
+
+def test_config_fed_back_gives_the_same_run(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    config = finished / "runs" / "a" / "config.yaml"
+    command("search.py", "--config", config, "--title", "b")
+    for name in ("history.csv", "random_control.csv"):
+        again = (tmp_path / "runs" / "b" / name).read_bytes()
+        assert again == (finished / "runs" / "a" / name).read_bytes()
+    assert (tmp_path / "runs" / "b" / "config.yaml").read_text() == config.read_text()
+
+
+def test_random_strategy_on_the_same_checkpoint(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    """Space and dataset come from the checkpoint; training flags are said to have no effect."""
+    checkpoint = finished / "runs" / "a" / "supernet.pt"
+    flags = ("--search-strategy", "random_search", "--random-iteration", 20, "--title", "r")
+    done = command("search.py", "--checkpoint", checkpoint, *flags, "--device", "cpu", "--lr", 1)
+    assert "without effect in this run: --lr" in done.stdout
+    rows = read_history(tmp_path / "runs" / "r" / "history.csv")
+    assert len({row["architecture"] for row in rows}) == 20
+    assert not (tmp_path / "runs" / "r" / "supernet.pt").exists()
+    # the same weights, calibration and validation images: the same scores
+    first = {r["architecture"]: r["top1"] for r in read_history(finished / "runs/a/history.csv")}
+    shared = [row for row in rows if row["architecture"] in first]
+    assert all(first[row["architecture"]] == row["top1"] for row in shared)
+
+
+def test_train_supernet_then_resume_then_search(command: Command, tmp_path: Path) -> None:
+    command("train_supernet.py", *SMALL, "--title", "s")
+    run = tmp_path / "runs" / "s"
+    assert {"config.yaml", "log.txt", "supernet.pt", "tensorboard"} <= {
+        p.name for p in run.iterdir()
+    }
+    command("train_supernet.py", "--title", "s", "--resume")
+    flags = ("--generation-num", 1, "--population", 4, "--parent-num", 2, "--no-random-control")
+    command("search.py", "--checkpoint", run / "supernet.pt", *flags, "--title", "t")
+    space = load_space(TINY, 8, 10)
+    assert len(read_history(tmp_path / "runs" / "t" / "history.csv")) == 4
+    assert load_architecture(tmp_path / "runs/t/best_architecture.yaml")[0].layers == space.layers
+
+
+def test_an_interrupted_search_resumes_to_the_same_history(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = tmp_path / "runs" / "a"
+    shutil.copytree(finished / "runs" / "a", run)
+    whole = (run / "history.csv").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (run / "history.csv").write_bytes(b"".join(lines[: 1 + 8]))  # the first generation only
+    for name in ("best_architecture.yaml", "random_control.csv", "pareto.png"):
+        (run / name).unlink()
+    command("search.py", "--title", "a", "--resume")
+    assert (run / "history.csv").read_bytes() == whole
+    assert (run / "best_architecture.yaml").exists()
+    done = command("search.py", "--title", "a", "--resume", "--population", 9, ok=False)
+    assert "--population 9 differs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--search-strategy", "evolutoin"), "--search-strategy"),
+        (("--dataset", "mnist"), "--dataset"),
+        (("--dataset", "cifar10", "--data-path", "no/such/folder"), "no/such/folder"),
+        (("--data-path", "."), "--data-path"),
+        (("--target-hc", 0.0001), "its range is"),
+        (("--target-hc", 0.4, "--min-hc", 0.5), "--target-hc or --min-hc"),
+        (("--target-hc", "few"), "--target-hc"),
+        (("--title", "../up"), "--title"),
+        (("--search-space", "proxylesnas"), "did you mean 'proxylessnas'"),
+        (("--search-space", "none.yaml"), "none.yaml"),
+        (("--checkpoint", "none.pt"), "none.pt does not exist"),
+        (("--config", "none.yaml"), "none.yaml"),
+        (("--epochs", 0), "--epochs"),
+        (("--lr", "nan"), "--lr"),
+        (("--parent-num", 61), "--parent-num"),
+        (("--batch-size", 5000), "--batch-size"),
+        (("--calibration-batches", 500), "--calibration-batches"),
+        (("--widths", "8,8"), "widths"),
+        (("--resume",), "--title"),
+        (("--title", "new", "--resume"), "nothing to resume"),
+        (("--popultion", 3), "--popultion"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    flags: tuple, says: str, command: Command, tmp_path: Path
+) -> None:
+    base = () if "--search-space" in flags else ("--search-space", TINY)
+    done = command("search.py", *base, *flags, ok=False)
+    assert says in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_title_is_left_as_it_was(command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "history.csv").write_text("precious")
+    done = command("search.py", "--search-space", TINY, "--title", "mine", ok=False)
+    assert "exists" in done.stderr
+    assert [p.name for p in run.iterdir()] == ["history.csv"]
+    assert (run / "history.csv").read_text() == "precious"
+
+
+def test_a_damaged_or_foreign_checkpoint(finished: Path, command: Command, tmp_path: Path) -> None:
+    whole = (finished / "runs" / "a" / "supernet.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "whole.pt").write_bytes(whole)
+    assert "damaged" in command("search.py", "--checkpoint", "half.pt", ok=False).stderr
+    flags = ("--checkpoint", "whole.pt", "--train-portion", 0.7)
+    assert "train portion 0.8" in command("search.py", *flags, ok=False).stderr
+    flags = ("--checkpoint", "whole.pt", "--search-space", "fbnet")
+    assert "whole.pt has" in command("search.py", *flags, ok=False).stderr

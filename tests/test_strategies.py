@@ -1,0 +1,135 @@
+"""Search strategies on fitness functions that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from model import load_space
+from search_strategy import EvolutionSearch, History, RandomSearch, read_scores, run_search
+
+
+@pytest.fixture(scope="module")
+def budget() -> Budget:
+    table = load_table(load_space("proxylessnas", 8, 10))
+    counts = BudgetCounts(table, "flops")
+    return Budget(counts, None, counts.median)
+
+
+def search(strategy, fitness) -> tuple[np.ndarray, np.ndarray]:
+    architectures, scores = [], []
+    while len(asked := strategy.ask()):
+        strategy.tell(asked, fitness(asked))
+        architectures.append(asked)
+        scores.append(fitness(asked))
+    return np.concatenate(architectures), np.concatenate(scores)
+
+
+def test_evolution_beats_random_at_equal_evaluations(budget: Budget) -> None:
+    """Fitness: random main effects and pair effects of neighbouring layers, ten landscapes."""
+    wins, gains = 0, []
+    for seed in range(10):
+        world = np.random.default_rng(1000 + seed)
+        main = world.normal(size=(21, 7))
+        pairs = world.normal(size=(20, 7, 7)) / 2
+        layers = np.arange(21)
+
+        def fitness(a: np.ndarray, main=main, pairs=pairs, layers=layers) -> np.ndarray:
+            return main[layers, a].sum(1) + pairs[layers[:-1], a[:, :-1], a[:, 1:]].sum(1)
+
+        evolved, evolved_scores = search(
+            EvolutionSearch(budget, np.random.default_rng(seed), 10, 30, 8), fitness
+        )
+        drawn, drawn_scores = search(
+            RandomSearch(budget, np.random.default_rng(seed), 300), fitness
+        )
+        assert len(evolved) == len(drawn) == 300
+        wins += evolved_scores.max() > drawn_scores.max()
+        gains.append(evolved_scores.max() - drawn_scores.max())
+    assert wins >= 9 and np.mean(gains) > 2
+
+
+def test_random_search_asks_different_networks(budget: Budget) -> None:
+    """Not one network N times: all differ, and nearly every layer shows every choice."""
+    drawn, _ = search(RandomSearch(budget, np.random.default_rng(0), 300), lambda a: a.sum(1))
+    assert len(set(architecture_keys(drawn))) == 300
+    assert budget.contains(drawn).all()
+    assert all(
+        len(set(column)) == n for column, n in zip(drawn.T, budget.counts.num_choices, strict=True)
+    )
+
+
+def test_evolution_asks_new_networks_within_the_budget(budget: Budget) -> None:
+    asked, _ = search(
+        EvolutionSearch(budget, np.random.default_rng(0), 6, 20, 5), lambda a: -a.sum(1)
+    )
+    assert len(asked) == len(set(architecture_keys(asked))) == 120
+    assert budget.contains(asked).all()
+
+
+def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
+    """Mutants differ from a parent in about `mutation_prob` of layers; crossed genes are theirs."""
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 20, 4, mutation_prob=0.1)
+    first = strategy.ask()
+    strategy.tell(first, np.arange(20.0))
+    parents = first[::-1][:4]  # the four best, best first
+    assert np.array_equal(strategy.parents, parents)
+    mutants = strategy._mutate(4000)
+    changed = (mutants[:, None] != parents).mean(2).min(1)
+    expected = 0.1 * (1 - 1 / budget.counts.num_choices).mean()  # a fresh draw can be the same
+    assert changed.mean() == pytest.approx(expected, rel=0.05)
+    crossed = strategy._cross(1000)
+    assert (crossed[:, None] == parents).any(1).all()
+    assert len(set(architecture_keys(crossed))) > 500
+
+
+def test_parents_are_the_best_of_all_generations(budget: Budget) -> None:
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 10, 3)
+    first = strategy.ask()
+    strategy.tell(first, np.arange(10.0))
+    second = strategy.ask()
+    strategy.tell(second, np.full(10, -1.0))
+    assert np.array_equal(strategy.parents, first[[9, 8, 7]])
+
+
+@pytest.mark.parametrize("kind", ["random", "evolution"])
+def test_a_small_space_is_searched_whole_and_the_search_ends(
+    tiny_table: LookupTable, kind: str
+) -> None:
+    everything = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    rng = np.random.default_rng(0)
+    strategy = (
+        RandomSearch(everything, rng, 1000)
+        if kind == "random"
+        else EvolutionSearch(everything, rng, 50, 60, 10)
+    )
+    assert strategy.total == 192
+    asked, _ = search(strategy, lambda a: a.sum(1))
+    assert len(set(architecture_keys(asked))) == len(asked) == 192
+
+
+def test_more_parents_than_candidates_is_an_error(budget: Budget) -> None:
+    with pytest.raises(ValueError, match="--parent-num"):
+        EvolutionSearch(budget, np.random.default_rng(0), 2, 5, 6)
+
+
+def test_history_reads_back_what_it_wrote(tiny, tiny_table, budget, tmp_path) -> None:
+    everything = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    history = History(tiny, tiny_table)
+    run_search(
+        EvolutionSearch(everything, np.random.default_rng(1), 3, 10, 3),
+        lambda a: 100 * np.sin(a.sum(1)) / 3,
+        history,
+    )
+    (tmp_path / "h.csv").write_text(history.to_csv())
+    scores = read_scores(tmp_path / "h.csv", tiny)
+    expected = dict(zip(architecture_keys(history.architectures), history.top1, strict=True))
+    assert scores == expected  # floats exactly
+
+
+def test_best_of_equals_is_the_cheapest(tiny, tiny_table) -> None:
+    history = History(tiny, tiny_table)
+    architectures = np.array([[2, 1, 2, 1], [0, 0, 0, 0], [0, 3, 0, 3], [1, 1, 1, 1]])
+    history.add(architectures, np.array([50.0, 50.0, 50.0, 20.0]))
+    assert history.best("flops") == 2

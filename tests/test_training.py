@@ -1,0 +1,171 @@
+"""Supernet training: resuming, schedules, sampling, what a step touches."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from scipy.stats import chisquare
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
+
+from config_file.arg_config.layers import parse
+from config_file.arg_config.supernet_config import supernet_parser
+from data import load_splits
+from model import build_supernet, load_space
+from model.initialization import align_choices
+from sampler import UniformSampler
+from train_supernet import new_supernet, train
+from utils.checkpoint import check_facts, load_checkpoint
+from utils.device import seed_everything
+from utils.optim import LR_SCHEDULERS, OPTIMIZERS, build_optimizer, build_scheduler
+
+CPU = torch.device("cpu")
+
+
+class NullWriter:
+    def __init__(self) -> None:
+        self.values: list[tuple[str, float, int]] = []
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        self.values.append((tag, value, step))
+
+
+def arguments(*flags: object) -> Namespace:
+    words = ["--search-space", str(TINY), *map(str, flags)]
+    return parse(supernet_parser(""), words)
+
+
+def run_training(args: Namespace, path: Path, epochs_now: int | None = None) -> nn.Module:
+    """Train; with `epochs_now`, stop after so many epochs as if interrupted."""
+    seed_everything(args.random_seed)
+    splits = load_splits("digits", None, 8, args.batch_size, 128, 0.8, args.random_seed, CPU)
+    supernet = new_supernet(args, load_space(TINY, 8, 10), CPU)
+    writer = NullWriter()
+
+    class Stop(Exception):
+        pass
+
+    def count_epochs(tag: str, value: float, step: int) -> None:
+        writer.values.append((tag, value, step))
+        if tag == "train/loss" and epochs_now is not None and step > epochs_now:
+            raise Stop
+
+    writer.add_scalar = count_epochs  # type: ignore[method-assign]
+    try:
+        train(supernet, splits.train, args, {}, path, writer)  # type: ignore[arg-type]
+    except Stop:
+        assert load_checkpoint(path)["epoch"] == epochs_now
+    return supernet
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
+    """Bit for bit, which needs the optimiser's, the schedule's and all random states."""
+    args = arguments("--epochs", 3, "--optimizer", optimizer, "--lr", 0.01, "--batch-size", 256)
+    whole = run_training(args, tmp_path / "whole.pt")
+    run_training(args, tmp_path / "parts.pt", epochs_now=1)
+    resumed = run_training(args, tmp_path / "parts.pt")
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_checkpoint_is_complete_and_safe_to_load(tmp_path: Path) -> None:
+    args = arguments("--epochs", 1, "--optimizer", "adamw", "--lr", 0.01)
+    run_training(args, tmp_path / "c.pt")
+    state = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert state["optimizer"]["state"] and state["scheduler"]["last_epoch"] == 16
+    assert state["facts"]["dataset"] == "digits" and state["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]  # no temporary file is left
+    facts = {**state["facts"], "train_portion": 0.9}
+    with pytest.raises(ValueError, match="--train-portion"):
+        check_facts("c.pt", state["facts"], facts)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    args = arguments("--epochs", 8, "--lr", 0.01)
+    supernet = run_training(args, tmp_path / "c.pt").eval()
+    splits = load_splits("digits", None, 8, 64, 2000, 0.8, 0, CPU)
+    images, labels = next(iter(splits.validation))
+    path = [1, 1, 1, 1]
+    with torch.no_grad():
+        assert (supernet.train()(images, path).argmax(1) == labels).float().mean() > 0.6
+
+
+def test_a_loss_that_explodes_is_a_clear_error(tmp_path: Path) -> None:
+    args = arguments("--epochs", 2, "--optimizer", "sgd", "--lr", 1e30, "--grad-clip", 0)
+    with pytest.raises(ValueError, match=r"loss became .* --lr"):
+        run_training(args, tmp_path / "c.pt")
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_unused_choices_are_not_touched(tiny) -> None:
+    """Neither by decay nor by momentum: their gradient is None, not zero."""
+    torch.manual_seed(0)
+    supernet = build_supernet(tiny)
+    optimizer = build_optimizer("sgd", supernet.parameters(), 0.1, 0.9, 0.1)
+    for path in ([0, 0, 0, 0], [1, 1, 1, 1]):
+        before = {k: v.clone() for k, v in supernet.named_parameters()}
+        optimizer.zero_grad(set_to_none=True)
+        supernet(torch.randn(4, 3, 8, 8), path).sum().backward()
+        optimizer.step()
+        for name, value in supernet.named_parameters():
+            layer_choice = name.split(".")[1:3] if name.startswith("layers.") else None
+            used = layer_choice is None or path[int(layer_choice[0])] == int(layer_choice[1])
+            assert torch.equal(before[name], value) != used, name
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULERS)
+def test_schedules_equal_torch(name: str) -> None:
+    def schedule(make) -> list[float]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+        scheduler, rates = make(optimizer), []
+        for _ in range(40):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return rates
+
+    ours = schedule(lambda o: build_scheduler(o, name, 8, 5, 0, 3, 0.5))
+    theirs = {
+        "cosine": lambda o: CosineAnnealingLR(o, 40),
+        "step": lambda o: StepLR(o, 15, 0.5),
+        "linear": lambda o: LinearLR(o, 1.0, 1e-9, 40),
+    }[name]
+    assert ours == pytest.approx(schedule(theirs), abs=1e-6)
+    warm = schedule(lambda o: build_scheduler(o, name, 8, 5, 2, 3, 0.5))
+    assert warm[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
+    assert warm[10] == pytest.approx(0.4)
+
+
+def test_uniform_sampling_is_uniform_over_allowed_choices() -> None:
+    num_choices = np.array([6, 7, 1, 3])
+    sampler = UniformSampler(num_choices, np.random.default_rng(0))
+    paths = np.concatenate([sampler.step_paths() for _ in range(4000)])
+    assert paths.shape == (4000, 4)
+    for column, n in zip(paths.T, num_choices, strict=True):
+        counts = np.bincount(column, minlength=n)
+        assert len(counts) == n
+        assert n == 1 or chisquare(counts).pvalue > 1e-4
+    pairs = np.bincount(paths[:, 0] * 7 + paths[:, 1], minlength=42)  # layers are independent
+    assert chisquare(pairs).pvalue > 1e-4
+
+
+def test_aligned_choices_are_slices_of_the_largest() -> None:
+    """Hand-picked filters; the residual branch starts at zero, so the layer is the identity."""
+    torch.manual_seed(0)
+    supernet = build_supernet(load_space("proxylessnas", 8, 10))
+    align_choices(supernet)
+    k3_e3, k7_e6 = supernet.layers[1][0], supernet.layers[1][5]
+    small, big = k3_e3.depthwise.conv.weight, k7_e6.depthwise.conv.weight
+    assert torch.allclose(small, big[:72, :, 2:5, 2:5] * 7 / 3)
+    expand = k7_e6.expand.conv.weight[:72] * 2**0.5
+    assert torch.allclose(k3_e3.expand.conv.weight, expand)
+    assert torch.allclose(k3_e3.project.conv.weight, k7_e6.project.conv.weight[:, :72])
+    x = torch.randn(2, 24, 8, 8)
+    assert torch.equal(supernet.train().run_layer(x, 1, 0), x)
+    assert small.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)  # still He's scale
