@@ -44,6 +44,7 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
         args.random_seed,
         device,
         args.num_workers,
+        args.augment,
     )
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space

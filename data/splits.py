@@ -77,6 +77,7 @@ def load_splits(
     seed: int,
     device: torch.device,
     num_workers: int = 0,
+    augment: bool = True,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, put everything on the device.
 
@@ -85,6 +86,7 @@ def load_splits(
         eval_batch_size: of calibration, validation and test.
         seed: of the order and augmentation of training images.
         num_workers: processes that augment; 0 augments whole batches on the device.
+        augment: random crops, and flips where they keep the class; else only shuffle.
 
     Raises:
         ValueError: a folder, a portion or a batch size that cannot be.
@@ -96,9 +98,8 @@ def load_splits(
             f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
         )
     native = raw.train_images.shape[1]
-    augmentation = Augmentation(
-        padding=round(raw.crop_padding * input_size / native), flip=raw.flip
-    )
+    shift = round(raw.crop_padding * input_size / native)
+    augmentation = Augmentation(padding=shift, flip=raw.flip) if augment else Augmentation(0, False)
     train_images = _as_tensor(raw.train_images, input_size)
     test_images = _as_tensor(raw.test_images, input_size)
     train_labels = torch.from_numpy(raw.train_labels)

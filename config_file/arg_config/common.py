@@ -128,6 +128,11 @@ def add_training_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
     )
+    group.add_argument(
+        "--augment",
+        action=BooleanOptionalAction,
+        help=f"random crops, and flips where they keep the class ({BY_DATASET})",
+    )
     group.add_argument("--optimizer", choices=OPTIMIZERS, help=f"({BY_DATASET})")
     group.add_argument(
         "--lr",
@@ -140,7 +145,7 @@ def add_training_flags(parser: ArgumentParser) -> None:
         type=number(0, 0.9999),
         default=0.9,
         metavar="F",
-        help="of sgd (Nesterov) and rmsprop; first beta of adam and adamw",
+        help="of sgd (Nesterov) and rmsprop; first beta of adam and adamw (default: recipe, or 0.9)",
     )
     group.add_argument("--weight-decay", type=number(0), metavar="F", help=f"({BY_DATASET})")
     group.add_argument("--lr-scheduler", choices=LR_SCHEDULERS, default="cosine", help="per step")
