@@ -145,7 +145,7 @@ def add_training_flags(parser: ArgumentParser) -> None:
         type=number(0, 0.9999),
         default=0.9,
         metavar="F",
-        help="of sgd (Nesterov) and rmsprop; first beta of adam and adamw (default: recipe, or 0.9)",
+        help="of sgd (Nesterov) and rmsprop; first beta of adam(w) (default: recipe, or 0.9)",
     )
     group.add_argument("--weight-decay", type=number(0), metavar="F", help=f"({BY_DATASET})")
     group.add_argument("--lr-scheduler", choices=LR_SCHEDULERS, default="cosine", help="per step")
