@@ -6,7 +6,7 @@ import numpy as np
 
 from lookup_table import Budget
 
-ROUND = 250  # candidates between two writes of the history
+ROUND = 500  # candidates between two writes of the history
 
 
 class RandomSearch:

@@ -22,7 +22,9 @@ def build_optimizer(
     if name == "rmsprop":
         return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[name]
-    return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+    params = list(params)
+    fused = params[0].device.type in ("cpu", "cuda")  # one pass over each tensor
+    return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
 
 def lr_factor(
