@@ -218,6 +218,17 @@ def build_block(
     )
 
 
+def inner_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The part of a larger kernel's tensor that a smaller one shares with it, as a view.
+
+    The first channels of every kind, and the inner k x k of a conv kernel [O, I, K, K].
+    """
+    if tensor.dim() == 4:
+        edge = (tensor.shape[-1] - shape[-1]) // 2
+        tensor = tensor[:, :, edge : edge + shape[-1], edge : edge + shape[-1]]
+    return tensor[tuple(slice(n) for n in shape[:2])]
+
+
 def init_weights(module: nn.Module) -> None:
     """He initialisation over each conv's fan-out per group (so depthwise kernels are not tiny)."""
     for m in module.modules():

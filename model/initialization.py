@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.blocks import MBConv
+from model.blocks import MBConv, inner_slice
 from model.supernet import Supernet
 
 SUPERNET_INITS = ("independent", "aligned")
@@ -22,9 +22,8 @@ SUPERNET_INITS = ("independent", "aligned")
 
 def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     """[O, I, K, K] -> the first o x i filters' inner k x k, at He's scale for their fan-out."""
-    o, i, k, _ = shape
-    edge = (kernel.shape[-1] - k) // 2
-    part = kernel[:o, :i, edge : edge + k, edge : edge + k]
+    o, _, k, _ = shape
+    part = inner_slice(kernel, shape)
     fan_outs = kernel.shape[0] * kernel.shape[-1] ** 2, o * k**2
     if kernel.shape[1] == 1:  # depthwise: each filter has a fan-out of its own
         fan_outs = kernel.shape[-1] ** 2, k**2

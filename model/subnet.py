@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.blocks import init_weights
+from model.blocks import init_weights, inner_slice
 from model.space import SearchSpace
 from model.supernet import Path, Supernet, build_choice, build_first, build_head, build_stem
 
@@ -36,6 +36,8 @@ def count_params(module: nn.Module) -> int:
 def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Path) -> None:
     """Copy a path's weights and BN statistics into its standalone network.
 
+    Of a superkernel it is the path's slices that are copied.
+
     Where the supernet's BN has no scale and shift, the subnet keeps 1 and 0.
     """
     own = [subnet.stem, subnet.first, *subnet.layers, subnet.head]
@@ -43,4 +45,4 @@ def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Path) -> N
         state = source.state_dict()
         for name, tensor in target.state_dict().items():
             if name in state:
-                tensor.copy_(state[name])
+                tensor.copy_(inner_slice(state[name], tensor.shape))

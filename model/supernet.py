@@ -61,12 +61,13 @@ class Supernet(nn.Module):
         self.space = space
         self.stem = build_stem(space, style)
         self.first = build_first(space, style)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(build_choice(space, i, c, style) for c in range(len(layer.choices)))
-            for i, layer in enumerate(space.layers)
-        )
+        self.layers = nn.ModuleList(self.build_layer(i, style) for i in range(space.num_layers))
         self.head = build_head(space, style)
         init_weights(self)
+
+    def build_layer(self, layer: int, style: BlockStyle) -> nn.Module:
+        num_choices = len(self.space.layers[layer].choices)
+        return nn.ModuleList(build_choice(self.space, layer, c, style) for c in range(num_choices))
 
     def forward(self, x: Tensor, path: Path | Tensor) -> Tensor:
         """Logits along a path.
@@ -109,11 +110,6 @@ class Supernet(nn.Module):
         yield self.head
 
 
-def build_supernet(space: SearchSpace) -> Supernet:
-    """The supernet of a space: its weights are drawn from torch's global generator."""
-    return SUPERNETS[space.supernet](space)
-
-
 def path_bns(supernet: Supernet, path: Path) -> list[nn.BatchNorm2d]:
     """The batch norms along a path."""
     return [
@@ -122,6 +118,3 @@ def path_bns(supernet: Supernet, path: Path) -> list[nn.BatchNorm2d]:
         for m in part.modules()
         if isinstance(m, nn.BatchNorm2d)
     ]
-
-
-SUPERNETS: dict[str, type[Supernet]] = {"multipath": Supernet}
