@@ -1,0 +1,46 @@
+"""Flags of `python -m lookup_table`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config_file.arg_config.common import Parser
+from config_file.arg_config.types import folder, integer, widths
+
+
+def table_parser(description: str) -> Parser:
+    parser = Parser(description)
+    group = parser.add_argument_group("an architecture")
+    group.add_argument(
+        "--arch", type=folder, metavar="FILE", help="architecture file, as best_architecture.yaml"
+    )
+    group = parser.add_argument_group("a search space")
+    group.add_argument(
+        "--search-space",
+        metavar="NAME|FILE",
+        help="a name or a .yaml path (default: that of --arch, or proxylessnas)",
+    )
+    group.add_argument(
+        "--input-size", type=integer(8, 1024), metavar="PX", help="(default: of --arch, or 224)"
+    )
+    group.add_argument(
+        "--num-classes", type=integer(1), metavar="N", help="(default: of --arch, or 1000)"
+    )
+    group.add_argument(
+        "--widths",
+        type=widths,
+        metavar="N,N,...",
+        help="channels of stem, (first,) stages, last (default: the space's)",
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--table", action="store_true", help="a table per layer and choice, instead of JSON"
+    )
+    group.add_argument(
+        "--cache-dir",
+        type=folder,
+        default=Path(".cache"),
+        metavar="DIR",
+        help="lookup tables already built",
+    )
+    return parser
