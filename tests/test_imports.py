@@ -1,0 +1,41 @@
+"""Imports point one way (read from the syntax tree)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+ALLOWED = {
+    "model": set(),
+    "data": set(),
+    "utils": set(),
+    "lookup_table": {"model"},
+    "sampler": {"model"},
+    "search_strategy": {"sampler", "lookup_table", "model"},
+}
+OURS = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))} | {
+    path.stem for path in ROOT.glob("*.py")
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_import_direction(package: str) -> None:
+    files = [f for f in (ROOT / package).rglob("*.py") if f.name != "__main__.py"]  # a script
+    assert files
+    for file in files:
+        wrong = (imported(file) & OURS) - ALLOWED[package] - {package}
+        assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"

@@ -1,0 +1,74 @@
+"""`python -m lookup_table` in a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TINY
+
+ARCHITECTURE = {
+    "search_space": "proxylessnas",
+    "input_size": 32,
+    "num_classes": 10,
+    "choices": ["k3_e3"] * 20 + ["k7_e6"],
+}
+
+
+def lookup(tmp_path: Path, *flags: object, ok: bool = True) -> str:
+    words = [sys.executable, "-m", "lookup_table", *map(str, flags)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == (0 if ok else 2), done.stderr
+    if not ok:
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    return done.stdout if ok else done.stderr
+
+
+def test_an_architecture_as_json_and_as_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+    facts = json.loads(lookup(tmp_path, "--arch", "a.yaml"))
+    assert isinstance(facts["flops"], int) and isinstance(facts["params"], int)
+    assert facts["measured"] == {"flops": facts["flops"], "params": facts["params"]}
+    text = lookup(tmp_path, "--arch", "a.yaml", "--table")
+    assert text.count("*k3_e3") == 20 and text.count("*k7_e6") == 1
+    assert f"{facts['flops'] / 1e6:,.3f}" in text
+    assert (tmp_path / ".cache").is_dir()
+
+
+def test_a_space(tmp_path: Path) -> None:
+    flags = ("--search-space", "spos", "--input-size", 32, "--num-classes", 10)
+    facts = json.loads(lookup(tmp_path, *flags))
+    assert facts["architectures"] == 4**20 and facts["layers"] == 20
+    assert facts["flops"][0] < facts["flops"][1] and facts["params"][0] < facts["params"][1]
+    text = lookup(tmp_path, "--search-space", TINY, "--input-size", 8, "--table")
+    assert "192 architectures" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "says"),
+    [
+        ({"choices": ["k3_e3"] * 3}, (), "3 choices, but proxylessnas has 21"),
+        ({"choices": ["skip"] + ["k3_e3"] * 20}, (), "layer 1 of 21: choice 'skip' is not allowed"),
+        ({"choices": ["k3_e9"] * 21}, (), "layer 1 of 21: choice 'k3_e9' is unknown"),
+        ({"search_space": "fbnet"}, (), "fbnet has 22"),
+        ({}, ("--search-space", "spos"), "mend --search-space"),
+        ({}, ("--input-size", 64), "mend --input-size"),
+        ({"input_size": "big"}, (), "'input_size' must be of type int"),
+    ],
+)
+def test_bad_architectures(tmp_path: Path, change: dict, flags: tuple, says: str) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE | change))
+    assert says in lookup(tmp_path, "--arch", "a.yaml", *flags, ok=False)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    assert "none.yaml" in lookup(tmp_path, "--arch", "none.yaml", ok=False)
+    assert "did you mean 'fbnet'" in lookup(tmp_path, "--search-space", "fbnt", ok=False)
