@@ -182,7 +182,10 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
             base_name = str(path.parent / base_name)
         if base_name in _seen:
             raise ValueError(f"{path}: 'extends' goes in a circle through {base_name}")
-        base = load_space_file(base_name, (*_seen, base_name))
+        try:
+            base = load_space_file(base_name, (*_seen, base_name))
+        except ValueError as error:
+            raise ValueError(f"{path}: extends: {error}") from error
         base.pop("user_file")
         for key in NESTED:  # a nested override gives only the keys that differ
             if isinstance(spec.get(key), dict) and isinstance(base.get(key), dict):

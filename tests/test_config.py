@@ -79,7 +79,7 @@ def test_the_order_of_layers(tmp_path: Path) -> None:
     )
     args = search_args("--config", str(file), "--batch-size", "16", "--generation_num=9")
     assert (args.lr, args.batch_size, args.generation_num) == (0.5, 16, 9)
-    assert args.target_hc is None and args.random_control is False and args.momentum == 0.9
+    assert args.target_hc is None and args.random_control is False and args.mutation_prob == 0.1
     assert args.widths == [8] * 8 + [64]
     assert args.epochs == yaml.safe_load((RECIPES / "digits.yaml").read_text())["epochs"]
 

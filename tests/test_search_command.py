@@ -81,7 +81,7 @@ def test_best_architecture_is_the_best_of_the_history_and_its_score_is_true(
     assert best["top1"] == max(float(row["top1"]) for row in rows)
     space, architecture = load_architecture(run / "best_architecture.yaml")
     assert best["flops"] == tiny_table.cost(architecture, "flops")
-    splits = load_splits("digits", None, 8, 64, 128, 0.8, 0, torch.device("cpu"))
+    splits = load_splits("digits", None, 8, 64, 90, 0.8, 0, torch.device("cpu"))
     supernet = build_supernet(space)
     state = torch.load(run / "supernet.pt", weights_only=True)
     supernet.load_state_dict(state["supernet"])
