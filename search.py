@@ -35,7 +35,14 @@ from search_strategy import (
 )
 from train_supernet import load_inputs, new_supernet, supernet_facts, train
 from utils.checkpoint import check_facts, load_checkpoint
-from utils.device import CONTROL_STREAM, SEARCH_STREAM, pick_device, seed_everything, stream
+from utils.device import (
+    CONTROL_STREAM,
+    SEARCH_STREAM,
+    keep_freed_memory,
+    pick_device,
+    seed_everything,
+    stream,
+)
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_pareto
@@ -224,6 +231,7 @@ def main() -> None:
     parser = search_parser(__doc__)
     args = parse(parser, sys.argv[1:])
     check_run_folder(args.run_dir, args.title, args.resume)
+    keep_freed_memory()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 

@@ -25,7 +25,13 @@ from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import SAMPLERS
 from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
-from utils.device import SAMPLER_STREAM, pick_device, seed_everything, stream
+from utils.device import (
+    SAMPLER_STREAM,
+    keep_freed_memory,
+    pick_device,
+    seed_everything,
+    stream,
+)
 from utils.errors import user_errors
 from utils.optim import build_optimizer, build_scheduler
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -170,6 +176,7 @@ def main() -> None:
     parser = supernet_parser(__doc__)
     args = parse(parser, sys.argv[1:])
     check_run_folder(args.run_dir, args.title, args.resume)
+    keep_freed_memory()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     splits, space = load_inputs(args, device)

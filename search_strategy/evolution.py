@@ -81,9 +81,10 @@ class EvolutionSearch:
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
         """Scores of a generation, float [N], higher is better."""
         self.seen.update(architecture_keys(architectures))
-        everyone = np.concatenate([self.parents, architectures])
-        all_scores = np.concatenate([self.parent_scores, scores])
-        best = np.argsort(-all_scores, kind="stable")[: self.parent_num]  # ties: the older one
+        everyone = np.concatenate([architectures, self.parents])
+        all_scores = np.concatenate([scores, self.parent_scores])
+        # of equals the newer one: on a plateau the search drifts on instead of standing still
+        best = np.argsort(-all_scores, kind="stable")[: self.parent_num]
         self.parents, self.parent_scores = everyone[best], all_scores[best]
         self.generation += 1
 

@@ -126,7 +126,7 @@ def test_names_and_indices_are_inverse(tiny, rng: np.random.Generator) -> None:
         ("extends: proxylessnas\nlast: many", "'last' must be an integer"),
         ("extends: proxylessnas\nchoices: [k3_e3, k4_e3]", "'choices' must be a list"),
         ("extends: proxylessnas\nwidths: [8, 8]", "widths must be 9 positive integers"),
-        ("extends: proxylessnas\nactivation: swish", "'activation' must be one of"),
+        ("extends: proxylessnas\nactivation: gelu", "'activation' must be one of"),
         ("extends: singlepath\nchoices: [shuffle_k3]", "not a slice of an MBConv superkernel"),
         ("name: x", "is missing"),
         ("- 1", "must be a mapping"),

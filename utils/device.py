@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import random
+import sys
 
 import numpy as np
 import torch
 
 SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next activation; elsewhere, do nothing.
+
+    By default it hands large ones back to the kernel and maps fresh, zeroed pages for the next
+    layer: about a quarter of the time of scoring a small network on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: the largest value it takes
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        mallopt(-2, 64 << 20)  # M_TOP_PAD
 
 
 def pick_device(name: str) -> torch.device:

@@ -35,14 +35,15 @@ def plot_pareto(
         window: lowest and highest cost allowed, None where there is no bound.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.add_subplot()
     points = axes.scatter(
         cost, top1, c=rounds, s=16, cmap="viridis", alpha=0.75, linewidths=0, label="candidates"
     )
     if rounds.max() > rounds.min():
-        figure.colorbar(points, ax=axes, label="round")
+        figure.colorbar(points, ax=axes, label="round", ticks=MaxNLocator(integer=True))
     front = pareto_front(cost, top1)
     axes.step(
         cost[front], top1[front], where="post", color="tab:red", linewidth=1.2, label="Pareto front"
@@ -66,6 +67,6 @@ def plot_pareto(
     axes.set_ylabel("validation top-1 (%)")
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
