@@ -64,7 +64,7 @@ class Budget:
         what = "no architecture of this space" if self.known is None else "none of those known"
         text = (
             f"{what} costs between {in_millions(self.low)} and "
-            f"{in_millions(self.high)} {unit}: the space's range is {in_millions(lowest)} to "
+            f"{in_millions(self.high)} {unit}: its range is {in_millions(lowest)} to "
             f"{in_millions(highest)} {unit}"
         )
         if lowest <= self.high and self.low <= highest and self.low <= self.high:
