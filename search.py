@@ -2,9 +2,11 @@
 
 python search.py --search-strategy evolution             # on the embedded digits, in minutes
 python search.py --search-strategy random --random-iteration 500 --title random_digits
+python search.py --search-strategy pareto --objectives flops params
 python search.py --search-space fbnet --dataset cifar10 --target-hc 60 --title fbnet_c10
 python search.py --title fbnet_c10 --resume               # go on after an interruption
-python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
+python search.py --checkpoint runs/fbnet_c10/supernet.pt --info-metric latency --target-hc 2.5
+python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --input-size 32
 """
 
 from __future__ import annotations
@@ -15,23 +17,36 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import yaml
+import torch
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
 from config_file.arg_config.search_config import search_parser
 from data import Splits
-from lookup_table import UNIT, Budget, BudgetCounts, in_millions, load_table
-from model import Supernet, architecture_facts
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    Equivalence,
+    LatencySettings,
+    LookupTable,
+    in_millions,
+    load_costs,
+    user_table_text,
+)
+from model import SearchSpace, Supernet
 from search_strategy import (
+    CandidateLog,
     Evaluator,
     EvolutionSearch,
     History,
+    LoggedScores,
+    Oracle,
+    ParetoSearch,
     RandomSearch,
     SearchStrategy,
-    read_scores,
     run_search,
+    save_front,
+    uncalibrated_top1,
 )
 from train_supernet import load_inputs, new_supernet, supernet_facts, train
 from utils.checkpoint import check_facts, load_checkpoint
@@ -45,16 +60,31 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import write_text
-from utils.plots import plot_pareto
-from utils.report import clock, summary_table
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.search_report import SearchReport
 from utils.timing import Phases
 
 MILLION = 1e6
 
 
-def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
-    """The budget in single MACs or params; `median` becomes a number in `args`.
+def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
+    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
+    stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
+    if args.resume and stored.exists():
+        args.lookup_table = stored
+    wanted = {"flops", args.info_metric}
+    if args.search_strategy == "pareto":
+        wanted |= set(args.objectives)
+    settings = LatencySettings(
+        batch_size=args.latency_batch_size,
+        threads=args.latency_threads,
+        seconds=args.latency_seconds,
+    )
+    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+
+
+def resolve_budget(args: Namespace, counts: BudgetCounts, among: np.ndarray | None) -> Budget:
+    """The budget in single MACs, params or ns; `median` becomes a number in `args`.
 
     Raises:
         ValueError: no architecture is inside.
@@ -64,14 +94,27 @@ def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
     if args.min_hc == "median":
         args.min_hc = counts.median / MILLION
     bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
-    return Budget(counts, *bounds)
+    return Budget(counts, *bounds, among)
 
 
 def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) -> SearchStrategy:
     if args.search_strategy == "random":
         return RandomSearch(budget, rng, args.random_iteration)
+    shared = {
+        "generation_num": args.generation_num,
+        "population": args.population,
+        "mutation_prob": args.mutation_prob,
+        "crossover_prob": args.crossover_prob,
+    }
+    if args.search_strategy == "pareto":
+        return ParetoSearch(budget, rng, tuple(args.objectives), **shared)
     return EvolutionSearch(
-        budget, rng, args.generation_num, args.population, args.parent_num, args.mutation_prob
+        budget,
+        rng,
+        parent_num=args.parent_num,
+        aging=args.aging,
+        patience=args.patience,
+        **shared,
     )
 
 
@@ -86,60 +129,6 @@ def build_evaluator(supernet: Supernet, splits: Splits, calibration_batches: int
     return Evaluator(supernet, batches, splits.validation)
 
 
-class ScoredCandidates:
-    """The evaluator behind a progress bar that shows the best so far."""
-
-    def __init__(self, evaluator: Evaluator, total: int, name: str) -> None:
-        self.evaluator = evaluator
-        self.done, self.best = 0.0, -1.0
-        self.bar = tqdm(total=total, desc=name, unit="net", dynamic_ncols=True, mininterval=0.5)
-
-    def __call__(self, architectures: np.ndarray) -> np.ndarray:
-        scores = self.evaluator(architectures, self.on_progress)
-        self.best = max(self.best, scores.max())
-        self.bar.set_postfix(best=f"{self.best:.2f}")
-        return scores
-
-    def on_progress(self, done: float, top1: float | None) -> None:
-        self.done += done
-        self.bar.update(int(self.done + 1e-6) - self.bar.n)
-        if top1 is not None and top1 > self.best:
-            self.best = top1
-            self.bar.set_postfix(best=f"{top1:.2f}", refresh=False)
-
-
-def search_to_file(
-    strategy: SearchStrategy,
-    evaluator: Evaluator,
-    history: History,
-    path: Path,
-    name: str,
-    writer: SummaryWriter,
-) -> None:
-    """Run a search; after each round its history is on disk and its numbers in TensorBoard.
-
-    What `path` holds of an interrupted run is not evaluated again: the search is repeated with the
-    same random numbers, and takes those scores from the evaluator's cache.
-    """
-    if path.exists():
-        evaluator.cache.update(read_scores(path, history.space))
-    scored = ScoredCandidates(evaluator, strategy.total, name)
-
-    def on_round() -> None:
-        write_text(path, history.to_csv())
-        last = history.rounds == history.rounds[-1]
-        top1, mflops = history.top1[last], history.cost("flops")[last] / MILLION
-        chosen = {"best": top1.argmax(), "worst": top1.argmin()}
-        for tag, i in chosen.items():
-            writer.add_scalar(f"{name}/top1_{tag}", top1[i], history.rounds[-1])
-            writer.add_scalar(f"{name}/mflops_{tag}", mflops[i], history.rounds[-1])
-        writer.add_scalar(f"{name}/top1_mean", top1.mean(), history.rounds[-1])
-        writer.add_scalar(f"{name}/mflops_mean", mflops.mean(), history.rounds[-1])
-
-    run_search(strategy, scored, history, on_round)
-    scored.bar.close()
-
-
 def load_weights(supernet: Supernet, args: Namespace) -> None:
     """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
     state = load_checkpoint(args.checkpoint)
@@ -148,77 +137,36 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 
-def report(
-    args: Namespace,
-    folder: Path,
+def search_to_file(
+    strategy: SearchStrategy,
+    scores: LoggedScores,
     history: History,
-    control: History,
-    test_top1: float,
-    phases: Phases,
+    path: Path,
+    name: str,
     writer: SummaryWriter,
-) -> None:
-    """Save the best architecture and the plot, print the summary."""
-    metric, table = args.info_metric, history.table
-    best = history.best(metric)
-    architecture, top1 = history.architectures[best], float(history.top1[best])
-    costs = {m: int(table.cost(architecture, m)) for m in UNIT}
-    facts = architecture_facts(history.space, architecture)
-    facts |= costs | {
-        "top1": top1,
-        "test_top1": test_top1,
-        "target_hc": args.target_hc,
-        "min_hc": args.min_hc,
-        "info_metric": metric,
-        "source": f"{args.search_strategy} search, run {folder.name}",
-    }
-    text = yaml.safe_dump(facts, sort_keys=False)
-    write_text(folder / "best_architecture.yaml", text)
-    plot_pareto(
-        folder / "pareto.png",
-        history.cost(metric) / MILLION,
-        history.top1,
-        history.rounds,
-        best,
-        (args.min_hc, args.target_hc),
-        UNIT[metric],
-        f"{args.search_strategy} on {history.space.name}, {args.dataset} ({len(history)} networks)",
-    )
-    writer.add_text("best_architecture", f"```\n{text}```")
-    hparams = {k: v for k, v in vars(args).items() if isinstance(v, (str, int, float, bool))}
-    writer.add_hparams(
-        hparams,
-        {"final/top1": top1, "final/test_top1": test_top1}
-        | {f"final/{m}": cost / MILLION for m, cost in costs.items()},
-        run_name=".",
-    )
+) -> History:
+    """Run a search; after each round its history is on disk and its numbers in TensorBoard."""
 
-    limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {UNIT[metric]}"
-    if args.min_hc is not None:
-        limit += f", at least {args.min_hc:,.3f}"
-    rows = {
-        "best architecture": " ".join(facts["choices"]),
-        "MACs": f"{in_millions(costs['flops'])} M",
-        "params": f"{in_millions(costs['params'])} M",
-        "budget": limit,
-        "validation top-1": f"{top1:.2f} %",
-        "test top-1": f"{test_top1:.2f} %  (supernet weights; the only use of the test set)",
-    }
-    if len(control):
-        rows[f"{len(control)} random networks"] = (
-            f"validation top-1: mean {control.top1.mean():.2f} %, best {control.top1.max():.2f} %"
-        )
-    rows["candidates"] = f"{len(history)}, all different and within the budget"
-    rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
-    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
-    log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", rows))
+    def on_round() -> None:
+        write_text(path, history.to_csv())
+        scalars = history.round_scalars() | getattr(strategy, "metrics", {})
+        for tag, value in scalars.items():
+            writer.add_scalar(f"{name}/{tag}", value, history.rounds[-1])
+
+    with scores.progress(strategy.total, name):
+        run_search(strategy, scores, history, on_round)
+    return history
 
 
 def warn_unused(parser, argv: list[str], args: Namespace) -> None:
     """A flag without effect in this run is named, not silently ignored."""
-    idle = {"random search", "evolution"} - {
-        {"random": "random search"}.get(args.search_strategy, args.search_strategy)
+    used = {
+        "random": {"random search"},
+        "evolution": {"evolution", "evolution and pareto"},
+        "pareto": {"pareto", "evolution and pareto"},
     }
-    if args.checkpoint:
+    idle = set().union(*used.values()) - used.get(args.search_strategy, set())
+    if args.checkpoint or args.oracle:
         idle.add("supernet training")
     if unused := unused_flags(parser, argv, idle):
         log.info(f"note: without effect in this run: {', '.join(unused)}")
@@ -230,6 +178,8 @@ def main() -> None:
     phases = Phases()
     parser = search_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    if args.oracle and args.checkpoint:
+        raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
     check_run_folder(args.run_dir, args.title, args.resume)
     keep_freed_memory()
     device = pick_device(args.device)
@@ -237,17 +187,24 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
-        table = load_table(space, args.cache_dir)
-        budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
+        table = build_costs(args, space, device)
+        networks = Equivalence(space)
+        oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
+        counts = BudgetCounts(table, args.info_metric, networks)
+        budget = resolve_budget(args, counts, oracle and oracle.known)
         strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
-        supernet = new_supernet(args, space, device)
-        if args.checkpoint:
-            load_weights(supernet, args)
-        evaluator = build_evaluator(supernet, splits, args.calibration_batches)
+        if oracle is None:
+            supernet = new_supernet(args, space, device)
+            if args.checkpoint:
+                load_weights(supernet, args)
+        evaluator = oracle or build_evaluator(supernet, splits, args.calibration_batches)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
     start_log(folder)
+    if table.sources and not args.resume:  # numbers that cannot be counted again belong to the run
+        args.lookup_table = folder / "lookup_table.yaml"
+        write_text(args.lookup_table, user_table_text(space, table, next(iter(table.sources))))
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
@@ -255,31 +212,53 @@ def main() -> None:
     warn_unused(parser, sys.argv[1:], args)
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))
     log.info(
-        f"{space.name} at {space.input_size} px: {space.size:.3g} architectures of {low} to {high} "
-        f"{UNIT[args.info_metric]}, {budget.count:.3g} within the budget"
+        f"{space.name} at {space.input_size} px: {space.size:.4g} codes of {networks.size:.4g} "
+        f"networks, {low} to {high} {table.unit(args.info_metric)}, {budget.count:.4g} within "
+        f"the budget"
     )
 
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        if not args.checkpoint:
+        if oracle is None and not args.checkpoint:
             with phases("supernet training"):
                 train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
-        with phases("search"):
+        scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+
+        def search(strategy: SearchStrategy, file: str, name: str) -> History:
             history = History(space, table)
-            path = folder / "history.csv"
-            search_to_file(strategy, evaluator, history, path, args.search_strategy, writer)
-        control = History(space, table)
+            return search_to_file(strategy, scores, history, folder / file, name, writer)
+
+        with phases("search"):
+            history = search(strategy, "history.csv", args.search_strategy)
+        winner = history.architectures[history.best(args.info_metric)]
+        report = SearchReport(args, folder, history, history.winner_facts(args.info_metric))
         if args.search_strategy == "random":
-            control = history
+            report.add_random(history)
         elif args.random_control:
             with phases("random control"):
                 rng = stream(args.random_seed, CONTROL_STREAM)
-                same_number = RandomSearch(budget, rng, len(history))
-                path = folder / "random_control.csv"
-                search_to_file(same_number, evaluator, control, path, "random control", writer)
-        with phases("test"):
-            winner = history.architectures[history.best(args.info_metric)]
-            test_top1 = evaluator.test(winner, splits.test)
-        report(args, folder, history, control, test_top1, phases, writer)
+                control = RandomSearch(budget, rng, len(history))
+                report.add_random(search(control, "random_control.csv", "random control"))
+        if args.seeds > 1:
+            with phases("other seeds"):
+                bests = [history.top1.max()]
+                for k in range(1, args.seeds):
+                    rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
+                    other = build_strategy(args, budget, rng)
+                    found = search(other, f"history_seed{k}.csv", f"seed {k}")
+                    bests.append(found.top1.max())
+                report.add_seeds(bests)
+        with phases("controls and test"):
+            largest = budget.largest()
+            report.add_largest(largest, scores(largest[None])[0])
+            if oracle is None:
+                plain = uncalibrated_top1(supernet, winner, splits.validation)
+                report.add_uncalibrated(plain)
+                report.add_test(evaluator.test(winner, splits.test))
+            if args.search_strategy == "pareto":
+                run = f"pareto search, run {folder.name}"
+                number = save_front(folder, history, args.objectives, run, write_text)
+                report.add_front(number, strategy.metrics["hypervolume"])
+        report.finish(phases, writer)
 
 
 if __name__ == "__main__":

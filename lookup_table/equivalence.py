@@ -10,6 +10,8 @@ in each run, as a shorter stage of a hand-made network has, or, if asked for, fi
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from model.blocks import SKIPS
@@ -50,8 +52,8 @@ class Equivalence:
     @property
     def runs(self) -> list[range]:
         """The layers of each run of at least two."""
-        starts = np.flatnonzero(~self.continues).tolist() + [len(self.continues)]
-        pairs = zip(starts, starts[1:], strict=False)
+        starts = [*np.flatnonzero(~self.continues).tolist(), len(self.continues)]
+        pairs = itertools.pairwise(starts)
         return [range(start, stop) for start, stop in pairs if stop - start > 1]
 
     def _count(self, num_choices: list[int]) -> int:

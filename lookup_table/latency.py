@@ -13,13 +13,13 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
@@ -83,11 +83,10 @@ def measure_latency(
     table: LookupTable,
     device: torch.device,
     settings: LatencySettings,
-    on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> LookupTable:
     """`table` with the metric latency, ns per block rounded to RESOLUTION.
 
-    Layers of one shape share their measurement. `on_block(done, total)` tells of progress.
+    Layers of one shape share their measurement.
     """
     distinct: dict[tuple, tuple[int, int]] = {}
     keys = {}
@@ -95,15 +94,13 @@ def measure_latency(
         for c, name in enumerate(layer.choices):
             keys[i, c] = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
             distinct.setdefault(keys[i, c], (i, c))
-    total = len(distinct) + 3
     known: dict[tuple, int] = {}
-    for done, (key, (i, c)) in enumerate(distinct.items()):
+    for key, (i, c) in tqdm(distinct.items(), desc="latency", unit="block", dynamic_ncols=True):
         block, layer = build_choice(space, i, c, space.style), space.layers[i]
         shape = (layer.in_chs, layer.in_size, layer.in_size)
         nothing = isinstance(block, nn.Identity)  # the network is built without it
         seconds = 0.0 if nothing else time_module(block, shape, device, settings)
         known[key] = _rounded(seconds)
-        on_block(done + 1, total)
     fixed = 0
     parts = (
         (build_stem(space, space.style), (IN_CHS, space.input_size, space.input_size)),
@@ -116,7 +113,6 @@ def measure_latency(
     for part, shape in parts:
         if not isinstance(part, nn.Identity):
             fixed += _rounded(time_module(part, shape, device, settings))
-    on_block(total, total)
     costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
     for (i, c), key in keys.items():
         costs[i, c] = known[key]
@@ -177,11 +173,10 @@ def load_latency(
     device: torch.device,
     settings: LatencySettings,
     cache_dir: Path | None,
-    on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> LookupTable:
     """`measure_latency`, or what it gave before for this space, device and settings."""
     if cache_dir is None:
-        return measure_latency(space, table, device, settings, on_block)
+        return measure_latency(space, table, device, settings)
     key = {**source(device, settings), "fingerprint": space.fingerprint, "space": space.name}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     path = Path(cache_dir) / f"latency_{digest}.yaml"
@@ -192,7 +187,7 @@ def load_latency(
             return known
     except (ValueError, OSError, KeyError):
         pass  # not measured yet, or damaged
-    table = measure_latency(space, table, device, settings, on_block)
+    table = measure_latency(space, table, device, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -21,7 +21,6 @@ def load_costs(
     file: Path | None,
     device: torch.device,
     settings: LatencySettings,
-    on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> LookupTable:
     """flops and params, the metric of `file`, and latency measured where it is wanted.
 
@@ -30,7 +29,6 @@ def load_costs(
         cache_dir: where tables counted and measured before are.
         file: what --lookup-table names, or None.
         device, settings: of the measurement.
-        on_block: told of (done, total) blocks measured.
 
     Raises:
         ValueError: a metric is wanted that is neither known nor in the file.
@@ -40,7 +38,7 @@ def load_costs(
         table = read_user_table(file, space, table)
     for metric in wanted:
         if metric == "latency" and metric not in table.metrics:
-            table = load_latency(space, table, device, settings, cache_dir, on_block)
+            table = load_latency(space, table, device, settings, cache_dir)
         if metric not in table.metrics:
             known = ", ".join(dict.fromkeys((*table.metrics, "latency")))
             raise ValueError(

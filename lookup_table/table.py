@@ -103,6 +103,11 @@ class LookupTable:
                 here += np.take(sums, code, out=part[:n], mode="clip")
         return total if np.ndim(architectures) == 2 else total[0]
 
+    def facts(self, architecture: np.ndarray) -> dict[str, int | float]:
+        """Every cost of one architecture [L], for files: flops and params single, others in unit."""
+        costs = {m: int(self.cost(architecture, m)) for m in self.metrics}
+        return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
+
     def range(self, metric: str) -> tuple[int, int]:
         """The lowest and the highest cost of any architecture."""
         rows = [row[:n] for row, n in zip(self.costs[metric], self.num_choices, strict=True)]

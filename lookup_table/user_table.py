@@ -142,9 +142,7 @@ def _read_csv(path: Path) -> dict:
                 raise ValueError(f"{path}: row {number}: layer {layer}, '{choice}' is there twice")
             known[choice] = cost
         else:
-            raise ValueError(
-                f"{path}: row {number}: layer {layer!r} is neither 1, 2, ... nor fixed"
-            )
+            raise ValueError(f"{path}: row {number}: layer {layer!r} is no number, nor fixed")
     spec["layers"] = [layers.get(i + 1, {}) for i in range(max(layers, default=0))]
     return spec
 
