@@ -130,7 +130,7 @@ def source(device: torch.device, settings: LatencySettings) -> dict:
         **asdict(settings),
         "dtype": "float32",
         "memory_format": "channels_last",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 

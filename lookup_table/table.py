@@ -104,7 +104,7 @@ class LookupTable:
         return total if np.ndim(architectures) == 2 else total[0]
 
     def facts(self, architecture: np.ndarray) -> dict[str, int | float]:
-        """Every cost of one architecture [L], for files: flops and params single, others in unit."""
+        """Every cost of one architecture [L] for files: flops and params single, others in unit."""
         costs = {m: int(self.cost(architecture, m)) for m in self.metrics}
         return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
 
