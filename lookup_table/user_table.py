@@ -68,7 +68,10 @@ def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) ->
         raise ValueError(f"{path}: metric {metric!r} is not a name such as latency or energy")
     for key in DESCRIBED:
         if key in spec and str(spec[key]) != str(wanted := getattr(space, key_of(key))):
-            raise ValueError(f"{path} is of {key} {spec[key]}, this run of {wanted}; mend --{key}")
+            raise ValueError(
+                f"{path} is of {key} {spec[key]}, this run of {wanted}; mend "
+                f"--{key.replace('_', '-')}"
+            )
     costs, fixed = _costs(path, spec, space)
     unit = str(spec.get("unit") or UNIT.get(metric, metric))
     source = {k: v for k, v in spec.items() if k not in ("metric", "unit", "fixed", "layers")}
