@@ -33,7 +33,7 @@ from search_strategy import (
     read_scores,
     run_search,
 )
-from train_supernet import load_inputs, new_supernet, supernet_facts, train
+from train_supernet import load_inputs, new_supernet, save_splits, supernet_facts, train
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import (
     CONTROL_STREAM,
@@ -251,6 +251,7 @@ def main() -> None:
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     warn_unused(parser, sys.argv[1:], args)
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))
