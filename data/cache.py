@@ -100,7 +100,8 @@ def _open(folder: Path, number: int, pixels: bool) -> Decoded | None:
     """A finished cache, or None where there is none or a disk has damaged it."""
     try:
         statistics = np.load(folder / "statistics.npy")
-        array = np.load(folder / "images.npy", mmap_mode="r") if pixels else None
+        # copy on write: torch warns of arrays that cannot be written
+        array = np.load(folder / "images.npy", mmap_mode="c") if pixels else None
     except (OSError, ValueError, EOFError):
         return None
     if any(len(x) != number for x in (statistics, array) if x is not None):
@@ -181,7 +182,6 @@ def _write_pixels(
             file.flush()
             os.fsync(file.fileno())
     if errors:
-        more = f" (and {len(errors) - 1} more: " + "; ".join(errors[1:4]) if len(errors) > 1 else ""
-        more += ("; ..." if len(errors) > 4 else "") + ")" if more else ""
-        raise ValueError(errors[0] + more)
+        others = f" ({len(errors)} such files, among them: {'; '.join(errors[1:4])})"
+        raise ValueError(errors[0] + (others if len(errors) > 1 else ""))
     return np.concatenate(statistics)
