@@ -190,7 +190,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 def files(root: Path) -> ImageFiles:
     return ImageFiles(
-        root, tuple(p.relative_to(root).as_posix() for p in sorted(root.glob("*/*/*")))
+        root, tuple(p.relative_to(root).as_posix() for p in sorted(root.glob("*/*/*.png")))
     )
 
 
