@@ -45,6 +45,7 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.memory import memory_hint
 from utils.plots import plot_pareto
 from utils.report import clock, summary_table
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -259,7 +260,8 @@ def main() -> None:
         f"{UNIT[args.info_metric]}, {budget.count:.3g} within the budget"
     )
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    hint = f"--eval-batch-size {args.eval_batch_size}: lower it, or --calibration-batches"
+    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if not args.checkpoint:
             with phases("supernet training"):
                 train(supernet, splits.train, args, config, folder / "supernet.pt", writer)

@@ -11,6 +11,7 @@ from data import DATASETS
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
 from sampler import SAMPLERS
+from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 BY_DATASET = "default: the dataset's recipe"
@@ -171,6 +172,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=ON_NAN,
+        default="stop",
+        help="a step whose loss is NaN or infinite: stop there, or leave the step out",
     )
 
 
