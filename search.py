@@ -34,7 +34,7 @@ from search_strategy import (
     run_search,
 )
 from train_supernet import load_inputs, new_supernet, supernet_facts, train
-from utils.checkpoint import check_facts, load_checkpoint
+from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
@@ -145,7 +145,7 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
     state = load_checkpoint(args.checkpoint)
     check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
-    supernet.load_state_dict(state["supernet"])
+    restore(args.checkpoint, state, {"supernet": supernet})
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 

@@ -24,7 +24,13 @@ from data import Loader, Splits, load_splits
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import SAMPLERS
-from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
+from utils.checkpoint import (
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
 from utils.device import (
     SAMPLER_STREAM,
     keep_freed_memory,
@@ -128,8 +134,7 @@ def train(
     if path.exists():
         state = load_checkpoint(path)
         check_facts(path, state["facts"], facts)
-        for name, thing in stateful.items():
-            thing.load_state_dict(state[name])
+        restore(path, state, stateful)
         first, skip = state["epoch"], state.get("step", 0)
         steps = f" and {skip} steps" if skip else ""
         log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")

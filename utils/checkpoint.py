@@ -54,7 +54,11 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
         ValueError: missing, damaged, of another program, format or kind; says which.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        there = False
+    if not there:
         raise ValueError(f"checkpoint {path} does not exist; mend the path")
     sealed = _check_seal(path)
     foreign = f"{path} is not a checkpoint of this toolkit"
@@ -62,10 +66,9 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{foreign}: it holds more than tensors and plain values, or is no file of torch.save; "
-            f"nothing in it was run"
+            f"{foreign}: it holds more than tensors and plain values; nothing in it was run"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
+    except Exception as error:  # what a file that is not ours does to an unpickler, nobody can list
         raise ValueError(f"checkpoint {path} is damaged; take another or train again") from error
     version = state.get("format") if isinstance(state, dict) else None
     if not isinstance(version, int):
@@ -81,6 +84,8 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
         raise ValueError(f"checkpoint {path} is of a {state['kind']}, not of a {kind}")
     if missing := sorted(set(KINDS.get(kind, ())) - set(state)):
         raise ValueError(f"checkpoint {path} lacks {', '.join(missing)}; train it again")
+    if not all(isinstance(state.get(key, {}), dict) for key in ("facts", "config")):
+        raise ValueError(f"{foreign}: its facts and config are no mappings")
     return state
 
 
@@ -117,6 +122,8 @@ def _check_seal(path: Path) -> bool:
         raise ValueError(f"checkpoint {path} is damaged: its checksum is not readable")
     if size == 0 or (head == b"PK\x03\x04" and END_OF_ZIP not in tail):
         raise ValueError(f"checkpoint {path} is truncated; take another or train again")
+    if head != b"PK\x03\x04":
+        raise ValueError(f"{path} is not a checkpoint of this toolkit: no file of torch.save")
     return False
 
 
@@ -139,6 +146,15 @@ def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]
                 f"checkpoint {path} has {key.replace('_', ' ')} {stored.get(key)}, this run "
                 f"{value}; mend {flag} or take another checkpoint"
             )
+
+
+def restore(path: str | Path, state: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Load `state[name]` into every part. Raises ValueError naming a part that does not fit."""
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(state[name])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"checkpoint {path}: its {name} does not fit this run") from error
 
 
 def restore_generators(state: dict[str, Any]) -> None:

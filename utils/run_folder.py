@@ -86,6 +86,7 @@ def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -
     """
     check_run_folder(run_dir, title, resume)
     run_dir.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]  # of a user's file: any characters
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     automatic = [f"{name}_{stamp}"] + [f"{name}_{stamp}-{i}" for i in range(2, 1000)]
     for candidate in [title] if title is not None else automatic:

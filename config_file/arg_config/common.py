@@ -11,6 +11,7 @@ from data import DATASETS
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
 from sampler import SAMPLERS
+from utils.errors import one_line
 from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
@@ -36,7 +37,7 @@ class Parser(ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see --help)\n")
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
