@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from utils.interruption import Interrupted, catch_signals
 from utils.memory import out_of_memory
 from utils.run_folder import log, resume_command
@@ -77,6 +79,8 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 def _say(line: str) -> None:
     """To standard error, and to the log file of the run where there is one."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()  # else the line would begin behind an unfinished bar
     print(line, file=sys.stderr)
     for handler in log.handlers:
         if hasattr(handler, "baseFilename"):

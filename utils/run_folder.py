@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ except ImportError:  # Windows: there runs are not protected from each other
 
 from tqdm import tqdm
 
-from utils.files import remove_temporaries
+from utils.files import TEMPORARY, remove_temporaries
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -72,8 +73,16 @@ def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
     folder = run_dir / check_title(title)
     if resume and not (folder / "config.yaml").is_file():
         raise ValueError(f"nothing to resume: {folder} holds no run; leave --resume out")
-    if not resume and folder.exists():
+    if not resume and _is_taken(folder):
         raise ValueError(f"{folder} exists; take another --title, or --resume to go on with it")
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether there is more than what a run leaves that ended before it had written its flags."""
+    if not folder.is_dir():
+        return folder.exists()
+    files = {path.name for path in folder.iterdir()} - {LOCK, "log.txt"}
+    return any(not name.startswith(TEMPORARY) for name in files)
 
 
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:
@@ -85,21 +94,28 @@ def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -
         ValueError: the title is taken, or another process is writing that run.
     """
     check_run_folder(run_dir, title, resume)
+    if title is None:
+        title = _automatic_title(run_dir, name)
+    folder = run_dir / title
+    if folder not in _locks:
+        folder.mkdir(parents=True, exist_ok=True)
+        _locks[folder] = _lock(folder)
+        check_run_folder(run_dir, title, resume)  # of two that start at once, one comes too late
+        remove_temporaries(folder)
+    return folder
+
+
+def _automatic_title(run_dir: Path, name: str) -> str:
+    """A title that no run has; its folder is made, so that no other process can take it."""
     run_dir.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]  # of a user's file: any characters
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    automatic = [f"{name}_{stamp}"] + [f"{name}_{stamp}-{i}" for i in range(2, 1000)]
-    for candidate in [title] if title is not None else automatic:
-        folder = run_dir / candidate
-        try:
-            folder.mkdir(exist_ok=resume)  # of two runs that start at once, one gets it
-        except FileExistsError:
-            continue
-        if folder not in _locks:
-            _locks[folder] = _lock(folder)
-            remove_temporaries(folder)
-        return folder
-    raise ValueError(f"{folder} exists; take another --title, or --resume to go on with it")
+    for number in itertools.count(1):
+        title = f"{name}_{stamp}" + (f"-{number}" if number > 1 else "")
+        with contextlib.suppress(FileExistsError):
+            (run_dir / title).mkdir()
+            return title
+    raise AssertionError  # the loop has no end
 
 
 def _lock(folder: Path) -> int | None:
