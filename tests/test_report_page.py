@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -12,9 +11,9 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from fake_runs import fake_run, read_rows
 
 from lookup_table import LookupTable
 from model import SearchSpace
@@ -31,26 +30,9 @@ BROWSER_FLAGS = (
 
 @pytest.fixture
 def run(tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable) -> Path:
-    """A run folder of 60 candidates in three rounds, with names that must be escaped."""
-    rng = np.random.default_rng(1)
-    architectures = rng.integers(0, tiny.num_choices, (60, tiny.num_layers))
-    top1 = rng.uniform(50, 90, 60).round(2)
-    costs = {m: tiny_table.cost(architectures, m) for m in ("flops", "params")}
+    """The page of a run whose names must be escaped."""
     folder = tmp_path / NASTY.replace("/", "_")
-    folder.mkdir()
-    for name in ("history.csv", "random_control.csv"):
-        with (folder / name).open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["index", "round", "architecture", *costs, "latency", "top1"])
-            for i, a in enumerate(architectures):
-                row = [costs["flops"][i], costs["params"][i], 0.5 + i / 100, top1[i]]
-                writer.writerow([i, i // 20, " ".join(tiny.decode(a)), *row])
-    best = int(top1.argmax())
-    facts = {"choices": tiny.decode(architectures[best]), "top1": float(top1[best])}
-    facts |= {m: int(c[best]) for m, c in costs.items()} | {"test_top1": 71.25, "target_hc": 0.5}
-    (folder / "best_architecture.yaml").write_text(yaml.safe_dump(facts))
-    config = {"search-space": NASTY, "dataset": "digits", "random-seed": 7, "widths": None}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    fake_run(folder, tiny, tiny_table, seed=1, latency=True, search_space=NASTY)
     (folder / "log.txt").write_text(f"first line\n{NASTY}\n")
     write_report(folder, dataclasses.asdict(tiny), {"best": NASTY, "wall time": "3 s"})
     return folder
@@ -92,7 +74,7 @@ def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere(run: Path) -> No
 def test_the_data_are_those_of_the_history(run: Path, tiny: SearchSpace) -> None:
     page = Page((run / "report.html").read_text())
     data = json.loads(page.scripts[0])
-    rows = list(csv.DictReader((run / "history.csv").open()))
+    rows = read_rows(run / "history.csv")
     keys = [column["key"] for column in data["columns"]]
     assert keys == ["top1", "flops", "params", "latency", "round", "index"]
     for row, shown in zip(rows, data["rows"], strict=True):
@@ -105,7 +87,7 @@ def test_the_data_are_those_of_the_history(run: Path, tiny: SearchSpace) -> None
 
 
 def test_choice_frequencies_are_those_of_the_best(run: Path, tiny: SearchSpace) -> None:
-    rows = list(csv.DictReader((run / "history.csv").open()))
+    rows = read_rows(run / "history.csv")
     best = sorted(rows, key=lambda row: -float(row["top1"]))[:10]
     titles = Page((run / "report.html").read_text()).attributes("title")
     for i, layer in enumerate(tiny.layers):
@@ -150,7 +132,7 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
     page.write_text(whole.replace("</body>", actions))
     document, console = open_in_browser(page, tmp_path / "profile")
     assert not console
-    rows = list(csv.DictReader((run / "history.csv").open()))
+    rows = read_rows(run / "history.csv")
     names = [row["architecture"].split() for row in rows]
     wanted = [
         int(rows[i]["flops"]) / 1e6

@@ -100,6 +100,11 @@ def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return content
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The flags of a run. Raises ValueError where they are damaged, OSError where missing."""
+    return _read_mapping(folder / "config.yaml", ("search-space", "dataset", "random-seed"))
+
+
 def read_run(folder: Path) -> SearchRun:
     """A finished search's files.
 
@@ -110,7 +115,7 @@ def read_run(folder: Path) -> SearchRun:
     control = folder / "random_control.csv"
     return SearchRun(
         folder,
-        _read_mapping(folder / "config.yaml", ("search-space", "dataset", "random-seed")),
+        read_config(folder),
         _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1")),
         read_candidates(folder / "history.csv"),
         read_candidates(control) if control.exists() else None,
