@@ -174,7 +174,7 @@ def architecture_svg(space: dict[str, Any], choices: Sequence[str]) -> str:
     blocks.append(_block("head", "k1", last["out_chs"], space["widths"][-1], 1, last["out_size"]))
 
     most = max(b["hidden"] for b in blocks[:-1])
-    slot = max(46, 8 + 7 * max(len(part) for b in blocks for part in b["name"].split("_")))
+    slot = max(43, 8 + 7 * max(len(part) for b in blocks for part in b["name"].split("_")))
     parts = _bands(blocks, slot)
     for i, block in enumerate(blocks):
         parts.append(_draw_block(block, slot * (i + 0.5), slot, most))
