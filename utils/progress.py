@@ -7,8 +7,7 @@ minute, and where something is worth a line: at the end of an epoch or a round.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,20 +18,16 @@ PLAIN_FORMAT = (
 
 
 class PlainLines(tqdm):
-    """tqdm that ends each of its lines instead of overwriting it."""
+    """tqdm that writes whole lines, each state once, instead of overwriting its line."""
 
-    @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
-        last = ""
+    shown: tuple[float, str] | None = None
 
-        def print_status(text: str) -> None:
-            nonlocal last
-            if text and text != last:
-                file.write(text + "\n")
-                file.flush()
-            last = text
-
-        return print_status
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        state = (self.n, self.postfix or "")
+        if state != self.shown:
+            self.shown = state
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
 
 
 def progress_bar(total: int, name: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm:
