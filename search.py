@@ -9,6 +9,7 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from argparse import Namespace
@@ -47,6 +48,7 @@ from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_pareto
 from utils.report import clock, summary_table
+from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Phases
 
@@ -209,8 +211,9 @@ def report(
         )
     rows["candidates"] = f"{len(history)}, all different and within the budget"
     rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
-    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
+    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
     log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", rows))
+    write_report(folder, dataclasses.asdict(history.space), rows)
 
 
 def warn_unused(parser, argv: list[str], args: Namespace) -> None:
