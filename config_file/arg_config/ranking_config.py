@@ -55,5 +55,6 @@ def ranking_parser(description: str) -> Parser:
         help="millions within which the choice by score is compared with the best (default: "
         "quartiles of the ranked networks)",
     )
-    parser.set_defaults(batch_size=2, augment=False)  # of training images, which none sees here
+    # what concerns training batches, of which none is seen here
+    parser.set_defaults(batch_size=2, augment=False, randaugment=0, cutout=0)
     return parser
