@@ -6,6 +6,7 @@ import logging
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -16,17 +17,21 @@ log = logging.getLogger("oneshot_nas")
 class _TqdmHandler(logging.Handler):
     """Prints above a progress bar instead of through it."""
 
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self.stream = stream
+
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        tqdm.write(self.format(record), file=self.stream)
 
 
-def start_log(folder: Path | None = None) -> None:
-    """Messages go to standard output and, given a folder, with times to its log.txt."""
+def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
+    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt."""
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    log.addHandler(_TqdmHandler())
+    log.addHandler(_TqdmHandler(stream))
     if folder:
         file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
