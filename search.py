@@ -35,7 +35,7 @@ from search_strategy import (
     run_search,
 )
 from train_supernet import load_inputs, new_supernet, save_splits, supernet_facts, train
-from utils.checkpoint import check_facts, load_checkpoint
+from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
@@ -46,6 +46,7 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.memory import memory_hint
 from utils.plots import plot_pareto
 from utils.report import clock, summary_table
 from utils.report_page import write_report
@@ -146,7 +147,7 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
     state = load_checkpoint(args.checkpoint)
     check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
-    supernet.load_state_dict(state["supernet"])
+    restore(args.checkpoint, state, {"supernet": supernet})
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 
@@ -263,7 +264,8 @@ def main() -> None:
         f"{UNIT[args.info_metric]}, {budget.count:.3g} within the budget"
     )
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    hint = f"--eval-batch-size {args.eval_batch_size}: lower it, or --calibration-batches"
+    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if not args.checkpoint:
             with phases("supernet training"):
                 train(supernet, splits.train, args, config, folder / "supernet.pt", writer)

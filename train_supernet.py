@@ -24,7 +24,13 @@ from data import Loader, Splits, load_splits
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import SAMPLERS
-from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
+from utils.checkpoint import (
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
 from utils.device import (
     SAMPLER_STREAM,
     keep_freed_memory,
@@ -34,6 +40,9 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import atomic_path
+from utils.finite import LossGuard, mend_batch_norms
+from utils.interruption import deferred
+from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Meter
@@ -102,10 +111,14 @@ def train(
     """Train a supernet in place and leave its checkpoint at `path`, written after every epoch.
 
     A checkpoint that is there already is gone on with: weights, optimiser, schedule, and all
-    random states are as they were, so the result is that of an uninterrupted run.
+    random states are as they were, so the result is that of an uninterrupted run. SIGTERM and
+    Ctrl-C write one in the middle of an epoch, whose first batches are then drawn again and left
+    out.
 
     Raises:
-        ValueError: the checkpoint is damaged or of another supernet; the loss is not finite.
+        ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
+            memory ran out.
+        Interrupted: a signal came, and the checkpoint is written.
     """
     facts = supernet_facts(args, supernet.space)
     device = loader.device
@@ -131,58 +144,91 @@ def train(
         "sampler": sampler,
         "loader": loader,
     }
-    first = 0
+    first = skip = 0  # epochs that are done, and steps of the next one
+    meter, state = Meter(device), None
     if path.exists():
         state = load_checkpoint(path)
         check_facts(path, state["facts"], facts)
-        for name, thing in stateful.items():
-            thing.load_state_dict(state[name])
-        restore_generators(state)
-        first = state["epoch"]
-        log.info(f"supernet: {first} of {args.epochs} epochs are done")
+        restore(path, state, stateful)
+        first, skip = state["epoch"], state.get("step", 0)
+        steps = f" and {skip} steps" if skip else ""
+        log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")
+        if skip:
+            meter.load_state_dict(state["meter"])
 
     criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
+    guard = LossGuard(args.on_nan, device)
+    hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
     bar = tqdm(
         total=args.epochs * len(loader),
-        initial=first * len(loader),
+        initial=first * len(loader) + skip,
         desc="supernet",
         unit="step",
         dynamic_ncols=True,
         mininterval=0.5,
     )
-    for epoch in range(first, args.epochs):
-        supernet.train()
-        meter, start = Meter(device), time.perf_counter()
-        for images, labels in loader:
-            optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
-            for path_choices in sampler.step_paths():
-                logits = supernet(images, path_choices)
-                loss = criterion(logits, labels)
-                loss.backward()
-                meter.update(loss, logits, labels)
-            if args.grad_clip:
-                nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
-            optimizer.step()
-            scheduler.step()
-            bar.update()
-        loss_value, top1 = meter.read()
-        rate = meter.images / (time.perf_counter() - start)
-        if not torch.isfinite(torch.tensor(loss_value)):
-            raise ValueError(
-                f"the loss became {loss_value} in epoch {epoch + 1}; lower --lr, or set --grad-clip"
-            )
-        done = epoch + 1
-        for tag, value in {
-            "train/loss": loss_value,
-            "train/top1": top1,
-            "train/lr": scheduler.get_last_lr()[0],
-            "train/images_per_s": rate,
-        }.items():
-            writer.add_scalar(tag, value, done)
-        bar.set_postfix(epoch=f"{done}/{args.epochs}", loss=f"{loss_value:.3f}", top1=f"{top1:.1f}")
+
+    def save(epoch: int, step: int, loader_state: dict) -> None:
+        guard.flush()
         states = {name: thing.state_dict() for name, thing in stateful.items()}
-        save_checkpoint(path, **states, epoch=done, facts=facts, config=config)
+        states |= {"loader": loader_state, "meter": meter.state_dict()}
+        save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=config)
+
+    with deferred() as signals, memory_hint(hint):
+        for epoch in range(first, args.epochs):
+            supernet.train()
+            start, images_before = time.perf_counter(), meter.images
+            epoch_start = loader.state_dict()
+            batches = iter(loader)
+            for _ in range(skip):
+                next(batches)
+            if state is not None:
+                restore_generators(state)
+                state = None
+            for step, (images, labels) in enumerate(batches, skip + 1):
+                optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
+                seen = []
+                lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
+                for path_choices in sampler.step_paths():
+                    logits = supernet(images, path_choices)
+                    loss = criterion(logits, labels)
+                    loss.backward()
+                    guard.watch(loss, number, lr, path_choices)
+                    seen.append((loss, logits, labels))
+                if args.grad_clip:
+                    norm = nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
+                    guard.watch(norm, number, lr, what="gradient norm")
+                if guard.keep_step():
+                    optimizer.step()
+                    for parts in seen:
+                        meter.update(*parts)
+                else:
+                    mend_batch_norms(supernet)
+                scheduler.step()
+                bar.update()
+                if signals.asked:
+                    save(epoch, step, epoch_start)
+                    signals.raise_if_asked()
+            skip = 0
+            done = epoch + 1
+            guard.flush()
+            loss_value, top1 = meter.read()
+            for tag, value in {
+                "train/loss": loss_value,
+                "train/top1": top1,
+                "train/lr": scheduler.get_last_lr()[0],
+                "train/images_per_s": (meter.images - images_before)
+                / (time.perf_counter() - start),
+            }.items():
+                writer.add_scalar(tag, value, done)
+            bar.set_postfix(
+                epoch=f"{done}/{args.epochs}", loss=f"{loss_value:.3f}", top1=f"{top1:.1f}"
+            )
+            meter = Meter(device)
+            save(done, 0, loader.state_dict())
     bar.close()
+    if guard.skipped:
+        log.info(f"--on-nan skip: {guard.skipped} of the steps of this start were left out")
 
 
 @user_errors

@@ -11,6 +11,8 @@ from config_file.arg_config.types import budget, folder, integer, number, one_of
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
 from sampler import SAMPLERS
+from utils.errors import one_line
+from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 
@@ -33,7 +35,7 @@ class Parser(ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see --help)\n")
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -136,6 +138,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=ON_NAN,
+        default="stop",
+        help="a step whose loss is NaN or infinite: stop there, or leave the step out",
     )
 
 
