@@ -9,6 +9,7 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from argparse import Namespace
@@ -33,7 +34,7 @@ from search_strategy import (
     read_scores,
     run_search,
 )
-from train_supernet import load_inputs, new_supernet, supernet_facts, train
+from train_supernet import load_inputs, new_supernet, save_splits, supernet_facts, train
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
@@ -48,6 +49,7 @@ from utils.files import write_text
 from utils.memory import memory_hint
 from utils.plots import plot_pareto
 from utils.report import clock, summary_table
+from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Phases
 
@@ -210,8 +212,9 @@ def report(
         )
     rows["candidates"] = f"{len(history)}, all different and within the budget"
     rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
-    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
+    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
     log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", rows))
+    write_report(folder, dataclasses.asdict(history.space), rows)
 
 
 def warn_unused(parser, argv: list[str], args: Namespace) -> None:
@@ -252,6 +255,7 @@ def main() -> None:
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     warn_unused(parser, sys.argv[1:], args)
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))

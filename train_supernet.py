@@ -39,6 +39,7 @@ from utils.device import (
     stream,
 )
 from utils.errors import user_errors
+from utils.files import atomic_path
 from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
@@ -60,9 +61,23 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
         device,
         args.num_workers,
         args.augment,
+        randaugment=args.randaugment,
+        cutout=args.cutout,
+        pipeline=args.data_pipeline,
+        cache_dir=args.cache_dir,
     )
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space
+
+
+def save_splits(folder: Path, splits: Splits) -> None:
+    """Write splits.npz of a run; of one that is resumed, check that its images are still there."""
+    path = folder / "splits.npz"
+    if path.exists():
+        splits.check(path)
+        return
+    with atomic_path(path) as temporary:
+        splits.save(temporary)
 
 
 def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
@@ -233,6 +248,7 @@ def main() -> None:
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         supernet = new_supernet(args, space, device)
