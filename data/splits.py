@@ -22,12 +22,15 @@ class Splits:
         train: augmented and shuffled, drops the last, smaller batch.
         calibration: the training images as they are, in a fixed random order.
         validation: what a search looks at; as they are, in order, every image.
+        architecture: the validation images, augmented and shuffled: a differentiable search trains
+            architecture parameters on them.
         test: for the final network only; as they are, in order, every image.
     """
 
     train: Loader
     calibration: Loader
     validation: Loader
+    architecture: Loader
     test: Loader
     num_classes: int
     indices: dict[str, np.ndarray]  # of train and validation within the dataset's train part
@@ -119,6 +122,14 @@ def load_splits(
         ),
         calibration=loader(train_images[order], train_labels[order], eval_batch_size),
         validation=loader(train_images[validation], train_labels[validation], eval_batch_size),
+        architecture=loader(
+            train_images[validation],
+            train_labels[validation],
+            min(batch_size, len(validation)),
+            augmentation=augmentation,
+            seed=seed,
+            num_workers=num_workers,
+        ),
         test=loader(test_images, torch.from_numpy(raw.test_labels), eval_batch_size),
         num_classes=len(raw.classes),
         indices={"train": train, "validation": validation},

@@ -6,11 +6,10 @@ from argparse import Action, ArgumentParser, BooleanOptionalAction, RawDescripti
 from pathlib import Path
 from typing import NoReturn
 
-from config_file.arg_config.types import budget, folder, integer, number, one_of, widths
+from config_file.arg_config.types import budget, folder, integer, number, widths
 from data import DATASETS
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
-from sampler import SAMPLERS
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 BY_DATASET = "default: the dataset's recipe"
@@ -111,13 +110,6 @@ def add_space_flags(parser: ArgumentParser) -> None:
 
 def add_training_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("supernet training")
-    group.add_argument(
-        "--sample-strategy",
-        type=one_of({name: name for name in SAMPLERS}),
-        default="uniform",
-        metavar="{" + ",".join(SAMPLERS) + "}",
-        help="which paths a step trains",
-    )
     group.add_argument(
         "--supernet-init",
         choices=SUPERNET_INITS,
