@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from config_file.arg_config.data_config import BY_DATASET, add_augment_flags, add_data_flags
-from config_file.arg_config.types import budget, folder, integer, number, one_of, widths
+from config_file.arg_config.types import budget, folder, integer, number, widths
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
-from sampler import SAMPLERS
+from utils.errors import one_line
+from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 
@@ -33,7 +34,7 @@ class Parser(ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see --help)\n")
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -80,13 +81,6 @@ def add_space_flags(parser: ArgumentParser) -> None:
 
 def add_training_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("supernet training")
-    group.add_argument(
-        "--sample-strategy",
-        type=one_of({name: name for name in SAMPLERS}),
-        default="uniform",
-        metavar="{" + ",".join(SAMPLERS) + "}",
-        help="which paths a step trains",
-    )
     group.add_argument(
         "--supernet-init",
         choices=SUPERNET_INITS,
@@ -136,6 +130,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=ON_NAN,
+        default="stop",
+        help="a step whose loss is NaN or infinite: stop there, or leave the step out",
     )
 
 
