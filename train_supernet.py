@@ -38,9 +38,9 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Meter
 
 
-def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
-    """The dataset's splits on the device, and the space at its input size and class count."""
-    splits = load_splits(
+def load_data(args: Namespace, device: torch.device) -> Splits:
+    """The dataset's splits on the device."""
+    return load_splits(
         args.dataset,
         args.data_path,
         args.input_size,
@@ -51,7 +51,14 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
         device,
         args.num_workers,
         args.augment,
+        randaugment=args.randaugment,
+        cutout=args.cutout,
     )
+
+
+def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
+    """The dataset's splits on the device, and the space at its input size and class count."""
+    splits = load_data(args, device)
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space
 

@@ -18,10 +18,36 @@ from torch.utils.data import DataLoader, Dataset
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop of the zero-padded image (px on each side) and random horizontal flip."""
+    """Random crop of the zero-padded image (px on each side) and random horizontal flip.
+
+    Then RandAugment (operations per image) and cutout (px of the square's side); 0 is none.
+    """
 
     padding: int
     flip: bool
+    randaugment: int = 0
+    cutout: int = 0
+
+
+def image_transforms(how: Augmentation) -> list:
+    """torchvision's RandAugment and cutout of one image, uint8 [3, H, W]."""
+    from torchvision.transforms import v2
+
+    steps: list = []
+    if how.randaugment:
+        steps.append(v2.RandAugment(num_ops=how.randaugment))
+    if how.cutout:
+        steps.append(v2.Lambda(lambda image: cut_out(image, how.cutout)))
+    return steps
+
+
+def cut_out(image: Tensor, size: int) -> Tensor:
+    """A square of zeros at a random place, cut off at the borders (1708.04552)."""
+    row, column = (int(torch.randint(n, ())) for n in image.shape[1:])
+    image = image.clone()
+    top, left = max(0, row - size // 2), max(0, column - size // 2)
+    image[:, top : row - size // 2 + size, left : column - size // 2 + size] = 0
+    return image
 
 
 def random_crop_flip(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
@@ -108,7 +134,10 @@ class Loader:
         order = torch.randperm(self.num_images, generator=self.generator)
         for i in range(len(self)):
             rows = order[i * self.batch_size : (i + 1) * self.batch_size].to(self.images.device)
-            yield random_crop_flip(self.images[rows], how, self.generator), self.labels[rows]
+            images = random_crop_flip(self.images[rows], how, self.generator)
+            for step in image_transforms(how):
+                images = torch.stack([step(image) for image in images])
+            yield images, self.labels[rows]
 
     def _from_workers(self, how: Augmentation) -> Iterator[tuple[Tensor, Tensor]]:
         return iter(
@@ -140,7 +169,7 @@ class TransformedImages(Dataset):
         steps: list = [v2.RandomCrop(images.shape[-1], padding=how.padding or None)]
         if how.flip:
             steps.append(v2.RandomHorizontalFlip())
-        self.transform = v2.Compose(steps)
+        self.transform = v2.Compose(steps + image_transforms(how))
 
     def __len__(self) -> int:
         return len(self.images)

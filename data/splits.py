@@ -31,6 +31,9 @@ class Splits:
     test: Loader
     num_classes: int
     indices: dict[str, np.ndarray]  # of train and validation within the dataset's train part
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]  # of images scaled to [0, 1]; what loaders normalise with
+    std: tuple[float, float, float]
 
 
 def split_train(labels: np.ndarray, train_portion: float) -> tuple[np.ndarray, np.ndarray]:
@@ -78,6 +81,8 @@ def load_splits(
     device: torch.device,
     num_workers: int = 0,
     augment: bool = True,
+    randaugment: int = 0,
+    cutout: int = 0,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, put everything on the device.
 
@@ -87,6 +92,8 @@ def load_splits(
         seed: of the order and augmentation of training images.
         num_workers: processes that augment; 0 augments whole batches on the device.
         augment: random crops, and flips where they keep the class; else only shuffle.
+        randaugment: operations of RandAugment per training image, whether or not `augment`.
+        cutout: px of the side of the square cut out of each training image; 0 is none.
 
     Raises:
         ValueError: a folder, a portion or a batch size that cannot be.
@@ -99,7 +106,12 @@ def load_splits(
         )
     native = raw.train_images.shape[1]
     shift = round(raw.crop_padding * input_size / native)
-    augmentation = Augmentation(padding=shift, flip=raw.flip) if augment else Augmentation(0, False)
+    augmentation = Augmentation(
+        padding=shift if augment else 0,
+        flip=raw.flip and augment,
+        randaugment=randaugment,
+        cutout=cutout,
+    )
     train_images = _as_tensor(raw.train_images, input_size)
     test_images = _as_tensor(raw.test_images, input_size)
     train_labels = torch.from_numpy(raw.train_labels)
@@ -122,4 +134,7 @@ def load_splits(
         test=loader(test_images, torch.from_numpy(raw.test_labels), eval_batch_size),
         num_classes=len(raw.classes),
         indices={"train": train, "validation": validation},
+        classes=raw.classes,
+        mean=raw.mean,
+        std=raw.std,
     )

@@ -1,4 +1,4 @@
-"""Supernet checkpoints: everything a run needs to go on, and the facts of what it belongs to."""
+"""Checkpoints: everything a run needs to go on, and the facts of what it belongs to."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from utils.files import atomic_path
 
 FORMAT = 1
 KEYS = ("supernet", "optimizer", "scheduler", "sampler", "loader", "epoch", "facts", "config")
+SUBNET_KEYS = ("subnet", "averaged", "optimizer", "scheduler", "loader", "epoch", "facts", "config")
+KINDS = {"supernet": KEYS, "subnet": SUBNET_KEYS}  # what a checkpoint of a kind has at least
 
 
-def save_checkpoint(path: Path, **state: Any) -> None:
-    """Write all of KEYS and the generators of torch, atomically."""
-    assert set(state) == set(KEYS)
+def save_checkpoint(path: Path, kind: str = "supernet", **state: Any) -> None:
+    """Write `state` (at least the keys of its kind) and torch's generators, atomically."""
+    assert set(KINDS[kind]) <= set(state)
     generators = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
     with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, "generators": generators, **state}, temporary)
+        torch.save({"format": FORMAT, "kind": kind, "generators": generators, **state}, temporary)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     """A checkpoint on the CPU.
 
     Raises:
-        ValueError: missing, damaged, or not a supernet checkpoint.
+        ValueError: missing, damaged, or of another kind.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist; mend the path")
-    damaged = f"checkpoint {path} is damaged or not one of this toolkit; train the supernet again"
+    damaged = f"checkpoint {path} is damaged or not of a {kind}; train it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(damaged) from error
-    if not isinstance(state, dict) or any(key not in state for key in KEYS):
+    if not isinstance(state, dict) or any(key not in state for key in KINDS[kind]):
         raise ValueError(damaged)
     return state
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentParser,
+    BooleanOptionalAction,
+    RawDescriptionHelpFormatter,
+    _ArgumentGroup,
+)
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,6 +83,10 @@ def add_space_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         "--widths", type=widths, metavar="N,N,...", help="channels of stem, (first,) stages, last"
     )
+    add_data_flags(group)
+
+
+def add_data_flags(group: ArgumentParser | _ArgumentGroup) -> None:
     group.add_argument("--dataset", choices=tuple(DATASETS), default="digits", help="images")
     group.add_argument(
         "--data-path",
@@ -124,7 +134,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
         help="weights at the start; aligned: a layer's choices are slices of one kernel, "
         f"as short trainings need ({BY_DATASET})",
     )
-    group.add_argument("--epochs", type=integer(1), metavar="N", help=f"({BY_DATASET})")
+    add_recipe_flags(group)
+
+
+def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1) -> None:
+    """What the training of a supernet and of a subnet have in common."""
+    group.add_argument("--epochs", type=integer(min_epochs), metavar="N", help=f"({BY_DATASET})")
     group.add_argument(
         "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
     )
@@ -132,6 +147,20 @@ def add_training_flags(parser: ArgumentParser) -> None:
         "--augment",
         action=BooleanOptionalAction,
         help=f"random crops, and flips where they keep the class ({BY_DATASET})",
+    )
+    group.add_argument(
+        "--randaugment",
+        type=integer(0, 10),
+        default=0,
+        metavar="N",
+        help="operations of RandAugment on each training image; 0 is none",
+    )
+    group.add_argument(
+        "--cutout",
+        type=integer(0),
+        default=0,
+        metavar="PX",
+        help="side of the square cut out of each training image; 0 is none",
     )
     group.add_argument("--optimizer", choices=OPTIMIZERS, help=f"({BY_DATASET})")
     group.add_argument(
