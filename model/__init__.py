@@ -17,6 +17,7 @@ from model.subnet import (
     fold_batch_norms,
     inherit_weights,
     set_dropout,
+    zero_residuals,
 )
 from model.superkernel import SUPERNETS, SuperkernelSupernet, build_supernet
 from model.supernet import Supernet, path_bns
@@ -46,4 +47,5 @@ __all__ = [
     "read_weights",
     "save_weights",
     "set_dropout",
+    "zero_residuals",
 ]

@@ -50,6 +50,13 @@ def add_drop_path(subnet: Subnet, rate: float) -> int:
     return len(residual)
 
 
+def zero_residuals(subnet: Subnet) -> None:
+    """Let residual branches start at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
+    for block in subnet.layers:
+        if isinstance(block, MBConv) and block.residual:
+            nn.init.zeros_(block.project.bn.weight)
+
+
 def set_dropout(subnet: Subnet, rate: float) -> None:
     """Dropout before the classifier, in place of the space's."""
     subnet.head.dropout.p = rate

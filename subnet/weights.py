@@ -21,6 +21,7 @@ from model import (
     load_weights,
     read_weights,
     set_dropout,
+    zero_residuals,
 )
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.evaluation import calibrate_batch_norms
@@ -91,6 +92,7 @@ def new_network(
         resumed: the weights will come from the run's own checkpoint.
     """
     net = Subnet(space, architecture)
+    zero_residuals(net)
     net.to(splits.train.device, memory_format=torch.channels_last)
     if args.init_from and not resumed:
         if args.init_from.suffix == ".safetensors":

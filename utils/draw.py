@@ -73,7 +73,7 @@ def draw_architecture(path: Path, layers: Sequence[DrawnLayer], title: str) -> N
         )
         boxes.text(
             i,
-            0.15,
+            0.15 if height > 1 or skip else height + 0.1,
             _label(layer),
             rotation=90,
             ha="center",
@@ -84,7 +84,7 @@ def draw_architecture(path: Path, layers: Sequence[DrawnLayer], title: str) -> N
         if layer["stride"] > 1:
             boxes.text(
                 i,
-                height + 0.08,
+                height + (0.08 if height > 1 else 1.5),
                 f"↓{layer['stride']}",
                 ha="center",
                 va="bottom",
