@@ -27,11 +27,7 @@ from config_file.arg_config.layers import config_values, write_config
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
 from data import Splits
 from lookup_table import in_millions, load_table
-from model import (
-    Subnet,
-    load_architecture,
-    save_weights,
-)
+from model import Subnet, load_architecture, save_weights
 from subnet.export import check_exports, export_files
 from subnet.objective import build_objective
 from subnet.report import benchmark_text, published_text, save_architecture, write_card
@@ -151,30 +147,29 @@ def train(
     bar.close()
 
 
-def export(net: Subnet, splits: Splits, args: Namespace) -> dict:
-    """Write the files asked for; returns the preprocessing that they carry."""
+def save_files(net: Subnet, splits: Splits, args: Namespace, weights: Path | None) -> None:
+    """The weights, and the exports asked for, each with the preprocessing that it needs."""
     preprocessing = {
         "input_size": args.input_size,
         "mean": list(splits.mean),
         "std": list(splits.std),
         "classes": list(splits.classes),
     }
+    if weights is not None:
+        with atomic_path(weights) as temporary:
+            save_weights(net, temporary, preprocessing)
     for message in export_files(net, preprocessing, args.export_onnx, args.export_torch):
         log.info(message)
-    return preprocessing
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
-    """Take the best epoch's weights, test them (the only use of the test set), write them."""
+    """Take the best epoch's weights and test them, the only use of the test set."""
     best = load_checkpoint(folder / "best.pt", "subnet")["best"]
     load_trained(net, folder / "best.pt")
     test = evaluate(net, splits.test, splits.num_classes)
     if splits.num_classes <= 100:
         title = f"{folder.name} on {args.dataset}: test top-1 {test.top1:.2f} %"
         plot_confusion(folder / "confusion.png", test.confusion.numpy(), splits.classes, title)
-    preprocessing = export(net, splits, args)
-    with atomic_path(folder / "weights.safetensors") as temporary:
-        save_weights(net, temporary, preprocessing)
     return best, test
 
 
@@ -195,7 +190,7 @@ def use(args: Namespace, device: torch.device) -> None:
             log.info(
                 f"{name}: top-1 {scores.top1:.2f} %, loss {scores.loss:.4f}, {scores.images} images"
             )
-        export(net, splits, args)
+        save_files(net, splits, args, weights=None)
 
 
 @user_errors
@@ -241,6 +236,7 @@ def main() -> None:
     known |= {"top1": best["top1"], "test_top1": test.top1}
     save_architecture(folder, space, architecture, table, known)
     write_card(folder, space, architecture, table, splits, args, best, test)
+    save_files(net, splits, args, folder / "weights.safetensors")
     log.info(
         f"test top-1 {test.top1:.2f} %, validation {best['top1']:.2f} % (epoch {best['epoch']}); "
         f"trained in {spent}; see {folder / 'README.md'}"

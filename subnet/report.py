@@ -96,7 +96,11 @@ def write_card(
         numbers,
         splits.classes,
         preprocessing,
-        [config, "# as it was started:", shlex.join(["python", *sys.argv])],
+        [
+            config,
+            "# as it was started:",
+            shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        ],
         recipe,
         provenance(args.random_seed, str(splits.train.device)),
         (folder / "confusion.png").exists(),

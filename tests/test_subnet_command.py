@@ -234,3 +234,4 @@ def test_where_dataset_and_input_size_come_from(arch: Path) -> None:
     assert sizes("--arch", arch, "--input-size", 24) == ("cifar10", 24, 512)
     assert sizes("--arch", arch, "--dataset", "digits") == ("digits", 8, 90)
     assert sizes("--arch", "fbnet_c", "--dataset", "cifar100") == ("cifar100", 32, 512)
+    assert sizes("--arch", "fbnet_c", "--benchmark")[1] == 224

@@ -135,7 +135,10 @@ def _add_distillation_flags(parser: Parser) -> None:
 
 
 def from_architecture(chosen: Values) -> Values:
-    """Dataset and input size of a found architecture; published ones take the dataset's size."""
+    """Dataset and input size of a found architecture; published ones take the dataset's size.
+
+    A benchmark needs no dataset, so it takes the architecture's size unless one is given.
+    """
     if chosen.get("arch") is None:
         return {}
     path = find_architecture(chosen["arch"])
@@ -143,7 +146,8 @@ def from_architecture(chosen: Values) -> Values:
     found_on = spec.get("dataset")
     values: Values = {} if found_on is None else {"dataset": found_on}
     same_data = found_on is None or chosen.get("dataset") in (None, found_on)
-    if same_data and path.parent != ARCHITECTURE_DIR:
+    no_data = chosen.get("benchmark") and "dataset" not in chosen and "evaluate" not in chosen
+    if no_data or (same_data and path.parent != ARCHITECTURE_DIR):
         values["input_size"] = spec["input_size"]
     return values
 
