@@ -16,7 +16,6 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,18 +26,31 @@ from config_file.arg_config.layers import config_values, write_config
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
 from data import Splits
 from lookup_table import in_millions, load_table
-from model import Subnet, load_architecture, save_weights
-from subnet.export import check_exports, export_files
+from model import Subnet, load_architecture
+from subnet.export import check_exports
 from subnet.objective import build_objective
-from subnet.report import benchmark_text, published_text, save_architecture, write_card
+from subnet.report import (
+    benchmark_text,
+    published_text,
+    save_architecture,
+    save_files,
+    write_card,
+)
 from subnet.weights import load_trained, new_network
-from train_supernet import load_data, supernet_facts
-from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
+from train_supernet import load_data, save_splits, supernet_facts
+from utils.checkpoint import (
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
 from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.draw import plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
-from utils.files import atomic_path
+from utils.finite import LossGuard, mend_batch_norms
+from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler, decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -60,7 +72,8 @@ def train(
     already is gone on with, and the result is that of an uninterrupted run.
 
     Raises:
-        ValueError: the checkpoint is damaged or of another network; the loss is not finite.
+        ValueError: the checkpoint is damaged or of another network; the loss is not finite;
+            memory ran out.
     """
     loader = splits.train
     objective = build_objective(args, splits.num_classes, loader.device)
@@ -102,8 +115,7 @@ def train(
     if last.exists():
         state = load_checkpoint(last, "subnet")
         check_facts(last, state["facts"], facts)
-        for name, thing in stateful.items():
-            thing.load_state_dict(state[name])
+        restore(last, state, stateful)
         restore_generators(state)
         first, best = state["epoch"], state["best"]
         log.info(f"{first} of {args.epochs} epochs are done")
@@ -119,47 +131,36 @@ def train(
         dynamic_ncols=True,
         mininterval=0.5,
     )
+    guard = LossGuard(args.on_nan, loader.device)
     for epoch in range(first, args.epochs):
         net.train()
         meter = Meter(loader.device)
-        for images, labels in loader:
+        for step, (images, labels) in enumerate(loader, epoch * len(loader) + 1):
+            lr = scheduler.get_last_lr()[0]
             optimizer.zero_grad(set_to_none=True)
             loss, logits = objective(net, images, labels)
             loss.backward()
+            guard.watch(loss, step, lr)
             if args.grad_clip:
-                nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
-            optimizer.step()
+                norm = nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
+                guard.watch(norm, step, lr, what="gradient norm")
+            if guard.keep_step():
+                optimizer.step()
+                meter.update(loss, logits, labels)
+                if averaged is not None:
+                    averaged.update_parameters(net)
+            else:
+                mend_batch_norms(net)
             scheduler.step()
-            if averaged is not None:
-                averaged.update_parameters(net)
-            meter.update(loss, logits, labels)
             bar.update()
+        guard.flush()
         loss_value, top1 = meter.read()
-        if not np.isfinite(loss_value):
-            raise ValueError(
-                f"the loss became {loss_value} in epoch {epoch + 1}; lower --lr, or set --grad-clip"
-            )
         writer.add_scalar("train/loss", loss_value, epoch + 1)
         writer.add_scalar("train/top1", top1, epoch + 1)
         writer.add_scalar("train/lr", scheduler.get_last_lr()[0], epoch + 1)
         validate(epoch + 1)
         bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
     bar.close()
-
-
-def save_files(net: Subnet, splits: Splits, args: Namespace, weights: Path | None) -> None:
-    """The weights, and the exports asked for, each with the preprocessing that it needs."""
-    preprocessing = {
-        "input_size": args.input_size,
-        "mean": list(splits.mean),
-        "std": list(splits.std),
-        "classes": list(splits.classes),
-    }
-    if weights is not None:
-        with atomic_path(weights) as temporary:
-            save_weights(net, temporary, preprocessing)
-    for message in export_files(net, preprocessing, args.export_onnx, args.export_torch):
-        log.info(message)
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
@@ -221,6 +222,7 @@ def main() -> None:
     if not args.resume:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(f"run folder {folder}, device {device}, {macs} M MACs at {space.input_size} px")
 
@@ -228,7 +230,8 @@ def main() -> None:
     net = new_network(space, architecture, splits, args, facts, (folder / "last.pt").exists())
     facts["arch"] = space.decode(architecture)
     start = time.perf_counter()
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
+    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         train(net, splits, args, config, facts, folder, writer)
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, args, folder)

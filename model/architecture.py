@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from model.space import SearchSpace, load_space
-from model.space_file import SPACE_DIR, WIDTHS, nearest, read_yaml
+from model.space_file import SPACE_DIR, WIDTHS, nearest
+from model.yaml_file import read_yaml, shown
 
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -68,7 +69,7 @@ def read_architecture(path: str | Path) -> dict:
             raise ValueError(f"{path}: '{key}' must be of type {kind.__name__}")
     widths = spec.get("widths")
     if widths is not None and not WIDTHS[0](widths):
-        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {widths!r}")
+        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {shown(widths)}")
     return spec
 
 

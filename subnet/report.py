@@ -1,4 +1,4 @@
-"""What is said of a network: its architecture file and model card, speed, the published ones."""
+"""What is left of a network: files, architecture file, model card; speed, the published ones."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from model import (
     fold_batch_norms,
     published_architectures,
     read_architecture,
+    save_weights,
 )
 from model.space_file import load_space_file
 from subnet.card import model_card, provenance
+from subnet.export import export_files
 from subnet.speed import measure_speed
 from utils.draw import draw_architecture
 from utils.evaluation import Scores
-from utils.files import write_text
+from utils.files import atomic_path, write_text
+from utils.run_folder import log
 
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
 RECIPE = """
@@ -37,6 +40,21 @@ RECIPE = """
     label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
     init_from teacher teacher_weights distill_weight distill_temperature train_portion
 """
+
+
+def save_files(net: Subnet, splits: Splits, args: Namespace, weights: Path | None) -> None:
+    """The weights, and the exports asked for, each with the preprocessing that it needs."""
+    preprocessing = {
+        "input_size": args.input_size,
+        "mean": list(splits.mean),
+        "std": list(splits.std),
+        "classes": list(splits.classes),
+    }
+    if weights is not None:
+        with atomic_path(weights) as temporary:
+            save_weights(net, temporary, preprocessing)
+    for message in export_files(net, preprocessing, args.export_onnx, args.export_torch):
+        log.info(message)
 
 
 def save_architecture(
