@@ -11,7 +11,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 try:
     import fcntl
@@ -31,8 +31,12 @@ _locks: dict[Path, int | None] = {}  # folders of this process -> open file; the
 class _TqdmHandler(logging.Handler):
     """Prints above a progress bar instead of through it."""
 
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self.stream = stream
+
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        tqdm.write(self.format(record), file=self.stream)
 
 
 class _FileHandler(logging.FileHandler):
@@ -42,13 +46,13 @@ class _FileHandler(logging.FileHandler):
         raise sys.exc_info()[1]  # type: ignore[misc]
 
 
-def start_log(folder: Path | None = None) -> None:
-    """Messages go to standard output and, given a folder, with times to its log.txt."""
+def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
+    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt."""
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    log.addHandler(_TqdmHandler())
+    log.addHandler(_TqdmHandler(stream))
     if folder:
         file = _FileHandler(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -67,6 +67,16 @@ def widths(text: str) -> list[int]:
     return values
 
 
+def numbers(text: str) -> list[float]:
+    """Comma-separated numbers above 0."""
+    try:
+        return [number(0, open_low=True)(part) for part in text.split(",")]
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
+            f"{text!r} is not a list of numbers above 0 such as 48,63.5"
+        ) from None
+
+
 def folder(text: str) -> Path:
     if "\0" in text or not text:
         raise ArgumentTypeError(f"{text!r} is not a path")
