@@ -22,7 +22,7 @@ class Watched:
     path: Sequence[int] | Tensor | None  # choices [L], or weights [L, C]
 
     def __str__(self) -> str:
-        path = "" if self.path is None else f", path {' '.join(map(str, self.path))}"
+        path = "" if self.path is None else f", {_named(self.path)}"
         where = f"step {self.step} (lr {self.lr:.4g}{path})"
         return f"the {self.what} became {self.value.item()} at {where}"
 
