@@ -19,19 +19,12 @@ class Watched:
     what: str
     step: int
     lr: float
-    path: Sequence[int] | Tensor | None  # choices [L], or weights [L, C]
+    path: Sequence[int] | None
 
     def __str__(self) -> str:
-        path = "" if self.path is None else f", {_named(self.path)}"
+        path = "" if self.path is None else f", path {' '.join(map(str, self.path))}"
         where = f"step {self.step} (lr {self.lr:.4g}{path})"
         return f"the {self.what} became {self.value.item()} at {where}"
-
-
-def _named(path: Sequence[int] | Tensor) -> str:
-    choices, kind = torch.as_tensor(path), "path"
-    if choices.dim() == 2:
-        choices, kind = choices.argmax(1), "weighted path, most of it"
-    return f"{kind} {' '.join(str(int(c)) for c in choices)}"
 
 
 class LossGuard:
