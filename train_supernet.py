@@ -287,6 +287,8 @@ def train(
                 scheduler.step()
                 if architecture:
                     architecture.step(epoch)
+                    total = architecture.sampler.alpha.detach().sum()
+                    guard.watch(total, number, lr, what="sum of the architecture parameters")
                 bar.update()
                 if signals.asked:
                     save(epoch, step, epoch_start)
