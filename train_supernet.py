@@ -260,13 +260,13 @@ def train(
                 optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
                 seen, target = [], labels
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
-                for path in sampler.step_paths():
-                    logits = supernet(images, path, checkpoint=args.checkpoint_activations)
+                for route in sampler.step_paths():
+                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
                     loss = criterion(logits, target)
                     if architecture:
                         loss = architecture.weight_loss(loss)
                     loss.backward()
-                    guard.watch(loss, number, lr, path)
+                    guard.watch(loss, number, lr, route)
                     seen.append((loss, logits, labels))
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
