@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from model.space import SearchSpace, load_space
-from model.space_file import WIDTHS, read_yaml
+from model.space_file import WIDTHS
+from model.yaml_file import read_yaml, shown
 
 
 def load_architecture(path: str | Path) -> tuple[SearchSpace, np.ndarray]:
@@ -31,7 +32,7 @@ def load_architecture(path: str | Path) -> tuple[SearchSpace, np.ndarray]:
             raise ValueError(f"{path}: '{key}' must be of type {kind.__name__}")
     widths = spec.get("widths")
     if widths is not None and not WIDTHS[0](widths):
-        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {widths!r}")
+        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {shown(widths)}")
     try:
         space = load_space(spec["search_space"], spec["input_size"], spec["num_classes"], widths)
         return space, space.encode(spec["choices"])
