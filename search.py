@@ -11,31 +11,29 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
+from config_file.arg_config.sampling_config import idle_groups, resolve_sampling
 from config_file.arg_config.search_config import search_parser
 from data import Splits
 from lookup_table import (
     Budget,
     BudgetCounts,
     Equivalence,
-    LatencySettings,
-    LookupTable,
     in_millions,
-    load_costs,
-    user_table_text,
 )
-from model import SearchSpace, Supernet
+from model import Supernet
 from search_strategy import (
     CandidateLog,
+    DifferentiableSearch,
     Evaluator,
     EvolutionSearch,
     History,
@@ -44,12 +42,23 @@ from search_strategy import (
     ParetoSearch,
     RandomSearch,
     SearchStrategy,
+    candidate_facts,
+    log_probability,
     run_search,
     save_front,
     uncalibrated_top1,
 )
-from train_supernet import load_inputs, new_supernet, supernet_facts, train
-from utils.checkpoint import check_facts, load_checkpoint
+from train_supernet import (
+    build_costs,
+    load_inputs,
+    new_supernet,
+    resolve_budget,
+    save_costs,
+    save_splits,
+    supernet_facts,
+    train,
+)
+from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
@@ -60,46 +69,20 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.memory import memory_hint
+from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.timing import Phases
 
-MILLION = 1e6
-
-
-def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
-    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
-    stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
-    if args.resume and stored.exists():
-        args.lookup_table = stored
-    wanted = {"flops", args.info_metric}
-    if args.search_strategy == "pareto":
-        wanted |= set(args.objectives)
-    settings = LatencySettings(
-        batch_size=args.latency_batch_size,
-        threads=args.latency_threads,
-        seconds=args.latency_seconds,
-    )
-    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
-
-
-def resolve_budget(args: Namespace, counts: BudgetCounts, among: np.ndarray | None) -> Budget:
-    """The budget in single MACs, params or ns; `median` becomes a number in `args`.
-
-    Raises:
-        ValueError: no architecture is inside.
-    """
-    if args.target_hc == "median":
-        args.target_hc = counts.median / MILLION
-    if args.min_hc == "median":
-        args.min_hc = counts.median / MILLION
-    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
-    return Budget(counts, *bounds, among)
+SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
 def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) -> SearchStrategy:
     if args.search_strategy == "random":
         return RandomSearch(budget, rng, args.random_iteration)
+    if args.search_strategy == "differentiable":
+        return DifferentiableSearch(budget)
     shared = {
         "generation_num": args.generation_num,
         "population": args.population,
@@ -133,8 +116,24 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
     state = load_checkpoint(args.checkpoint)
     check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
-    supernet.load_state_dict(state["supernet"])
+    restore(args.checkpoint, state, {"supernet": supernet})
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
+
+
+def set_prior(strategy: SearchStrategy, checkpoint: Path) -> None:
+    """Give a strategy the choice probabilities of a differentiably trained supernet.
+
+    Raises:
+        ValueError: a differentiable search, of a supernet that has none.
+    """
+    probabilities = load_checkpoint(checkpoint)["sampler"].get("probabilities")
+    if probabilities is None and isinstance(strategy, DifferentiableSearch):
+        raise ValueError(
+            f"checkpoint {checkpoint} has no architecture parameters to read an architecture from; "
+            f"search it by evolution or random, or train one with --sample-strategy differentiable"
+        )
+    if probabilities is not None and not isinstance(strategy, RandomSearch):
+        strategy.prior = probabilities.double().numpy()
 
 
 def search_to_file(
@@ -168,6 +167,7 @@ def warn_unused(parser, argv: list[str], args: Namespace) -> None:
     idle = set().union(*used.values()) - used.get(args.search_strategy, set())
     if args.checkpoint or args.oracle:
         idle.add("supernet training")
+    idle |= idle_groups(args)
     if unused := unused_flags(parser, argv, idle):
         log.info(f"note: without effect in this run: {', '.join(unused)}")
 
@@ -180,6 +180,8 @@ def main() -> None:
     args = parse(parser, sys.argv[1:])
     if args.oracle and args.checkpoint:
         raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+    if args.oracle and args.search_strategy == "differentiable":
+        raise ValueError("--oracle has no gradients; take another --search-strategy")
     check_run_folder(args.run_dir, args.title, args.resume)
     keep_freed_memory()
     device = pick_device(args.device)
@@ -187,27 +189,31 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
+        if not args.checkpoint:
+            resolve_sampling(args, space)
         table = build_costs(args, space, device)
         networks = Equivalence(space)
         oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
-        counts = BudgetCounts(table, args.info_metric, networks)
-        budget = resolve_budget(args, counts, oracle and oracle.known)
+        codes = resolve_budget(args, BudgetCounts(table, args.info_metric))
+        counts = BudgetCounts(table, args.info_metric, networks)  # one code per network
+        budget = Budget(counts, codes.low, codes.high, oracle and oracle.known)
         strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
+        checkpoint = args.checkpoint
         if oracle is None:
             supernet = new_supernet(args, space, device)
-            if args.checkpoint:
+            if checkpoint:
                 load_weights(supernet, args)
+                set_prior(strategy, checkpoint)
         evaluator = oracle or build_evaluator(supernet, splits, args.calibration_batches)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
     start_log(folder)
-    if table.sources and not args.resume:  # numbers that cannot be counted again belong to the run
-        args.lookup_table = folder / "lookup_table.yaml"
-        write_text(args.lookup_table, user_table_text(space, table, next(iter(table.sources))))
+    save_costs(args, folder, space, table)
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     warn_unused(parser, sys.argv[1:], args)
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))
@@ -217,10 +223,22 @@ def main() -> None:
         f"the budget"
     )
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        if oracle is None and not args.checkpoint:
+    hint = f"--eval-batch-size {args.eval_batch_size}: lower it, or --calibration-batches"
+    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+        if oracle is None and not checkpoint:
             with phases("supernet training"):
-                train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
+                checkpoint = folder / "supernet.pt"
+                train(
+                    supernet,
+                    splits.train,
+                    args,
+                    config,
+                    checkpoint,
+                    writer,
+                    splits.architecture,
+                    codes,
+                )
+                set_prior(strategy, checkpoint)
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
@@ -230,13 +248,19 @@ def main() -> None:
         with phases("search"):
             history = search(strategy, "history.csv", args.search_strategy)
         winner = history.architectures[history.best(args.info_metric)]
-        report = SearchReport(args, folder, history, history.winner_facts(args.info_metric))
+        report = SearchReport(
+            args,
+            folder,
+            history,
+            history.winner_facts(args.info_metric) | {"dataset": args.dataset},
+        )
         if args.search_strategy == "random":
             report.add_random(history)
         elif args.random_control:
             with phases("random control"):
                 rng = stream(args.random_seed, CONTROL_STREAM)
-                control = RandomSearch(budget, rng, len(history))
+                number = len(history) if len(history) > 1 else SINGLE_CONTROL
+                control = RandomSearch(budget, rng, number)
                 report.add_random(search(control, "random_control.csv", "random control"))
         if args.seeds > 1:
             with phases("other seeds"):
@@ -244,6 +268,8 @@ def main() -> None:
                 for k in range(1, args.seeds):
                     rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
                     other = build_strategy(args, budget, rng)
+                    if oracle is None:
+                        set_prior(other, checkpoint)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
                     bests.append(found.top1.max())
                 report.add_seeds(bests)
@@ -258,7 +284,14 @@ def main() -> None:
                 run = f"pareto search, run {folder.name}"
                 number = save_front(folder, history, args.objectives, run, write_text)
                 report.add_front(number, strategy.metrics["hypervolume"])
-        report.finish(phases, writer)
+            if isinstance(strategy, DifferentiableSearch):
+                free = strategy.unconstrained()
+                top1 = float(scores(free[None])[0])
+                free_facts = candidate_facts(space, table, free, top1)
+                logs = [log_probability(strategy.prior, a) for a in (free, winner)]
+                report.add_unconstrained(free_facts, logs[0] - logs[1])
+        rows = report.finish(phases, writer)
+        write_report(folder, dataclasses.asdict(space), rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 METRICS = ("flops", "params")  # what every table has
-UNIT = {"flops": "M MACs", "params": "M params", "latency": "ms"}
+UNIT = {"flops": "M MACs", "params": "M params"}
+UNITS = {**UNIT, "latency": "ms"}  # of metrics that have one; a user's own metric states its own
 MILLION = 1e6
 BLOCK = 1 << 16  # architectures costed at a time: what is in between stays in the cache
 MAX_ENTRIES = 4096  # of the joint table of several layers: 32 kB
@@ -29,7 +30,7 @@ class LookupTable:
         costs: metric -> int64 [L, C]; entries beyond a layer's number of choices are 0.
         fixed: metric -> cost of the parts every architecture has.
         num_choices: choices of each layer, int [L].
-        units: metric -> what a million of its costs are called; UNIT where it is not named.
+        units: metric -> what a million of its costs are called; UNITS where it is not named.
         sources: metric -> what is known of its numbers (device, batch, ...), for measured ones.
     """
 
@@ -45,7 +46,7 @@ class LookupTable:
         return tuple(self.costs)
 
     def unit(self, metric: str) -> str:
-        return self.units.get(metric) or UNIT.get(metric, metric)
+        return self.units.get(metric) or UNITS.get(metric, metric)
 
     def with_metric(
         self, metric: str, costs: np.ndarray, fixed: int, unit: str, source: dict

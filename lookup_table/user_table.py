@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lookup_table.table import UNIT, LookupTable
+from lookup_table.table import UNITS, LookupTable
 from model.space import SearchSpace
 from model.space_file import read_yaml
 
@@ -73,7 +73,7 @@ def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) ->
                 f"--{key.replace('_', '-')}"
             )
     costs, fixed = _costs(path, spec, space)
-    unit = str(spec.get("unit") or UNIT.get(metric, metric))
+    unit = str(spec.get("unit") or UNITS.get(metric, metric))
     source = {k: v for k, v in spec.items() if k not in ("metric", "unit", "fixed", "layers")}
     return table.with_metric(metric, costs, fixed, unit, {"file": str(path), **source})
 

@@ -17,10 +17,24 @@ REPAIRS_PER_LAYER = 3
 
 
 def mutate(
-    parents: np.ndarray, num_choices: np.ndarray, prob: float, rng: np.random.Generator
+    parents: np.ndarray,
+    num_choices: np.ndarray,
+    prob: float,
+    rng: np.random.Generator,
+    prior: np.ndarray | None = None,
 ) -> np.ndarray:
-    """int [N, L]; each layer is drawn anew with probability `prob`."""
-    fresh = rng.integers(0, num_choices, size=parents.shape)
+    """int [N, L]; each layer is drawn anew with probability `prob`.
+
+    Args:
+        prior: probabilities float [L, C] that fresh choices are drawn from; None is uniform.
+    """
+    if prior is None:
+        fresh = rng.integers(0, num_choices, size=parents.shape)
+    else:
+        # a row's shares of [0, 1); its last choice takes what rounding leaves over
+        ends = np.cumsum(prior / prior.sum(1, keepdims=True), axis=1)  # [L, C]
+        fresh = (rng.random(parents.shape)[:, :, None] >= ends).sum(2)
+        fresh = np.minimum(fresh, num_choices - 1)
     return np.where(rng.random(parents.shape) < prob, fresh, parents)
 
 

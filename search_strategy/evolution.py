@@ -27,6 +27,7 @@ class EvolutionSearch:
         crossover_prob: share of children that are crossed; the others are mutated.
         aging: generations for which a candidate can breed; 0 is for ever.
         patience: generations without a better best after which the search ends; 0 is never.
+        prior: probabilities float [L, C] that mutated layers are drawn from; None is uniform.
 
     Raises:
         ValueError: more parents than candidates.
@@ -43,6 +44,7 @@ class EvolutionSearch:
         crossover_prob: float = 0.5,
         aging: int = 0,
         patience: int = 0,
+        prior: np.ndarray | None = None,
     ) -> None:
         if parent_num > population:
             raise ValueError(
@@ -58,6 +60,7 @@ class EvolutionSearch:
         self.crossover_prob = crossover_prob
         self.aging = aging
         self.patience = patience
+        self.prior = prior
         self.generation = 0
         self.parents = np.empty((0, len(self.num_choices)), dtype=np.int64)  # best first
         self.parent_scores = np.empty(0)
@@ -110,7 +113,7 @@ class EvolutionSearch:
 
     def _mutate(self, n: int) -> np.ndarray:
         parents = self.parents[self.rng.integers(len(self.parents), size=n)]
-        return mutate(parents, self.num_choices, self.mutation_prob, self.rng)
+        return mutate(parents, self.num_choices, self.mutation_prob, self.rng, self.prior)
 
     def _cross(self, n: int) -> np.ndarray:
         mothers, fathers = self.parents[self.rng.integers(len(self.parents), size=(2, n))]

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from model import architecture_facts
-from search_strategy.history import History, candidates_csv
+from search_strategy.history import History, candidate_facts, candidates_csv
 from search_strategy.pareto import non_dominated_ranks
 
 
@@ -45,7 +44,7 @@ def save_front(
     write(folder / "pareto_front.csv", text)
     (folder / "pareto_front").mkdir(exist_ok=True)
     for i, (architecture, top1) in enumerate(zip(architectures, scores["top1"], strict=True)):
-        facts = architecture_facts(history.space, architecture)
-        facts |= history.table.facts(architecture) | {"top1": top1, "source": source}
+        facts = candidate_facts(history.space, history.table, architecture, top1)
+        facts["source"] = source
         write(folder / "pareto_front" / f"{i:03d}.yaml", yaml.safe_dump(facts, sort_keys=False))
     return len(front)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -55,8 +56,8 @@ class History:
     def winner_facts(self, metric: str) -> dict:
         """The best candidate's entries of an architecture file."""
         best = self.best(metric)
-        facts = architecture_facts(self.space, self.architectures[best])
-        return facts | self.table.facts(self.architectures[best]) | {"top1": float(self.top1[best])}
+        top1 = float(self.top1[best])
+        return candidate_facts(self.space, self.table, self.architectures[best], top1)
 
     def to_csv(self) -> str:
         """index, round, architecture, flops, params, (latency, ...,) top1: a line per candidate.
@@ -86,6 +87,13 @@ class History:
         }
 
 
+def candidate_facts(
+    space: SearchSpace, table: LookupTable, architecture: np.ndarray, top1: float
+) -> dict:
+    """What an architecture file says of one network."""
+    return architecture_facts(space, architecture) | table.facts(architecture) | {"top1": top1}
+
+
 def candidates_csv(
     space: SearchSpace,
     table: LookupTable,
@@ -105,6 +113,21 @@ def candidates_csv(
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))  # floats in full: read back as they were
     return text.getvalue()
+
+
+def read_scores(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:
+    """Architecture -> top-1 from a history.csv.
+
+    Raises:
+        ValueError: damaged, or of another space.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = [(row["architecture"].split(" "), float(row["top1"])) for row in rows]
+        return {tuple(space.encode(a).tolist()): top1 for a, top1 in names}
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to search anew") from error
 
 
 def run_search(

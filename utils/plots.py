@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
@@ -15,6 +19,27 @@ def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
     order = np.lexsort((-top1, cost))
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(top1[order])[:-1]])
     return order[top1[order] > best_before]
+
+
+def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figure:
+    """Each layer's choice probabilities [L, C] as a heat map; entries beyond num_choices [L] blank.
+
+    Choices are numbered in the order of each layer's own list.
+    """
+    from matplotlib.figure import Figure
+
+    beyond = np.arange(probabilities.shape[1]) >= np.asarray(num_choices)[:, None]
+    shown = np.ma.masked_array(probabilities, beyond)
+    size = 2 + 0.45 * shown.shape[1], 1.5 + 0.22 * shown.shape[0]  # inches
+    figure = Figure(figsize=size, layout="tight")
+    axes = figure.add_subplot()
+    image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    figure.colorbar(image, ax=axes, label="probability")
+    axes.set_xlabel("choice")
+    axes.set_ylabel("layer")
+    axes.set_xticks(range(shown.shape[1]))
+    axes.set_yticks(range(shown.shape[0]), range(1, shown.shape[0] + 1))
+    return figure
 
 
 def plot_pareto(
@@ -68,5 +93,70 @@ def plot_pareto(
     axes.set_title(title)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def plot_fronts(
+    path: Path,
+    candidates: dict[str, tuple[np.ndarray, np.ndarray]],
+    winners: dict[str, tuple[float, float]],
+    cost_label: str,
+) -> None:
+    """The Pareto fronts of several runs over their faint candidates, each run in a colour.
+
+    Args:
+        candidates: run -> cost [N] and top-1 (%) [N].
+        winners: run -> cost and top-1 of the network found, a star.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    colors = colormaps["tab10" if len(candidates) <= 10 else "tab20"].colors
+    for i, (name, (cost, top1)) in enumerate(candidates.items()):
+        color = colors[i % len(colors)]
+        style = ("-", "--", ":")[i // len(colors) % 3]
+        axes.scatter(cost, top1, s=8, color=color, alpha=0.15, linewidths=0)
+        front = pareto_front(cost, top1)
+        axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
+        axes.scatter(
+            *winners[name],
+            marker="*",
+            s=160,
+            color=color,
+            edgecolors="black",
+            linewidths=0.6,
+            zorder=4,
+        )
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel("validation top-1 (%)")
+    axes.set_title("Pareto fronts; stars: the networks found")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def plot_ranking(
+    path: Path,
+    top1: np.ndarray,
+    accuracy: np.ndarray,
+    cost: np.ndarray,
+    cost_label: str,
+    title: str,
+) -> None:
+    """True accuracy over the supernet's top-1 (both %), one point per network [N], by cost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    points = axes.scatter(top1, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
+    figure.colorbar(points, ax=axes, label=cost_label)
+    axes.set_xlabel("validation top-1 with the supernet's weights (%)")
+    axes.set_ylabel("accuracy when trained alone (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

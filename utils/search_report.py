@@ -44,6 +44,7 @@ class SearchReport:
         self.facts |= {"target_hc": args.target_hc, "min_hc": args.min_hc}
         self.facts |= {"info_metric": args.info_metric}
         self.facts["source"] = f"{args.search_strategy} search, run {folder.name}"
+        self.after = ""  # another table, below the summary
         self.accuracy = "true accuracy" if args.oracle else "validation top-1"
         limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {self.unit}"
         if args.min_hc is not None:
@@ -90,8 +91,28 @@ class SearchReport:
             f"{hypervolume:.4f}"
         )
 
-    def finish(self, phases: Phases, writer: Any) -> None:
-        """Save the best architecture, the plot and TensorBoard's hparams; print the summary."""
+    def add_unconstrained(self, facts: dict, log_probability: float) -> None:
+        """The most probable architecture without a budget, and by how many nats it is that."""
+        facts |= {"source": "most probable, no budget"}
+        text = yaml.safe_dump(facts, sort_keys=False)
+        write_text(self.folder / "unconstrained_architecture.yaml", text)
+        metric = self.args.info_metric
+        cost = facts[metric] / (MILLION if metric in ("flops", "params") else 1)
+        rows = {
+            "choices": " ".join(facts["choices"]),
+            "cost": f"{cost:,.3f} {self.unit}",
+            "validation top-1": f"{facts['top1']:.2f} %",
+            "log-probability": f"{log_probability:.3f} nats above the architecture within the "
+            f"budget",
+        }
+        self.after = summary_table("\nmost probable architecture without a budget", rows)
+
+    def finish(self, phases: Phases, writer: Any) -> dict[str, str]:
+        """Save the best architecture, the plot and TensorBoard's hparams; print the summary.
+
+        Returns:
+            The rows of the summary.
+        """
         args, history, metric = self.args, self.history, self.args.info_metric
         text = yaml.safe_dump(self.facts, sort_keys=False)
         write_text(self.folder / "best_architecture.yaml", text)
@@ -118,6 +139,9 @@ class SearchReport:
         spent = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
         self.rows["wall time"] = spent
         self.rows["files"] = (
-            f"{self.folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
+            f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
         log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", self.rows))
+        if self.after:
+            log.info(self.after)
+        return self.rows

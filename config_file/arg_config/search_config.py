@@ -12,6 +12,7 @@ from config_file.arg_config.common import (
     add_space_flags,
     add_training_flags,
 )
+from config_file.arg_config.sampling_config import add_sampling_flags
 from config_file.arg_config.types import folder, integer, number, one_of
 
 STRATEGY_NAMES = {
@@ -19,6 +20,8 @@ STRATEGY_NAMES = {
     "random_search": "random",
     "evolution": "evolution",
     "pareto": "pareto",
+    "differentiable": "differentiable",
+    "gradient": "differentiable",
 }
 
 
@@ -42,8 +45,9 @@ def search_parser(description: str) -> Parser:
         "--search-strategy",
         type=one_of(STRATEGY_NAMES),
         default="evolution",
-        metavar="{random,evolution,pareto}",
-        help="random (also: random_search), evolution or pareto (NSGA-II)",
+        metavar="{random,evolution,pareto,differentiable}",
+        help="random (also: random_search), evolution, pareto (NSGA-II), or differentiable (also: "
+        "gradient)",
     )
     group.add_argument(
         "--checkpoint",
@@ -90,7 +94,11 @@ def search_parser(description: str) -> Parser:
         help="generations, the random first one included",
     )
     group.add_argument(
-        "--population", type=integer(2), default=60, metavar="N", help="candidates per generation"
+        "--population",
+        type=integer(2, 100_000),
+        default=60,
+        metavar="N",
+        help="candidates per generation",
     )
     group.add_argument(
         "--mutation-prob",
@@ -137,4 +145,5 @@ def search_parser(description: str) -> Parser:
     )
     add_budget_flags(parser)
     add_training_flags(parser)
+    add_sampling_flags(parser)
     return parser
