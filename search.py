@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
-from config_file.arg_config.sampling_config import idle_groups, resolve_sampling
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.layers import config_values, parse, write_config
+from config_file.arg_config.sampling_config import resolve_sampling
+from config_file.arg_config.search_config import idle_flags, search_parser
 from data import Splits
 from lookup_table import (
     Budget,
@@ -35,17 +35,17 @@ from search_strategy import (
     CandidateLog,
     DifferentiableSearch,
     Evaluator,
-    EvolutionSearch,
     History,
     LoggedScores,
     Oracle,
-    ParetoSearch,
     RandomSearch,
     SearchStrategy,
+    build_strategy,
     candidate_facts,
     log_probability,
     run_search,
     save_front,
+    set_prior,
     uncalibrated_top1,
 )
 from train_supernet import (
@@ -78,29 +78,6 @@ from utils.timing import Phases
 SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
-def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) -> SearchStrategy:
-    if args.search_strategy == "random":
-        return RandomSearch(budget, rng, args.random_iteration)
-    if args.search_strategy == "differentiable":
-        return DifferentiableSearch(budget)
-    shared = {
-        "generation_num": args.generation_num,
-        "population": args.population,
-        "mutation_prob": args.mutation_prob,
-        "crossover_prob": args.crossover_prob,
-    }
-    if args.search_strategy == "pareto":
-        return ParetoSearch(budget, rng, tuple(args.objectives), **shared)
-    return EvolutionSearch(
-        budget,
-        rng,
-        parent_num=args.parent_num,
-        aging=args.aging,
-        patience=args.patience,
-        **shared,
-    )
-
-
 def build_evaluator(supernet: Supernet, splits: Splits, calibration_batches: int) -> Evaluator:
     """Raises ValueError where the training images do not fill so many calibration batches."""
     if calibration_batches > len(splits.calibration):
@@ -118,22 +95,6 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
     restore(args.checkpoint, state, {"supernet": supernet})
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
-
-
-def set_prior(strategy: SearchStrategy, checkpoint: Path) -> None:
-    """Give a strategy the choice probabilities of a differentiably trained supernet.
-
-    Raises:
-        ValueError: a differentiable search, of a supernet that has none.
-    """
-    probabilities = load_checkpoint(checkpoint)["sampler"].get("probabilities")
-    if probabilities is None and isinstance(strategy, DifferentiableSearch):
-        raise ValueError(
-            f"checkpoint {checkpoint} has no architecture parameters to read an architecture from; "
-            f"search it by evolution or random, or train one with --sample-strategy differentiable"
-        )
-    if probabilities is not None and not isinstance(strategy, RandomSearch):
-        strategy.prior = probabilities.double().numpy()
 
 
 def search_to_file(
@@ -155,21 +116,6 @@ def search_to_file(
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)
     return history
-
-
-def warn_unused(parser, argv: list[str], args: Namespace) -> None:
-    """A flag without effect in this run is named, not silently ignored."""
-    used = {
-        "random": {"random search"},
-        "evolution": {"evolution", "evolution and pareto"},
-        "pareto": {"pareto", "evolution and pareto"},
-    }
-    idle = set().union(*used.values()) - used.get(args.search_strategy, set())
-    if args.checkpoint or args.oracle:
-        idle.add("supernet training")
-    idle |= idle_groups(args)
-    if unused := unused_flags(parser, argv, idle):
-        log.info(f"note: without effect in this run: {', '.join(unused)}")
 
 
 @user_errors
@@ -203,7 +149,7 @@ def main() -> None:
             supernet = new_supernet(args, space, device)
             if checkpoint:
                 load_weights(supernet, args)
-                set_prior(strategy, checkpoint)
+                set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
         evaluator = oracle or build_evaluator(supernet, splits, args.calibration_batches)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
@@ -215,7 +161,8 @@ def main() -> None:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
-    warn_unused(parser, sys.argv[1:], args)
+    if idle := idle_flags(parser, sys.argv[1:], args):
+        log.info(f"note: without effect in this run: {', '.join(idle)}")
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))
     log.info(
         f"{space.name} at {space.input_size} px: {space.size:.4g} codes of {networks.size:.4g} "
@@ -238,7 +185,7 @@ def main() -> None:
                     splits.architecture,
                     codes,
                 )
-                set_prior(strategy, checkpoint)
+                set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
@@ -269,7 +216,7 @@ def main() -> None:
                     rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
                     other = build_strategy(args, budget, rng)
                     if oracle is None:
-                        set_prior(other, checkpoint)
+                        set_prior(other, load_checkpoint(checkpoint), checkpoint)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
                     bests.append(found.top1.max())
                 report.add_seeds(bests)

@@ -1,5 +1,6 @@
 """Search strategies as ask-tell objects, and the evaluator that scores what they ask."""
 
+from search_strategy.build import build_strategy, set_prior
 from search_strategy.controls import uncalibrated_top1
 from search_strategy.differentiable import (
     ArchitectureTraining,
@@ -44,10 +45,12 @@ __all__ = [
     "ParetoSearch",
     "RandomSearch",
     "SearchStrategy",
+    "build_strategy",
     "candidate_facts",
     "log_probability",
     "read_scores",
     "run_search",
     "save_front",
+    "set_prior",
     "uncalibrated_top1",
 ]

@@ -105,6 +105,7 @@ class ParetoSearch:
         self.population = population
         self.mutation_prob = mutation_prob
         self.crossover_prob = crossover_prob
+        self.prior: np.ndarray | None = None  # [L, C], that mutated layers are drawn from
         self.generation = 0
         self.survivors = np.empty((0, len(self.num_choices)), dtype=np.int64)
         self.points = np.empty((0, 1 + len(objectives)))  # of the survivors
@@ -175,4 +176,4 @@ class ParetoSearch:
         mothers, fathers = self._tournaments(n), self._tournaments(n)
         alone = self.rng.random(n) >= self.crossover_prob
         children = np.where(alone[:, None], mothers, cross(mothers, fathers, self.rng))
-        return mutate(children, self.num_choices, self.mutation_prob, self.rng)
+        return mutate(children, self.num_choices, self.mutation_prob, self.rng, self.prior)

@@ -12,7 +12,8 @@ from config_file.arg_config.common import (
     add_space_flags,
     add_training_flags,
 )
-from config_file.arg_config.sampling_config import add_sampling_flags
+from config_file.arg_config.layers import unused_flags
+from config_file.arg_config.sampling_config import add_sampling_flags, idle_groups
 from config_file.arg_config.types import folder, integer, number, one_of
 
 STRATEGY_NAMES = {
@@ -147,3 +148,16 @@ def search_parser(description: str) -> Parser:
     add_training_flags(parser)
     add_sampling_flags(parser)
     return parser
+
+
+def idle_flags(parser: Parser, argv: list[str], args: Namespace) -> list[str]:
+    """Typed flags that have no effect in this run, to be named and not silently ignored."""
+    used = {
+        "random": {"random search"},
+        "evolution": {"evolution", "evolution and pareto"},
+        "pareto": {"pareto", "evolution and pareto"},
+    }
+    idle = set().union(*used.values()) - used.get(args.search_strategy, set())
+    if args.checkpoint or args.oracle:
+        idle.add("supernet training")
+    return unused_flags(parser, argv, idle | idle_groups(args))
