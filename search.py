@@ -9,6 +9,7 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt --target-hc 40
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from argparse import Namespace
@@ -36,8 +37,15 @@ from search_strategy import (
     read_scores,
     run_search,
 )
-from train_supernet import load_inputs, new_supernet, resolve_budget, supernet_facts, train
-from utils.checkpoint import check_facts, load_checkpoint
+from train_supernet import (
+    load_inputs,
+    new_supernet,
+    resolve_budget,
+    save_splits,
+    supernet_facts,
+    train,
+)
+from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
@@ -48,8 +56,10 @@ from utils.device import (
 )
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.memory import memory_hint
 from utils.plots import plot_pareto
 from utils.report import clock, summary_table
+from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Phases
 
@@ -136,7 +146,7 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
     state = load_checkpoint(args.checkpoint)
     check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
-    supernet.load_state_dict(state["supernet"])
+    restore(args.checkpoint, state, {"supernet": supernet})
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 
@@ -193,7 +203,7 @@ def report(
     best = history.best(metric)
     architecture, top1 = history.architectures[best], float(history.top1[best])
     costs = {m: int(table.cost(architecture, m)) for m in UNIT}
-    facts = architecture_facts(history.space, architecture)
+    facts = architecture_facts(history.space, architecture) | {"dataset": args.dataset}
     facts |= costs | {
         "top1": top1,
         "test_top1": test_top1,
@@ -240,8 +250,9 @@ def report(
         )
     rows["candidates"] = f"{len(history)}, all different and within the budget"
     rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
-    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, pareto.png, ...)"
+    rows["files"] = f"{folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
     log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", rows))
+    write_report(folder, dataclasses.asdict(history.space), rows)
 
 
 def warn_unused(parser, argv: list[str], args: Namespace) -> None:
@@ -286,6 +297,7 @@ def main() -> None:
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     warn_unused(parser, sys.argv[1:], args)
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))
@@ -294,7 +306,8 @@ def main() -> None:
         f"{UNIT[args.info_metric]}, {budget.count:.3g} within the budget"
     )
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    hint = f"--eval-batch-size {args.eval_batch_size}: lower it, or --calibration-batches"
+    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if not args.checkpoint:
             with phases("supernet training"):
                 path = folder / "supernet.pt"

@@ -37,7 +37,13 @@ from sampler import (
     UniformSampler,
 )
 from search_strategy import ArchitectureTraining, HardwareLoss
-from utils.checkpoint import check_facts, load_checkpoint, restore_generators, save_checkpoint
+from utils.checkpoint import (
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
 from utils.device import (
     SAMPLER_STREAM,
     keep_freed_memory,
@@ -46,6 +52,10 @@ from utils.device import (
     stream,
 )
 from utils.errors import user_errors
+from utils.files import atomic_path
+from utils.finite import LossGuard, mend_batch_norms
+from utils.interruption import deferred
+from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
 from utils.plots import probability_map
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -54,9 +64,9 @@ from utils.timing import Meter
 MILLION = 1e6
 
 
-def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
-    """The dataset's splits on the device, and the space at its input size and class count."""
-    splits = load_splits(
+def load_data(args: Namespace, device: torch.device) -> Splits:
+    """The dataset's splits on the device."""
+    return load_splits(
         args.dataset,
         args.data_path,
         args.input_size,
@@ -67,9 +77,28 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
         device,
         args.num_workers,
         args.augment,
+        randaugment=args.randaugment,
+        cutout=args.cutout,
+        pipeline=args.data_pipeline,
+        cache_dir=args.cache_dir,
     )
+
+
+def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
+    """The dataset's splits on the device, and the space at its input size and class count."""
+    splits = load_data(args, device)
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space
+
+
+def save_splits(folder: Path, splits: Splits) -> None:
+    """Write splits.npz of a run; of one that is resumed, check that its images are still there."""
+    path = folder / "splits.npz"
+    if path.exists():
+        splits.check(path)
+        return
+    with atomic_path(path) as temporary:
+        splits.save(temporary)
 
 
 def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
@@ -149,14 +178,18 @@ def train(
     """Train a supernet in place and leave its checkpoint at `path`, written after every epoch.
 
     A checkpoint that is there already is gone on with: weights, optimiser, schedule, and all
-    random states are as they were, so the result is that of an uninterrupted run.
+    random states are as they were, so the result is that of an uninterrupted run. SIGTERM and
+    Ctrl-C write one in the middle of an epoch, whose first batches are then drawn again and left
+    out.
 
     Args:
         loader, architecture_loader: what the weights and architecture parameters are trained on.
         budget: what --sample-in-budget and a differentiable sampler's hardware loss need.
 
     Raises:
-        ValueError: the checkpoint is damaged or of another supernet; the loss is not finite.
+        ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
+            memory ran out.
+        Interrupted: a signal came, and the checkpoint is written.
     """
     facts = supernet_facts(args, supernet.space)
     device = loader.device
@@ -185,69 +218,103 @@ def train(
         "sampler": architecture or sampler,
         "loader": loader,
     }
-    first = 0
+    first = skip = 0  # epochs that are done, and steps of the next one
+    meter, state = Meter(device), None
     if path.exists():
         state = load_checkpoint(path)
         check_facts(path, state["facts"], facts)
-        for name, thing in stateful.items():
-            thing.load_state_dict(state[name])
-        restore_generators(state)
-        first = state["epoch"]
-        log.info(f"supernet: {first} of {args.epochs} epochs are done")
+        restore(path, state, stateful)
+        first, skip = state["epoch"], state.get("step", 0)
+        steps = f" and {skip} steps" if skip else ""
+        log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")
+        if skip:
+            meter.load_state_dict(state["meter"])
 
     criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
+    guard = LossGuard(args.on_nan, device)
+    hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
     bar = tqdm(
         total=args.epochs * len(loader),
-        initial=first * len(loader),
+        initial=first * len(loader) + skip,
         desc="supernet",
         unit="step",
         dynamic_ncols=True,
         mininterval=0.5,
     )
-    for epoch in range(first, args.epochs):
-        supernet.train()
-        if architecture:
-            architecture.start_epoch(epoch)
-        meter, start = Meter(device), time.perf_counter()
-        for images, labels in loader:
-            optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
-            target = labels
-            for path_choices in sampler.step_paths():
-                logits = supernet(images, path_choices, checkpoint=args.checkpoint_activations)
-                loss = criterion(logits, target)
-                if architecture:
-                    loss = architecture.weight_loss(loss)
-                loss.backward()
-                meter.update(loss, logits, labels)
-                if sampler.distills and target is labels:  # the first teaches the others
-                    target = logits.detach().softmax(1)
-            if args.grad_clip:
-                nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
-            optimizer.step()
-            scheduler.step()
-            if architecture:
-                architecture.step(epoch)
-            bar.update()
-        loss_value, top1 = meter.read()
-        rate = meter.images / (time.perf_counter() - start)
-        if not torch.isfinite(torch.tensor(loss_value)):
-            raise ValueError(
-                f"the loss became {loss_value} in epoch {epoch + 1}; lower --lr, or set --grad-clip"
-            )
-        done = epoch + 1
-        for tag, value in {
-            "train/loss": loss_value,
-            "train/top1": top1,
-            "train/lr": scheduler.get_last_lr()[0],
-            "train/images_per_s": rate,
-        }.items():
-            writer.add_scalar(tag, value, done)
-        if architecture:
-            write_architecture(architecture, writer, done)
-        bar.set_postfix(epoch=f"{done}/{args.epochs}", loss=f"{loss_value:.3f}", top1=f"{top1:.1f}")
+
+    def save(epoch: int, step: int, loader_state: dict) -> None:
+        guard.flush()
         states = {name: thing.state_dict() for name, thing in stateful.items()}
-        save_checkpoint(path, **states, epoch=done, facts=facts, config=config)
+        states |= {"loader": loader_state, "meter": meter.state_dict()}
+        save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=config)
+
+    with deferred() as signals, memory_hint(hint):
+        for epoch in range(first, args.epochs):
+            supernet.train()
+            if architecture:
+                architecture.start_epoch(epoch)
+            start, images_before = time.perf_counter(), meter.images
+            epoch_start = loader.state_dict()
+            batches = iter(loader)
+            for _ in range(skip):
+                next(batches)
+            if state is not None:
+                restore_generators(state)
+                state = None
+            for step, (images, labels) in enumerate(batches, skip + 1):
+                optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
+                seen, target = [], labels
+                lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
+                for route in sampler.step_paths():
+                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
+                    loss = criterion(logits, target)
+                    if architecture:
+                        loss = architecture.weight_loss(loss)
+                    loss.backward()
+                    guard.watch(loss, number, lr, route)
+                    seen.append((loss, logits, labels))
+                    if sampler.distills and target is labels:  # the first teaches the others
+                        target = logits.detach().softmax(1)
+                if args.grad_clip:
+                    norm = nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
+                    guard.watch(norm, number, lr, what="gradient norm")
+                if guard.keep_step():
+                    optimizer.step()
+                    for parts in seen:
+                        meter.update(*parts)
+                else:
+                    mend_batch_norms(supernet)
+                scheduler.step()
+                if architecture:
+                    architecture.step(epoch)
+                    total = architecture.sampler.alpha.detach().sum()
+                    guard.watch(total, number, lr, what="sum of the architecture parameters")
+                bar.update()
+                if signals.asked:
+                    save(epoch, step, epoch_start)
+                    signals.raise_if_asked()
+            skip = 0
+            done = epoch + 1
+            guard.flush()
+            loss_value, top1 = meter.read()
+            for tag, value in {
+                "train/loss": loss_value,
+                "train/top1": top1,
+                "train/lr": scheduler.get_last_lr()[0],
+                "train/images_per_s": (meter.images - images_before)
+                / (time.perf_counter() - start),
+            }.items():
+                writer.add_scalar(tag, value, done)
+            if architecture:
+                write_architecture(architecture, writer, done)
+            bar.set_postfix(
+                epoch=f"{done}/{args.epochs}", loss=f"{loss_value:.3f}", top1=f"{top1:.1f}"
+            )
+            meter = Meter(device)
+            save(done, 0, loader.state_dict())
     bar.close()
+    if guard.skipped:
+        log.info(f"--on-nan skip: {guard.skipped} of the steps of this start were left out")
 
 
 def write_architecture(
@@ -298,6 +365,7 @@ def main() -> None:
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)
+    save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
     idle = idle_groups(args) | ({"budget"} if budget is None else set())
     if unused := unused_flags(parser, sys.argv[1:], idle):

@@ -1,4 +1,4 @@
-"""The datasets, each as uint8 arrays in memory: a train part and a test part.
+"""The datasets: a train part and a test part each, in memory or decoded image by image.
 
 Adding one is a function `(folder) -> RawData`, a line in DATASETS and a recipe YAML under
 config_file/dataset/.
@@ -12,23 +12,32 @@ from pathlib import Path
 
 import numpy as np
 
+from data.folder import find_test, is_split, read_part, read_parts, take
+from data.images import FakeImages, Images
+
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
 DIGITS_TEST_SHARE = 0.25
 
 
+TEST_SHARE = 0.2  # of a folder that is not split into train and test
+Color = tuple[float, ...]  # one number per channel
+IMAGENET_MEAN_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """Images [N, H, W, 3] uint8 and labels [N] int64, and how they are normalised and augmented."""
+    """Images, labels int64 [N], and how they are normalised and augmented.
 
-    train_images: np.ndarray
+    Images are an array uint8 [N, H, W, 3], or files that are decoded one by one.
+    """
+
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
     classes: tuple[str, ...]
-    mean: tuple[float, float, float]  # of the train part, images scaled to [0, 1]
-    std: tuple[float, float, float]
-    crop_padding: int  # random crop: px of zero padding on each side, at the native size
-    flip: bool  # random horizontal flip
+    mean_std: tuple[Color, Color] | None  # of the train part in [0, 1]; None: to be computed
+    flip: bool  # whether a mirrored image is of the same class
 
 
 def load_digits(folder: Path | None) -> RawData:
@@ -62,9 +71,7 @@ def load_digits(folder: Path | None) -> RawData:
         test_images=images[test],
         test_labels=bunch.target[test].astype(np.int64),
         classes=tuple(str(name) for name in bunch.target_names),
-        mean=(mean,) * 3,
-        std=(std,) * 3,
-        crop_padding=1,
+        mean_std=((mean,) * 3, (std,) * 3),
         flip=False,  # a mirrored digit is another sign
     )
 
@@ -102,16 +109,13 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
         "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     }
-    mean, std = statistics[name]
     return RawData(
         train_images=train.data,
         train_labels=np.array(train.targets, dtype=np.int64),
         test_images=test.data,
         test_labels=np.array(test.targets, dtype=np.int64),
         classes=tuple(train.classes),
-        mean=mean,
-        std=std,
-        crop_padding=4,
+        mean_std=statistics[name],
         flip=True,
     )
 
@@ -124,8 +128,82 @@ def load_cifar100(folder: Path | None) -> RawData:
     return _load_cifar("cifar100", folder)
 
 
+def _from_parts(parts: tuple, mean_std: tuple[Color, Color] | None) -> RawData:
+    (train_images, train_labels, classes), (test_images, test_labels, _) = parts
+    return RawData(
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=classes,
+        mean_std=mean_std,
+        flip=True,
+    )
+
+
+def load_imagenet(folder: Path | None) -> RawData:
+    """ImageNet as folders train/ and val/ of class folders; val/ is the test set here.
+
+    Raises:
+        ValueError: the folder is not there or not laid out so.
+    """
+    root = folder or Path("datasets") / "imagenet"
+    if not (root / "train").is_dir() or not (root / "val").is_dir():
+        raise ValueError(
+            f"{root} is not ImageNet; give --data-path the folder that has train/ and val/ with "
+            f"one folder per class (it cannot be downloaded freely)"
+        )
+    return _from_parts(read_parts(root, "train", "val"), IMAGENET_MEAN_STD)
+
+
+def load_image_folder(folder: Path | None) -> RawData:
+    """Your own images: train/ and test/ (or val/) of class folders, or class folders alone.
+
+    Class folders alone are split: a stratified fifth, the same in every run, is the test set.
+
+    Raises:
+        ValueError: the folder is not there or not laid out so.
+    """
+    if folder is None:
+        raise ValueError("image_folder needs --data-path, the folder that has your images by class")
+    if is_split(folder):
+        return _from_parts(read_parts(folder, "train", find_test(folder)), None)
+    whole = read_part(folder, "")
+    _, labels, classes = whole
+    rows = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    test = []
+    for i, name in enumerate(classes):
+        of_class = rows[labels[rows] == i]
+        if len(of_class) < 3:
+            raise ValueError(
+                f"{folder / name} has {len(of_class)} image(s); a class needs 3 or more, to have "
+                f"one each to train, to validate and to test"
+            )
+        test += [of_class[: max(1, round(TEST_SHARE * len(of_class)))]]
+    test = np.sort(np.concatenate(test))
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return _from_parts(((*take(whole, train), classes), (*take(whole, test), classes)), None)
+
+
+def load_fake(folder: Path | None) -> RawData:
+    """Noise of 256 px with random labels in 10 classes, to try out the path of large images.
+
+    Raises:
+        ValueError: a folder was given, though nothing is read from one.
+    """
+    if folder is not None:
+        raise ValueError("fake is made up and takes no --data-path; leave the flag out")
+    train, test = FakeImages(number=240, offset=0), FakeImages(number=60, offset=240)
+    classes = tuple(f"class {i}" for i in range(train.num_classes))
+    parts = (train, train.labels(), classes), (test, test.labels(), classes)
+    return _from_parts(parts, IMAGENET_MEAN_STD)
+
+
 DATASETS: dict[str, Callable[[Path | None], RawData]] = {
     "digits": load_digits,
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "imagenet": load_imagenet,
+    "image_folder": load_image_folder,
+    "fake": load_fake,
 }

@@ -1,63 +1,48 @@
-"""Batches of (images, labels) on the device, from uint8 images in memory.
+"""Batches of (images, labels) on the device: what all loaders share, and the one in memory.
 
-Training batches are shuffled and augmented with per-image randomness, whole batches at a time on
-the device, or by worker processes with torchvision's transforms (`num_workers` > 0). Evaluation
-batches are the images as they are, in order, all of them.
+The order and the augmentation of an epoch are a function of the seed and the epoch's number alone:
+not of the number of workers, of the device, or of how many processes share the batches.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
+from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crop of the zero-padded image (px on each side) and random horizontal flip."""
-
-    padding: int
-    flip: bool
-
-
-def random_crop_flip(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """[B, 3, H, W] -> the same shape; every image has its own shift and flip."""
-    b, _, h, w = images.shape
-    device = images.device
-
-    def draw(high: int) -> Tensor:  # on the CPU: the same numbers whatever the device
-        return torch.randint(0, high, (b,), generator=generator).to(device)
-
-    if how.padding:
-        p = how.padding
-        padded = F.pad(images, (p, p, p, p))
-        rows = draw(2 * p + 1)[:, None] + torch.arange(h, device=device)  # [B, H]
-        columns = draw(2 * p + 1)[:, None] + torch.arange(w, device=device)  # [B, W]
-    else:
-        padded = images
-        rows = torch.arange(h, device=device).expand(b, h)
-        columns = torch.arange(w, device=device).expand(b, w)
-    if how.flip:
-        columns = torch.where(draw(2)[:, None] == 1, columns.flip(1), columns)
-    batch = torch.arange(b, device=device)[:, None, None]
-    # channels move last under this indexing: [B, H, W, 3]
-    return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+Batch = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Draws | None]  # of one batch: rows int64 [B], their random numbers
 
 
 class Loader:
     """An iterable of (images float [B, 3, H, W] normalised, labels int64 [B]) on `device`.
 
     With an augmentation it shuffles, augments and drops the last, smaller batch; without, it gives
-    every image once, in order, as it is. `state_dict` holds the random state between two epochs.
+    every image once, in order, as it is. `state_dict` holds its place between two epochs; an epoch
+    counts as begun when its iterator is made.
+
+    Args:
+        indices: int64 [M], which of `labels` (and of the images) it gives, in order.
+        labels: int64 [N].
+        batch_size: of all processes together in training, else of this one.
+        mean, std: of the images scaled to [0, 1].
+        rank, world_size: every training batch is shared out over `world_size` processes; this is
+            the one that gets part `rank`. See `sharded` for evaluation.
+
+    Raises:
+        ValueError: a training batch cannot be shared out evenly.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        indices: Tensor,
         labels: Tensor,
         batch_size: int,
         mean: tuple[float, ...],
@@ -65,85 +50,116 @@ class Loader:
         device: torch.device,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.in_memory = augmentation is None or num_workers == 0
-        home = device if self.in_memory else torch.device("cpu")
-        self.images = images.to(home)
-        self.labels = labels.to(home)
+        if augmentation is not None and batch_size % world_size:
+            raise ValueError(
+                f"--batch-size {batch_size} cannot be shared evenly by {world_size} processes; "
+                f"take a multiple of {world_size}"
+            )
+        self.indices = indices
+        self.labels = labels.to(device)
         self.batch_size = batch_size
-        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
-        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1) * 255
+        self.scale = 1 / (255 * torch.tensor(std, device=device))  # [3]
+        self.shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
         self.device = device
         self.augmentation = augmentation
-        self.num_workers = num_workers
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0  # epochs begun
 
     @property
     def num_images(self) -> int:
-        return len(self.images)
+        return len(self.indices)
 
     def __len__(self) -> int:
         if self.augmentation is not None:
             return self.num_images // self.batch_size
         return -(-self.num_images // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
+        self.epoch += 1
+        return self._batches(self.epoch - 1)
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        plan, ahead = itertools.tee(self.plan(epoch))
+        for (rows, draws), pixels in zip(plan, self.pixels(ahead), strict=True):
+            images = self._normalise(pixels)
+            if draws is not None and self.augmentation.cutout:
+                cut_out(images, draws, self.augmentation.cutout)
+            yield images, self.labels[rows.to(self.device)]
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] -> float [B, 3, H, W] in channels-last order, without a transpose."""
+        b, h, w, c = pixels.shape
+        rows = pixels.reshape(b, h, w * c).float()
+        rows = rows.mul_(self.scale.repeat(w)).add_(self.shift.repeat(w))
+        return rows.view(b, h, w, c).permute(0, 3, 1, 2)
+
+    def plan(self, epoch: int) -> Iterator[Part]:
+        """For each batch: which images this process gives, and their random numbers."""
         if self.augmentation is None:
-            batches = zip(
-                self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True
-            )
-        elif self.in_memory:
-            batches = self._augmented(self.augmentation)
-        else:
-            batches = self._from_workers(self.augmentation)
-        for images, labels in batches:
-            x = (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
-            yield (
-                x.contiguous(memory_format=torch.channels_last),
-                labels.to(self.device, non_blocking=True),
-            )
+            for rows in self.indices.split(self.batch_size):
+                yield rows, None
+            return
+        words = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
+        generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+        order = torch.randperm(self.num_images, generator=generator)
+        part = self.batch_size // self.world_size
+        mine = slice(self.rank * part, (self.rank + 1) * part)
+        for i in range(len(self)):  # every process draws for the whole batch: the same numbers
+            numbers = torch.randint(2**62, (NUM_DRAWS, self.batch_size), generator=generator)
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield self.indices[rows[mine]], Draws.of(numbers[:, mine])
 
-    def _augmented(self, how: Augmentation) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(self.num_images, generator=self.generator)
-        for i in range(len(self)):
-            rows = order[i * self.batch_size : (i + 1) * self.batch_size].to(self.images.device)
-            yield random_crop_flip(self.images[rows], how, self.generator), self.labels[rows]
+    def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
+        """uint8 [B, H, W, 3] on the device for each batch of a plan."""
+        raise NotImplementedError
 
-    def _from_workers(self, how: Augmentation) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(
-            DataLoader(
-                TransformedImages(self.images, self.labels, how),
-                self.batch_size,
-                shuffle=True,
-                drop_last=True,
-                num_workers=self.num_workers,
-                generator=self.generator,
-                pin_memory=self.device.type == "cuda",
-            )
-        )
+    def sharded(self, rank: int, world_size: int) -> Loader:
+        """The part of an evaluation loader that process `rank` looks at: each image is in one."""
+        assert self.augmentation is None
+        part = copy.copy(self)
+        part.indices = self.indices[rank::world_size]
+        return part
 
-    def state_dict(self) -> dict:
-        return {"generator": self.generator.get_state()}
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed, "epoch": self.epoch}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.generator.set_state(state["generator"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seed, self.epoch = state["seed"], state["epoch"]
 
 
-class TransformedImages(Dataset):
-    """uint8 images through torchvision's transforms, one at a time, for worker processes."""
+class MemoryLoader(Loader):
+    """Images that are all on the device, augmented there in whole batches.
 
-    def __init__(self, images: Tensor, labels: Tensor, how: Augmentation) -> None:
-        from torchvision.transforms import v2
+    Args:
+        padded: uint8 [N, H + 2 padding, W + 2 padding, 3] on the device; loaders may share it.
+        padding: px of black on each side of an image; the augmentation crops out of all of it.
+    """
 
-        self.images, self.labels = images, labels
-        steps: list = [v2.RandomCrop(images.shape[-1], padding=how.padding or None)]
-        if how.flip:
-            steps.append(v2.RandomHorizontalFlip())
-        self.transform = v2.Compose(steps)
+    def __init__(self, padded: Tensor, padding: int, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.crops = RandomCrops(padded, padding)
+        height, width, _ = self.crops.shape
+        self.images = padded[:, padding : padding + height, padding : padding + width]
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
+        for rows, draws in plan:
+            how = self.augmentation
+            if draws is None or not (how.padding or how.flip):
+                yield self.images[rows.to(self.device)]
+            else:
+                yield self.crops(rows, draws, how.flip)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.transform(self.images[i]), self.labels[i]
+
+def pad(images: Tensor, padding: int, device: torch.device) -> Tensor:
+    """uint8 [N, H, W, 3] -> [N, H + 2 padding, W + 2 padding, 3] on the device, black around."""
+    n, height, width, c = images.shape
+    shape = (n, height + 2 * padding, width + 2 * padding, c)
+    padded = torch.zeros(shape, dtype=torch.uint8, device=device)
+    inner = padded[:, padding : padding + height, padding : padding + width]
+    for target, part in zip(inner.split(4096), images.split(4096), strict=True):
+        target.copy_(part)
+    return padded

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.datasets import DATASETS, SPLIT_SEED, RawData
-from data.loader import Augmentation, Loader
+from data.augment import Augmentation
+from data.cache import decode
+from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
+from data.images import SMALL, ImageFiles, Images, fingerprint, fit
+from data.loader import Loader, MemoryLoader, pad
+from data.streaming import StreamingLoader
+
+PIPELINES = ("auto", "memory", "streaming")
+MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
+PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +36,11 @@ class Splits:
         architecture: the validation images, augmented and shuffled: a differentiable search trains
             architecture parameters on them.
         test: for the final network only; as they are, in order, every image.
+        indices: of train and validation within the dataset's train part.
+        classes: names, in the order of labels.
+        mean, std: per channel, of images scaled to [0, 1]; what loaders normalise with.
+        input_size: px of a side.
+        fingerprint: sha256 of the class names, the labels and, of a folder, the file names.
     """
 
     train: Loader
@@ -33,10 +49,46 @@ class Splits:
     architecture: Loader
     test: Loader
     num_classes: int
-    indices: dict[str, np.ndarray]  # of train and validation within the dataset's train part
+    indices: dict[str, np.ndarray]
+    classes: tuple[str, ...]
+    mean: Color
+    std: Color
+    input_size: int
+    fingerprint: str
+
+    def save(self, path: Path) -> None:
+        """Write which image is in which part, as .npz."""
+        test = np.arange(self.test.num_images)
+        np.savez_compressed(path, **self.indices, test=test, fingerprint=self.fingerprint)
+
+    def check(self, path: Path) -> None:
+        """Raises ValueError where a saved file is not of these splits."""
+        try:
+            with np.load(path) as saved:
+                stored = {name: saved[name] for name in saved.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is damaged; remove it and run again") from error
+        same = str(stored.get("fingerprint")) == self.fingerprint and all(
+            np.array_equal(stored.get(name), rows) for name, rows in self.indices.items()
+        )
+        if not same:
+            raise ValueError(
+                f"{path} has other images than the dataset has now: files were added, removed or "
+                f"renamed; restore them, or start another run"
+            )
 
 
-def split_train(labels: np.ndarray, train_portion: float) -> tuple[np.ndarray, np.ndarray]:
+class Parts(NamedTuple):
+    """What becomes of a dataset's train and test images: arrays, or images to be streamed."""
+
+    train: Images
+    test: Images
+    mean_std: tuple[Color, Color]
+
+
+def split_train(
+    labels: np.ndarray, train_portion: float, classes: tuple[str, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Stratified indices of train and validation, the same for every run.
 
     Raises:
@@ -44,6 +96,14 @@ def split_train(labels: np.ndarray, train_portion: float) -> tuple[np.ndarray, n
     """
     from sklearn.model_selection import train_test_split
 
+    counts = np.bincount(labels)
+    if counts.min() < 2:
+        few = int(counts.argmin())
+        name = classes[few] if classes else few
+        raise ValueError(
+            f"class '{name}' has {counts[few]} training image(s); it needs 2 or more, one to train "
+            f"and one to validate"
+        )
     try:
         train, validation = train_test_split(
             np.arange(len(labels)),
@@ -58,16 +118,71 @@ def split_train(labels: np.ndarray, train_portion: float) -> tuple[np.ndarray, n
     return np.sort(train), np.sort(validation)
 
 
-def _as_tensor(images: np.ndarray, size: int) -> Tensor:
-    """uint8 [N, H, W, 3] -> uint8 [N, 3, size, size]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    if tensor.shape[-1] == size:
-        return tensor
-    parts = [
-        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
-        for part in tensor.split(1000)  # float copies of all images at once would be 4 times as big
-    ]
-    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
+def resize(images: np.ndarray, size: int) -> Tensor:
+    """uint8 [N, H, W, 3] -> uint8 [N, size, size, 3]."""
+    if images.shape[1:3] == (size, size):
+        return torch.from_numpy(np.ascontiguousarray(images))
+    resized = torch.empty((len(images), size, size, 3), dtype=torch.uint8)
+    for start in range(0, len(images), 1000):  # float copies of all at once would be 4 times as big
+        part = torch.from_numpy(images[start : start + 1000]).permute(0, 3, 1, 2).float()
+        part = F.interpolate(part, (size, size), mode="bilinear", antialias=True)
+        resized[start : start + 1000] = part.round().clamp(0, 255).permute(0, 2, 3, 1)
+    return resized
+
+
+def choose_pipeline(raw: RawData, size: int, randaugment: int, wanted: str) -> str:
+    """`memory` for what fits decoded, `streaming` for the rest and for what only it can do.
+
+    Files (and fake images) above 64 px are streamed, as their usual augmentation, random crops of
+    random area, needs the whole image.
+
+    Raises:
+        ValueError: memory is asked for, where it cannot be.
+    """
+    number = len(raw.train_images) + len(raw.test_images)
+    needed = number * 3 * size**2
+    if wanted == "memory":
+        if randaugment:
+            raise ValueError(
+                "--randaugment is done image by image and needs --data-pipeline streaming or auto"
+            )
+        if needed > MEMORY_LIMIT:
+            raise ValueError(
+                f"--data-pipeline memory: {number:,} images of {size} px are "
+                f"{needed / 2**30:.1f} GiB, the limit is {MEMORY_LIMIT // 2**30}; use streaming"
+            )
+    if wanted != "auto":
+        return wanted
+    large_files = not isinstance(raw.train_images, np.ndarray) and size > SMALL
+    return "streaming" if randaugment or large_files or needed > MEMORY_LIMIT else "memory"
+
+
+def prepare(
+    raw: RawData, size: int, pipeline: str, num_workers: int, cache_dir: Path | None
+) -> Parts:
+    """Decode what is small or goes to memory, verify the rest; both once, see data/cache.py.
+
+    Raises:
+        ValueError: files that are no images.
+    """
+    if isinstance(raw.train_images, ImageFiles):
+        keep = size <= SMALL or pipeline == "memory"
+        train, test = (
+            decode(x, size, keep, num_workers, cache_dir)
+            for x in (raw.train_images, raw.test_images)
+        )
+        mean_std = raw.mean_std or train.mean_std()
+        if keep:
+            return Parts(train.pixels, test.pixels, mean_std)
+        return Parts(raw.train_images, raw.test_images, mean_std)
+    assert raw.mean_std is not None
+    if pipeline == "memory" and not isinstance(raw.train_images, np.ndarray):
+        arrays = [
+            np.stack([np.asarray(fit(images[i], size)) for i in range(len(images))])
+            for images in (raw.train_images, raw.test_images)
+        ]
+        return Parts(*arrays, raw.mean_std)
+    return Parts(raw.train_images, raw.test_images, raw.mean_std)
 
 
 def load_splits(
@@ -81,56 +196,89 @@ def load_splits(
     device: torch.device,
     num_workers: int = 0,
     augment: bool = True,
+    randaugment: int = 0,
+    cutout: int = 0,
+    pipeline: str = "auto",
+    rank: int = 0,
+    world_size: int = 1,
+    cache_dir: Path | None = None,
 ) -> Splits:
-    """Load a dataset, carve validation from its train part, put everything on the device.
+    """Load a dataset, carve validation from its train part, make a loader of each part.
 
     Args:
-        batch_size: of training; 0 < batch_size <= training images.
+        batch_size: of training, over all processes; 0 < batch_size <= training images.
         eval_batch_size: of calibration, validation and test.
         seed: of the order and augmentation of training images.
-        num_workers: processes that augment; 0 augments whole batches on the device.
+        num_workers: processes that decode files and stream; images in memory need none.
         augment: random crops, and flips where they keep the class; else only shuffle.
+        randaugment: operations of RandAugment per training image, whether or not `augment`.
+        cutout: px of the side of the square cut out of each training image; 0 is none.
+        pipeline: auto, memory or streaming; see `choose_pipeline`.
+        rank, world_size: which part of every training batch this process gets; the other loaders
+            are whole on every process, see `Loader.sharded`.
+        cache_dir: where decoded images are kept if the folder cannot be written.
 
     Raises:
-        ValueError: a folder, a portion or a batch size that cannot be.
+        ValueError: a folder, a file, a portion or a batch size that cannot be.
     """
-    raw: RawData = DATASETS[dataset](folder)
-    train, validation = split_train(raw.train_labels, train_portion)
+    raw = DATASETS[dataset](folder)
+    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
     if not 0 < batch_size <= len(train):
         raise ValueError(
             f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
         )
-    native = raw.train_images.shape[1]
-    shift = round(raw.crop_padding * input_size / native)
-    augmentation = Augmentation(padding=shift, flip=raw.flip) if augment else Augmentation(0, False)
-    train_images = _as_tensor(raw.train_images, input_size)
-    test_images = _as_tensor(raw.test_images, input_size)
-    train_labels = torch.from_numpy(raw.train_labels)
+    if cutout > input_size:
+        raise ValueError(f"--cutout {cutout} is larger than the images of {input_size} px")
+    chosen = choose_pipeline(raw, input_size, randaugment, pipeline)
+    parts = prepare(raw, input_size, chosen, num_workers, cache_dir)
+    augmentation = Augmentation(cutout=cutout, randaugment=randaugment)
+    if augment:
+        whole_files = not isinstance(parts.train, np.ndarray)
+        padding = round(PADDING_SHARE * input_size)
+        augmentation = replace(
+            augmentation, padding=padding, flip=raw.flip, resized_crop=whole_files
+        )
+    mean, std = parts.mean_std
 
-    def loader(images: Tensor, labels: Tensor, size: int, **options: object) -> Loader:
-        return Loader(images, labels, size, raw.mean, raw.std, device, **options)
+    def source(images: Images, padding: int) -> Callable[..., Loader]:
+        if chosen == "memory":
+            padded = pad(resize(images, input_size), padding, device)
+            return partial(MemoryLoader, padded, padding, mean=mean, std=std, device=device)
+        return partial(
+            StreamingLoader, images, input_size, num_workers, mean=mean, std=std, device=device
+        )
 
-    order = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
+    of_train, of_test = source(parts.train, augmentation.padding), source(parts.test, 0)
+    train_labels, test_labels = map(torch.from_numpy, (raw.train_labels, raw.test_labels))
+    mixed = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
+    rows, every = torch.from_numpy, torch.arange(len(test_labels))
     return Splits(
-        train=loader(
-            train_images[train],
-            train_labels[train],
+        train=of_train(
+            rows(train),
+            train_labels,
             batch_size,
             augmentation=augmentation,
             seed=seed,
-            num_workers=num_workers,
+            rank=rank,
+            world_size=world_size,
         ),
-        calibration=loader(train_images[order], train_labels[order], eval_batch_size),
-        validation=loader(train_images[validation], train_labels[validation], eval_batch_size),
-        architecture=loader(
-            train_images[validation],
-            train_labels[validation],
-            min(batch_size, len(validation)),
+        calibration=of_train(rows(mixed), train_labels, eval_batch_size),
+        validation=of_train(rows(validation), train_labels, eval_batch_size),
+        architecture=of_train(
+            rows(validation),
+            train_labels,
+            max(1, min(batch_size, len(validation)) // world_size) * world_size,
             augmentation=augmentation,
             seed=seed,
-            num_workers=num_workers,
+            rank=rank,
+            world_size=world_size,
         ),
-        test=loader(test_images, torch.from_numpy(raw.test_labels), eval_batch_size),
+        test=of_test(every, test_labels, eval_batch_size),
         num_classes=len(raw.classes),
         indices={"train": train, "validation": validation},
+        classes=raw.classes,
+        mean=mean,
+        std=std,
+        input_size=input_size,
+        fingerprint=fingerprint(raw.train_images, raw.train_labels, raw.classes),
     )

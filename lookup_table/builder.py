@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -22,6 +23,7 @@ from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 
+log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone
 
 
@@ -87,7 +89,10 @@ def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> Looku
     table = _read(path, key, space)
     if table is None:
         table = build_table(space)
-        _write(path, key, table)
+        try:
+            _write(path, key, table)
+        except OSError as error:  # a cache shared by colleagues may be there only to be read
+            log.info(f"note: the lookup table is not kept in {cache_dir} ({error.strerror})")
     return table
 
 
@@ -97,9 +102,11 @@ def _read(path: Path, key: dict, space: SearchSpace) -> LookupTable | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] != key:
             return None
+        if content["sha256"] != _checksum(content["costs"], content["fixed"]):
+            return None
         costs = {m: np.array(content["costs"][m], dtype=np.int64) for m in METRICS}
         fixed = {m: int(content["fixed"][m]) for m in METRICS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     shape = (space.num_layers, space.max_choices)
     if any(table.shape != shape for table in costs.values()):
@@ -107,13 +114,16 @@ def _read(path: Path, key: dict, space: SearchSpace) -> LookupTable | None:
     return LookupTable(costs, fixed, space.num_choices)
 
 
+def _checksum(costs: dict, fixed: dict) -> str:
+    text = json.dumps([costs, fixed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _write(path: Path, key: dict, table: LookupTable) -> None:
     """Publish by rename, so that two runs that build the same table cannot mix their files."""
-    content = {
-        "key": key,
-        "costs": {metric: costs.tolist() for metric, costs in table.costs.items()},
-        "fixed": table.fixed,
-    }
+    costs = {metric: rows.tolist() for metric, rows in table.costs.items()}
+    content = {"key": key, "costs": costs, "fixed": table.fixed}
+    content["sha256"] = _checksum(costs, table.fixed)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model.blocks import BlockStyle
+from model.blocks import BlockStyle, parse_mbconv
 from model.space_file import load_space_file
 
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
 MIN_SIZE, MAX_SIZE = 8, 1024  # px
+MAX_CLASSES = 1_000_000
+MAX_WEIGHTS = 2**32  # of a supernet, about; four bytes each
+MAX_SPACE = 300  # decimal digits of a space's size: counts are float64 beyond 2^62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,25 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
                 raise ValueError(f"{where}: '{name}': a superkernel has no group convolutions")
 
 
+def _check_size(where: str, layers: Sequence[Layer], last: int, num_classes: int) -> None:
+    """Networks and spaces that no machine can hold or count."""
+    weights = layers[-1].out_chs * last + last * num_classes
+    for layer in layers:
+        for name in layer.choices:
+            kernel, expansion, groups = parse_mbconv(name) or (7, 1, 1)
+            hidden = layer.in_chs * expansion
+            weights += hidden * (layer.in_chs + layer.out_chs) // groups + hidden * kernel**2
+    if weights > MAX_WEIGHTS:
+        raise ValueError(
+            f"{where}: the supernet would have about {weights / 1e9:,.1f} billion weights; take "
+            f"smaller widths, or fewer layers or choices"
+        )
+    if sum(math.log10(len(layer.choices)) for layer in layers) > MAX_SPACE:
+        raise ValueError(
+            f"{where}: more than 10^{MAX_SPACE} architectures; take fewer layers or choices"
+        )
+
+
 def load_space(
     name: str | Path,
     input_size: int = 224,
@@ -195,8 +218,8 @@ def load_space(
     where = str(name)
     if not MIN_SIZE <= input_size <= MAX_SIZE:
         raise ValueError(f"input size {input_size} is not between {MIN_SIZE} and {MAX_SIZE} px")
-    if num_classes < 1:
-        raise ValueError(f"number of classes must be at least 1, not {num_classes}")
+    if not 1 <= num_classes <= MAX_CLASSES:
+        raise ValueError(f"number of classes must be 1 to {MAX_CLASSES:,}, not {num_classes}")
 
     chosen = _resolve_widths(spec, where, widths)
     cifar_form = spec["small_images"] == "cifar" and input_size <= SMALL_IMAGE
@@ -227,6 +250,7 @@ def load_space(
             layers.append(layer)
             in_chs, size = out_chs, -(-size // stride)
     _check_widths(spec, where, layers)
+    _check_size(where, layers, chosen[-1], num_classes)
 
     return SearchSpace(
         name=where if spec["user_file"] else spec["name"],

@@ -7,15 +7,19 @@ whole. The schema is the dict below: key -> (check, what the value must be).
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
+from model.yaml_file import read_yaml, shown
 
 SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
+
+MAX_CHOICES = 64  # of a layer
+MAX_LAYERS = 256  # searchable ones
+MAX_EXTENDS = 8  # files that extend each other
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -44,7 +48,7 @@ def _one_of(*values: Any) -> Check:
 def _is_choice_list(v: Any) -> bool:
     return (
         isinstance(v, list)
-        and len(v) > 0
+        and 0 < len(v) <= MAX_CHOICES
         and all(isinstance(n, str) and is_block_name(n) for n in v)
         and len(set(v)) == len(v)
     )
@@ -67,8 +71,7 @@ MBCONV: Check = (
 )
 LAYER_CHOICES: Check = (
     lambda v: (
-        isinstance(v, dict)
-        and all(isinstance(k, int) and k >= 1 and _is_choice_list(c) for k, c in v.items())
+        isinstance(v, dict) and all(_int(1, 64)[0](k) and _is_choice_list(c) for k, c in v.items())
     ),
     "a mapping of layer numbers within the stage (from 1) to lists of block names",
 )
@@ -112,7 +115,7 @@ def _check_mapping(
             if key in required:
                 raise ValueError(f"{where}: key '{key}' is missing")
         elif not check(value[key]):
-            raise ValueError(f"{where}: '{key}' must be {kind}, not {value[key]!r}")
+            raise ValueError(f"{where}: '{key}' must be {kind}, not {shown(value[key])}")
 
 
 def check_space(spec: dict, where: str) -> None:
@@ -134,6 +137,8 @@ def check_space(spec: dict, where: str) -> None:
                 raise ValueError(
                     f"{where}: stage {i}: layer_choices names layer {layer} of {stage['layers']}"
                 )
+    if (layers := sum(stage["layers"] for stage in stages)) > MAX_LAYERS:
+        raise ValueError(f"{where}: it has {layers} searchable layers, more than {MAX_LAYERS}")
     if spec["supernet"] == "superkernel":
         lists = [spec["choices"]]
         for stage in stages:
@@ -141,19 +146,6 @@ def check_space(spec: dict, where: str) -> None:
         for name in {n for names in lists for n in names}:
             if name != "skip" and parse_mbconv(name) is None:
                 raise ValueError(f"{where}: '{name}' is not a slice of an MBConv superkernel")
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file's content. Raises ValueError with the file's name when it cannot be read."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ValueError(f"cannot read {path}: {reason}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{path} is not valid YAML{line}") from error
 
 
 def shipped_spaces() -> list[str]:
@@ -179,9 +171,9 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
     if "extends" in spec:
         base_name = str(spec.pop("extends"))
         if base_name.endswith((".yaml", ".yml")):
-            base_name = str(path.parent / base_name)
-        if base_name in _seen:
-            raise ValueError(f"{path}: 'extends' goes in a circle through {base_name}")
+            base_name = os.path.normpath(path.parent / base_name)
+        if base_name in _seen or len(_seen) == MAX_EXTENDS:
+            raise ValueError(f"{path}: 'extends' goes in a circle or too far, at {base_name}")
         try:
             base = load_space_file(base_name, (*_seen, base_name))
         except ValueError as error:

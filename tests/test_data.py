@@ -11,10 +11,9 @@ import pytest
 import torch
 import torchvision
 from sklearn.datasets import load_digits
-from torchvision.transforms import v2
 
-from data import DATASETS, Loader, load_splits
-from data.loader import Augmentation, random_crop_flip
+from data import DATASETS, load_splits
+from data.loader import MemoryLoader, pad
 
 CPU = torch.device("cpu")
 
@@ -39,7 +38,9 @@ def test_validation_is_every_held_out_image_as_it_is_in_order() -> None:
         assert len(first) == loader.num_images and len(first) % 100 != 0
     raw = DATASETS["digits"](None)
     chosen = raw.train_images[splits.indices["validation"]]
-    expected = (torch.from_numpy(chosen).permute(0, 3, 1, 2) / 255 - raw.mean[0]) / raw.std[0]
+    (mean, *_), (std, *_) = raw.mean_std
+    assert splits.mean == (mean,) * 3 and splits.std == (std,) * 3
+    expected = (torch.from_numpy(chosen).permute(0, 3, 1, 2) / 255 - mean) / std
     images, labels = gather(splits.validation)
     assert torch.allclose(images, expected, atol=1e-5)
     assert torch.equal(labels, torch.from_numpy(raw.train_labels[splits.indices["validation"]]))
@@ -76,26 +77,57 @@ def test_training_batches_are_shuffled_anew_and_resume() -> None:
     assert len(second) == len(loader) * 64 == 16 * 64
 
 
-def test_every_image_of_a_batch_has_its_own_crop_and_flip() -> None:
-    """Against torchvision: each result is one of the shifted and flipped versions it can make."""
-    image = torch.rand(1, 3, 6, 6)
-    batch = image.expand(400, -1, -1, -1)
-    out = random_crop_flip(batch, Augmentation(1, True), torch.Generator().manual_seed(0))
-    padded = v2.functional.pad(image, [1, 1, 1, 1])
-    shifted = [v2.functional.crop(padded, top, left, 6, 6) for top in range(3) for left in range(3)]
-    possible = torch.cat([s for x in shifted for s in (x, v2.functional.horizontal_flip(x))])
-    matches = (out[:, None] == possible).flatten(2).all(2)  # [400, 18]
-    assert (matches.sum(1) == 1).all()
-    assert (matches.sum(0) > 5).all()  # all 18 versions, about 22 times each
+def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+    """Whatever was drawn before, or how far an epoch got."""
+    a, b = digits(augment=True).train, digits(augment=True).train
+    next(iter(a))  # an epoch that is broken off counts
+    gather(b)
+    assert a.state_dict() == b.state_dict() == {"seed": 0, "epoch": 1}
+    assert torch.equal(gather(a)[0], gather(b)[0])
 
 
-def test_workers_give_batches_of_the_same_kind() -> None:
-    loader = digits(num_workers=2, batch_size=256).train
-    images, labels = gather(loader)
-    assert images.shape == (1024, 3, 8, 8) and len(loader) == 4
-    assert torch.bincount(labels, minlength=10).min() > 80
-    plain, _ = gather(digits().calibration)
-    assert images.mean() == pytest.approx(plain.mean().item(), abs=0.1)
+@pytest.mark.parametrize("pipeline", ["memory", "streaming"])
+def test_the_parts_of_all_ranks_are_the_batches_of_one(pipeline: str) -> None:
+    options = dict(augment=True, cutout=3, pipeline=pipeline, batch_size=60)
+    whole = digits(**options).train
+    ranks = [digits(**options, rank=r, world_size=3).train for r in range(3)]
+    for _ in range(2):
+        parts = [list(loader) for loader in ranks]
+        assert len(parts[0]) == len(whole) == len(ranks[0]) == 1077 // 60
+        for i, (images, labels) in enumerate(whole):
+            assert all(len(p[i][1]) == 20 for p in parts)
+            assert torch.equal(torch.cat([p[i][0] for p in parts]), images)
+            assert torch.equal(torch.cat([p[i][1] for p in parts]), labels)
+
+
+@pytest.mark.parametrize("pipeline", ["memory", "streaming"])
+def test_sharded_evaluation_sees_every_image_once(pipeline: str) -> None:
+    loader = digits(pipeline=pipeline).test
+    rows = sorted(map(tuple, gather(loader)[0].flatten(1).tolist()))
+    parts = [gather(loader.sharded(r, 4))[0].flatten(1) for r in range(4)]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sorted(map(tuple, torch.cat(parts).tolist())) == rows
+    assert loader.num_images == len(rows) == 450
+
+
+def test_an_epoch_gives_every_image_at_most_once() -> None:
+    splits = digits(batch_size=359)  # 1077 = 3 * 359: nothing is dropped
+    plan = torch.cat([rows for rows, _ in splits.train.plan(5)])
+    assert sorted(plan.tolist()) == splits.indices["train"].tolist()
+
+
+def test_saved_splits_are_checked(tmp_path: Path) -> None:
+    splits = digits()
+    splits.save(tmp_path / "splits.npz")
+    digits(seed=5).check(tmp_path / "splits.npz")  # a split does not depend on the seed
+    with np.load(tmp_path / "splits.npz") as saved:
+        parts = [saved[name] for name in ("train", "validation")]
+        assert sorted(np.concatenate(parts).tolist()) == list(range(1347))
+    with pytest.raises(ValueError, match=r"splits.npz has other images"):
+        digits(train_portion=0.7).check(tmp_path / "splits.npz")
+    (tmp_path / "splits.npz").write_bytes(b"PK no more")
+    with pytest.raises(ValueError, match="damaged"):
+        splits.check(tmp_path / "splits.npz")
 
 
 def test_other_input_sizes_are_resized() -> None:
@@ -108,7 +140,13 @@ def test_other_input_sizes_are_resized() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"batch_size": 2000}, "--batch-size"), ({"train_portion": 0.999}, "--train-portion")],
+    [
+        ({"batch_size": 2000}, "--batch-size"),
+        ({"train_portion": 0.999}, "--train-portion"),
+        ({"world_size": 3}, "--batch-size 64 cannot be shared evenly by 3"),
+        ({"cutout": 9}, "--cutout 9"),
+        ({"pipeline": "memory", "randaugment": 1}, "--randaugment"),
+    ],
 )
 def test_impossible_splits(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
@@ -148,7 +186,7 @@ def test_cifar10_is_read_through_torchvision(
     assert np.array_equal(raw.test_images.transpose(0, 3, 1, 2), images[40:])
     assert raw.classes[3] == "class3" and splits.num_classes == 10
     got, labels = gather(splits.test)
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (raw.mean, raw.std))
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in raw.mean_std)
     assert torch.allclose(got * std + mean, torch.from_numpy(images[40:]) / 255, atol=1e-5)
     assert labels.tolist() == [i % 10 for i in range(40, 60)]
 
@@ -171,9 +209,11 @@ def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
         DATASETS["cifar100"](tmp_path / "nowhere")
 
 
-def test_a_loader_moves_and_normalises() -> None:
-    images = torch.full((3, 3, 2, 2), 255, dtype=torch.uint8)
-    loader = Loader(images, torch.arange(3), 2, (0.5,) * 3, (0.25,) * 3, CPU)
+def test_a_loader_normalises() -> None:
+    images = torch.full((3, 2, 2, 3), 255, dtype=torch.uint8)
+    args = (torch.arange(3), torch.arange(3), 2, (0.5,) * 3, (0.25,) * 3, CPU)
+    loader = MemoryLoader(pad(images, 1, CPU), 1, *args)
     batches = list(loader)
     assert [len(x) for x, _ in batches] == [2, 1] and len(loader) == 2
     assert torch.allclose(batches[0][0], torch.full((2, 3, 2, 2), 2.0))
+    assert batches[0][0].is_contiguous(memory_format=torch.channels_last)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
+from utils.interruption import Interrupted, catch_signals
+from utils.memory import out_of_memory
+from utils.run_folder import log, resume_command
+
 ROOT = Path(__file__).resolve().parent.parent
+MAX_CHARS = 600  # of a line; a value out of a file can be of any length
 
 
 def raised_here(error: BaseException) -> bool:
@@ -18,24 +27,62 @@ def raised_here(error: BaseException) -> bool:
     return file.is_relative_to(ROOT) and "site-packages" not in file.parts
 
 
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def one_line(error: BaseException | str) -> str:
+    """The message as one line of printable characters and limited length."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        error = f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(text) > MAX_CHARS:
+        text = f"{text[: MAX_CHARS // 2]} ... {text[-MAX_CHARS // 2 :]}"
+    return text
 
 
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """Wraps a command's main: ValueError of ours and OSError become `error: ...`, exit code 2."""
+    """Wraps a command's main: ValueError of ours and OSError become `error: ...`, exit code 2.
+
+    So does memory that runs out. SIGTERM and Ctrl-C say how to go on, and exit with 143 and 130.
+    """
 
     @functools.wraps(main)
     def wrapped() -> None:
+        with contextlib.suppress(AttributeError):  # a stream of a notebook or a test
+            sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets ? for a rule
+        catch_signals()
         try:
             main()
-        except (ValueError, OSError) as error:
-            if isinstance(error, ValueError) and not raised_here(error):
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+            _say("stopped: nothing reads standard output any more")
+            sys.exit(141)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            line = out_of_memory(error)
+            if line is not None:
+                line += "; lower --batch-size, --eval-batch-size, --input-size or --widths"
+            elif isinstance(error, OSError) or (
+                isinstance(error, ValueError) and raised_here(error)
+            ):
+                line = one_line(error)
+            else:
                 raise
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            _say(f"error: {line}")
             sys.exit(2)
-        except KeyboardInterrupt:
-            print("\nstopped; the same command with --resume --title continues", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Interrupted) else 2
+            name = {2: "Ctrl-C", 15: "SIGTERM"}.get(number, f"signal {number}")
+            again = resume_command()
+            _say(f"stopped by {name}; " + (f"go on with: {again}" if again else "nothing is lost"))
+            sys.exit(128 + number)
 
     return wrapped
+
+
+def _say(line: str) -> None:
+    """To standard error, and to the log file of the run where there is one."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()  # else the line would begin behind an unfinished bar
+    print(line, file=sys.stderr)
+    for handler in log.handlers:
+        if hasattr(handler, "baseFilename"):
+            with contextlib.suppress(Exception):  # the disk may be what is full
+                handler.handle(log.makeRecord(log.name, 40, "", 0, line, (), None))

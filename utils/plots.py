@@ -95,3 +95,68 @@ def plot_pareto(
     figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
+
+
+def plot_fronts(
+    path: Path,
+    candidates: dict[str, tuple[np.ndarray, np.ndarray]],
+    winners: dict[str, tuple[float, float]],
+    cost_label: str,
+) -> None:
+    """The Pareto fronts of several runs over their faint candidates, each run in a colour.
+
+    Args:
+        candidates: run -> cost [N] and top-1 (%) [N].
+        winners: run -> cost and top-1 of the network found, a star.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    colors = colormaps["tab10" if len(candidates) <= 10 else "tab20"].colors
+    for i, (name, (cost, top1)) in enumerate(candidates.items()):
+        color = colors[i % len(colors)]
+        style = ("-", "--", ":")[i // len(colors) % 3]
+        axes.scatter(cost, top1, s=8, color=color, alpha=0.15, linewidths=0)
+        front = pareto_front(cost, top1)
+        axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
+        axes.scatter(
+            *winners[name],
+            marker="*",
+            s=160,
+            color=color,
+            edgecolors="black",
+            linewidths=0.6,
+            zorder=4,
+        )
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel("validation top-1 (%)")
+    axes.set_title("Pareto fronts; stars: the networks found")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def plot_ranking(
+    path: Path,
+    top1: np.ndarray,
+    accuracy: np.ndarray,
+    cost: np.ndarray,
+    cost_label: str,
+    title: str,
+) -> None:
+    """True accuracy over the supernet's top-1 (both %), one point per network [N], by cost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    points = axes.scatter(top1, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
+    figure.colorbar(points, ax=axes, label=cost_label)
+    axes.set_xlabel("validation top-1 with the supernet's weights (%)")
+    axes.set_ylabel("accuracy when trained alone (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 WIDTH = 96  # columns
 
@@ -25,3 +26,21 @@ def clock(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def text_table(rows: Sequence[dict[str, str]]) -> str:
+    """Aligned columns under their names; numbers to the right. A column that is empty is left out.
+
+    Every row may lack columns.
+    """
+    names = [
+        n for n in dict.fromkeys(n for row in rows for n in row) if any(r.get(n) for r in rows)
+    ]
+    cells = {name: [row.get(name, "") for row in rows] for name in names}
+    columns = []
+    for name, values in cells.items():
+        width = max(map(len, (name, *values)))
+        to_right = all(v[:1].isdigit() or v[:1] in "-" for v in values)
+        columns.append([f"{v:>{width}}" if to_right else f"{v:<{width}}" for v in (name, *values)])
+    lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+    return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import os
 import re
+import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn, TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: there runs are not protected from each other
+    fcntl = None  # type: ignore[assignment]
 
 from tqdm import tqdm
 
+from utils.files import TEMPORARY, remove_temporaries
+
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
 log = logging.getLogger("oneshot_nas")
+_locks: dict[Path, int | None] = {}  # folders of this process -> open file; the last is the run's
 
 
 class _TqdmHandler(logging.Handler):
     """Prints above a progress bar instead of through it."""
 
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self.stream = stream
+
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        tqdm.write(self.format(record), file=self.stream)
 
 
-def start_log(folder: Path | None = None) -> None:
-    """Messages go to standard output and, given a folder, with times to its log.txt."""
+class _FileHandler(logging.FileHandler):
+    """A log that cannot be written is an error of the run, not a traceback beside it."""
+
+    def handleError(self, record: logging.LogRecord) -> NoReturn:
+        raise sys.exc_info()[1]  # type: ignore[misc]
+
+
+def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
+    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt."""
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    log.addHandler(_TqdmHandler())
+    log.addHandler(_TqdmHandler(stream))
     if folder:
-        file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        file = _FileHandler(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(file)
 
@@ -51,17 +77,83 @@ def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
     folder = run_dir / check_title(title)
     if resume and not (folder / "config.yaml").is_file():
         raise ValueError(f"nothing to resume: {folder} holds no run; leave --resume out")
-    if not resume and folder.exists():
+    if not resume and _is_taken(folder):
         raise ValueError(f"{folder} exists; take another --title, or --resume to go on with it")
 
 
+def _is_taken(folder: Path) -> bool:
+    """Whether there is more than what a run leaves that ended before it had written its flags."""
+    if not folder.is_dir():
+        return folder.exists()
+    files = {path.name for path in folder.iterdir()} - {LOCK, "log.txt"}
+    return any(not name.startswith(TEMPORARY) for name in files)
+
+
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:
-    """Create runs/<title>, or with --resume find it. An automatic title is `name` and the time."""
+    """Create runs/<title>, or with --resume find it, and lock it for this process.
+
+    An automatic title is `name` and the time.
+
+    Raises:
+        ValueError: the title is taken, or another process is writing that run.
+    """
     check_run_folder(run_dir, title, resume)
     if title is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        candidates = [f"{name}_{stamp}"] + [f"{name}_{stamp}-{i}" for i in range(2, 100)]
-        title = next(t for t in candidates if not (run_dir / t).exists())
+        title = _automatic_title(run_dir, name)
     folder = run_dir / title
-    folder.mkdir(parents=True, exist_ok=resume)
+    if folder not in _locks:
+        folder.mkdir(parents=True, exist_ok=True)
+        _locks[folder] = _lock(folder)
+        check_run_folder(run_dir, title, resume)  # of two that start at once, one comes too late
+        remove_temporaries(folder)
     return folder
+
+
+def _automatic_title(run_dir: Path, name: str) -> str:
+    """A title that no run has; its folder is made, so that no other process can take it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]  # of a user's file: any characters
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        title = f"{name}_{stamp}" + (f"-{number}" if number > 1 else "")
+        with contextlib.suppress(FileExistsError):
+            (run_dir / title).mkdir()
+            return title
+    raise AssertionError  # the loop has no end
+
+
+def _lock(folder: Path) -> int | None:
+    """The open, locked file; None where there are no locks. The first of several ranks locks.
+
+    Raises:
+        ValueError: a living process has locked the folder.
+    """
+    if fcntl is None or os.environ.get("RANK", "0") != "0":
+        return None
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(handle, 32).decode(errors="replace").strip()
+        os.close(handle)
+        raise ValueError(
+            f"{folder} is being written by another process (pid {pid}); wait for it, or stop it"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    with contextlib.suppress(OSError):  # a full disk is the next write's to report
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+    return handle
+
+
+def resume_command() -> str | None:
+    """The command that goes on with this process's run; None before it has a folder."""
+    if not _locks:
+        return None
+    folder = list(_locks)[-1]
+    words = ["python", sys.argv[0], "--title", folder.name, "--resume"]
+    if folder.parent != Path("runs"):
+        words += ["--run-dir", str(folder.parent)]
+    return shlex.join(words)

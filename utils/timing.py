@@ -42,3 +42,10 @@ class Meter:
         """Mean loss and top-1 in percent. On a GPU this waits for the device."""
         loss, correct = (self.sums / max(1, self.images)).tolist()
         return loss, 100 * correct
+
+    def state_dict(self) -> dict:
+        return {"sums": self.sums.clone(), "images": self.images}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sums.copy_(state["sums"])
+        self.images = state["images"]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentParser,
+    BooleanOptionalAction,
+    RawDescriptionHelpFormatter,
+    _ArgumentGroup,
+)
 from pathlib import Path
 from typing import NoReturn
 
+from config_file.arg_config.data_config import BY_DATASET, add_augment_flags, add_data_flags
 from config_file.arg_config.types import budget, folder, integer, number, widths
-from data import DATASETS
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
+from utils.errors import one_line
+from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
-
-BY_DATASET = "default: the dataset's recipe"
 
 
 class HelpFormatter(RawDescriptionHelpFormatter):
@@ -34,7 +40,7 @@ class Parser(ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see --help)\n")
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -76,36 +82,7 @@ def add_space_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         "--widths", type=widths, metavar="N,N,...", help="channels of stem, (first,) stages, last"
     )
-    group.add_argument("--dataset", choices=tuple(DATASETS), default="digits", help="images")
-    group.add_argument(
-        "--data-path",
-        type=folder,
-        metavar="DIR",
-        help="where the dataset is, or is downloaded to (default: datasets)",
-    )
-    group.add_argument(
-        "--input-size", type=integer(8, 1024), metavar="PX", help=f"image size ({BY_DATASET})"
-    )
-    group.add_argument(
-        "--train-portion",
-        type=number(0, 0.99, open_low=True),
-        default=0.8,
-        metavar="F",
-        help="share of the training images to train on; the rest is for validation",
-    )
-    group.add_argument(
-        "--eval-batch-size",
-        type=integer(1),
-        metavar="N",
-        help=f"images per batch of calibration and validation ({BY_DATASET})",
-    )
-    group.add_argument(
-        "--num-workers",
-        type=integer(0, 256),
-        default=0,
-        metavar="N",
-        help="processes that augment; 0 augments on the device",
-    )
+    add_data_flags(group)
 
 
 def add_training_flags(parser: ArgumentParser) -> None:
@@ -116,15 +93,16 @@ def add_training_flags(parser: ArgumentParser) -> None:
         help="weights at the start; aligned: a layer's choices are slices of one kernel, "
         f"as short trainings need ({BY_DATASET})",
     )
-    group.add_argument("--epochs", type=integer(1), metavar="N", help=f"({BY_DATASET})")
+    add_recipe_flags(group)
+
+
+def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1) -> None:
+    """What the training of a supernet and of a subnet have in common."""
+    group.add_argument("--epochs", type=integer(min_epochs), metavar="N", help=f"({BY_DATASET})")
     group.add_argument(
         "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
     )
-    group.add_argument(
-        "--augment",
-        action=BooleanOptionalAction,
-        help=f"random crops, and flips where they keep the class ({BY_DATASET})",
-    )
+    add_augment_flags(group)
     group.add_argument("--optimizer", choices=OPTIMIZERS, help=f"({BY_DATASET})")
     group.add_argument(
         "--lr",
@@ -163,6 +141,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=ON_NAN,
+        default="stop",
+        help="a step whose loss is NaN or infinite: stop there, or leave the step out",
     )
 
 

@@ -1,6 +1,7 @@
 """Where a flag's value comes from: the later of these wins.
 
-    parser's default < dataset's recipe < checkpoint searched < --config FILE < command line
+    parser's default < dataset's recipe < checkpoint searched or architecture trained
+    < --config FILE < command line
 
 Every layer is turned into command-line tokens and goes through argparse, so that a value in a YAML
 file is checked just as a typed one is. A resumed run takes its own config.yaml in place of all.
@@ -9,19 +10,27 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 from __future__ import annotations
 
 import difflib
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from model.space_file import read_yaml
+from model.yaml_file import read_yaml, shown
 from utils.checkpoint import load_checkpoint
 from utils.files import write_text
 
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
-NOT_IN_CONFIG = ("title", "config", "resume")  # they name a run; they do not describe it
+SUBNET_RECIPES = RECIPES.parent / "subnet_recipe"
+NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe it
+    "title",
+    "config",
+    "resume",
+    "list_architectures",
+    "evaluate",
+    "benchmark",
+)
 MAY_DIFFER = ("device", "num_workers", "run_dir", "cache_dir", "data_path")  # on resuming
 FROM_CHECKPOINT = (
     "search_space",
@@ -54,6 +63,8 @@ def read_layer(path: Path, parser: ArgumentParser) -> Values:
     flags, values = _flags(parser), {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
+        if name in values:
+            raise ValueError(f"{path}: '{name}' is given twice")
         if name not in flags:
             near = difflib.get_close_matches(name, flags, n=1)
             hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
@@ -71,14 +82,31 @@ def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
         flag = action.option_strings[0]
         if value is None:
             continue
-        if isinstance(action, BooleanOptionalAction):
+        if action.nargs == 0:  # a switch
             if not isinstance(value, bool):
-                raise ValueError(f"{where}: '{name}' must be true or false, not {value!r}")
-            tokens.append(flag if value else flag.replace("--", "--no-", 1))
+                raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
+            if value:
+                tokens.append(flag)
+            elif isinstance(action, BooleanOptionalAction):
+                tokens.append(flag.replace("--", "--no-", 1))
         else:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = str(value)
+            if isinstance(value, (list, tuple)):
+                text = ",".join(map(str, value))
+                if not _takes_list(action, text):
+                    raise ValueError(f"{where}: '{name}' takes one value, not {shown(value)}")
             tokens.append(f"{flag}={text}")
     return tokens
+
+
+def _takes_list(action: Action, text: str) -> bool:
+    """Whether a flag's own type makes a list of its text; a text that is wrong is argparse's."""
+    if not callable(action.type):
+        return False
+    try:
+        return isinstance(action.type(text), (list, tuple))
+    except (ArgumentTypeError, ValueError):
+        return True
 
 
 def unused_flags(parser: ArgumentParser, argv: Sequence[str], groups: set[str]) -> list[str]:
@@ -94,8 +122,26 @@ def _given(parser: ArgumentParser, argv: Sequence[str]) -> set[str]:
     return {a.dest for a in parser._actions if words & set(a.option_strings)}
 
 
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+def read_recipe(dataset: str, folders: Sequence[Path], parser: ArgumentParser) -> Values:
+    """A dataset's values of the flags that the command has; later folders win."""
+    known, values = _flags(parser), {}
+    for path in (folder / f"{dataset}.yaml" for folder in folders):
+        if path.is_file():  # a wrong name in a file is argparse's to report
+            values |= {k.replace("-", "_"): v for k, v in read_yaml(path).items()}
+    return {k: v for k, v in values.items() if k in known}
+
+
+def parse(
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    recipes: Sequence[Path] = (RECIPES,),
+    inherit: Callable[[Values], Values] = lambda chosen: {},
+) -> Namespace:
     """The flags of a command, all layers applied.
+
+    Args:
+        recipes: folders of YAML files by dataset; of two that set a flag the later wins.
+        inherit: what the flags chosen (by --config and typed) decide of the others.
 
     Raises:
         ValueError: a file of flags, a checkpoint or a run to resume is not usable.
@@ -106,19 +152,16 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         return _resumed(parser, argv, typed, given)
     config = read_layer(typed.config, parser) if typed.config else {}
     checkpoint = typed.checkpoint if "checkpoint" in given else config.get("checkpoint")
-    inherited: Values = {}
+    inherited = inherit({**config, **{k: v for k, v in vars(typed).items() if k in given}})
     if checkpoint is not None:
-        stored = load_checkpoint(checkpoint)["config"]
+        stored = load_checkpoint(str(checkpoint))["config"]
         inherited = {k: stored[k] for k in FROM_CHECKPOINT if stored.get(k) is not None}
     dataset = typed.dataset
     if "dataset" not in given:
         dataset = config.get("dataset") or inherited.get("dataset") or typed.dataset
-    recipe_path = RECIPES / f"{dataset}.yaml"
     recipe: Values = {}
-    if recipe_path.is_file():  # a wrong name in a file is argparse's to report, below
-        known = _flags(parser)
-        content = {k.replace("-", "_"): v for k, v in read_yaml(recipe_path).items()}
-        recipe = {k: v for k, v in content.items() if k in known}
+    if dataset in _flags(parser)["dataset"].choices:  # a wrong name in a file is argparse's, below
+        recipe = read_recipe(dataset, recipes, parser)
     merged = {**recipe, **inherited, **config}
     where = str(typed.config or checkpoint)
     return parser.parse_args([*_tokens(parser, merged, where), *argv])

@@ -69,7 +69,11 @@ def search_parser(description: str) -> Parser:
         help="generations, the random first one included",
     )
     group.add_argument(
-        "--population", type=integer(2), default=60, metavar="N", help="candidates per generation"
+        "--population",
+        type=integer(2, 100_000),
+        default=60,
+        metavar="N",
+        help="candidates per generation",
     )
     group.add_argument(
         "--parent-num", type=integer(1), default=10, metavar="N", help="best so far that breed"

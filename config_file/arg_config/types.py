@@ -7,8 +7,11 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
+MOST = 1_000_000_000  # of anything that is counted; what is larger is a slip of the finger
+MOST_MILLIONS = 1e12  # of a budget: single MACs stay below 2^63
 
-def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+
+def integer(low: int, high: int = MOST) -> Callable[[str], int]:
     """An integer of at least `low`, at most `high`."""
 
     def parse(text: str) -> int:
@@ -16,8 +19,8 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             value = None
-        if value is None or value < low or (high is not None and value > high):
-            upper = f" to {high}" if high is not None else " upwards"
+        if value is None or not low <= value <= high:
+            upper = f" to {high}" if high < MOST else f" upwards (at most {MOST:,})"
             raise ArgumentTypeError(f"{text!r} is not an integer from {low}{upper}")
         return value
 
@@ -46,9 +49,11 @@ def budget(text: str) -> float | str | None:
     if text in ("median", "none"):
         return None if text == "none" else text
     try:
-        return number(0, open_low=True)(text)
+        return number(0, MOST_MILLIONS, open_low=True)(text)
     except ArgumentTypeError:
-        raise ArgumentTypeError(f"{text!r} is neither a number above 0, median nor none") from None
+        raise ArgumentTypeError(
+            f"{text!r} is neither a number above 0 and at most {MOST_MILLIONS:g}, median nor none"
+        ) from None
 
 
 def widths(text: str) -> list[int]:
@@ -62,7 +67,19 @@ def widths(text: str) -> list[int]:
     return values
 
 
+def numbers(text: str) -> list[float]:
+    """Comma-separated numbers above 0."""
+    try:
+        return [number(0, open_low=True)(part) for part in text.split(",")]
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
+            f"{text!r} is not a list of numbers above 0 such as 48,63.5"
+        ) from None
+
+
 def folder(text: str) -> Path:
+    if "\0" in text or not text:
+        raise ArgumentTypeError(f"{text!r} is not a path")
     return Path(text)
 
 

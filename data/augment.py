@@ -1,0 +1,113 @@
+"""Random augmentation, each image its own.
+
+In memory: crops out of zero-padded images, flips and cutout of whole batches on the device.
+Streamed: torchvision's transforms, image by image, in worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NUM_DRAWS = 6  # random numbers per image and epoch; see Draws
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images; nothing by default.
+
+    Attributes:
+        padding: random crop of the image padded by so many black px on each side.
+        flip: random horizontal flip.
+        cutout: side (px) of a square of mean colour at a random place, cut off at the borders
+            (https://arxiv.org/abs/1708.04552); 0 is none.
+        randaugment: operations of torchvision's RandAugment per image; streamed images only.
+        resized_crop: random area and aspect instead of `padding`; streamed images only.
+    """
+
+    padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+    randaugment: int = 0
+    resized_crop: bool = False
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random integers in [0, 2**62) of a batch, int64 [B] each, on the CPU."""
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+    cutout_row: Tensor
+    cutout_column: Tensor
+    seed: Tensor  # of torchvision's transforms
+
+    @staticmethod
+    def of(numbers: Tensor) -> Draws:
+        """numbers: int64 [NUM_DRAWS, B]."""
+        return Draws(*numbers)
+
+
+class RandomCrops:
+    """Crops of images by indexing a view of all their windows: one copy, no loop.
+
+    Args:
+        padded: uint8 [N, H + 2 padding, W + 2 padding, 3], contiguous.
+    """
+
+    def __init__(self, padded: Tensor, padding: int) -> None:
+        n, height, width, channels = padded.shape
+        self.k = 2 * padding + 1  # shifts per axis
+        self.shape = (height - 2 * padding, width - 2 * padding, channels)
+        per_image, per_row, per_pixel, _ = padded.stride()
+        # a window's row is one run of bytes, so the last axis is (column, channel) together
+        self.windows = padded.as_strided(
+            (n, self.k, self.k, self.shape[0], self.shape[1] * channels),
+            (per_image, per_row, per_pixel, per_row, 1),
+        )
+
+    def __call__(self, rows: Tensor, draws: Draws, flip: bool) -> Tensor:
+        """uint8 [B, H, W, 3]: images `rows`, each with its own shift and, if wanted, flip."""
+        device = self.windows.device
+        top, left = (draws.top % self.k).to(device), (draws.left % self.k).to(device)
+        images = self.windows[rows.to(device), top, left].view(-1, *self.shape)
+        if flip:
+            mirrored = (draws.flip % 2).nonzero()[:, 0].to(device)
+            images[mirrored] = images[mirrored].flip(2)
+        return images
+
+
+def cut_out(images: Tensor, draws: Draws, size: int) -> Tensor:
+    """Zero a `size` x `size` square of each normalised image [B, C, H, W], in place."""
+    device, (height, width) = images.device, images.shape[2:]
+
+    def inside(centre: Tensor, length: int) -> Tensor:  # bool [B, length]
+        low = (centre % length - size // 2).to(device)[:, None]
+        at = torch.arange(length, device=device)
+        return (at >= low) & (at < low + size)
+
+    rows, columns = inside(draws.cutout_row, height), inside(draws.cutout_column, width)
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def image_transform(how: Augmentation, size: int) -> Callable[[Image], Image]:
+    """torchvision's transforms for a PIL image; random numbers from torch's global generator."""
+    from torchvision.transforms import v2
+
+    if how.resized_crop:
+        steps: list = [v2.RandomResizedCrop(size, antialias=True)]
+    else:
+        steps = [v2.RandomCrop(size, padding=how.padding or None)]
+    if how.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if how.randaugment:
+        steps.append(v2.RandAugment(num_ops=how.randaugment))
+    return v2.Compose(steps)

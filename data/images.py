@@ -1,0 +1,114 @@
+"""Images that are not in memory yet: files, and torchvision's fake ones, decoded one by one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SMALL = 64  # px; larger input is cropped out of an image 256/224 times as large, as is usual
+
+
+class Images(Protocol):
+    """N images; each is an RGB PIL image, or uint8 [H, W, 3] of an array [N, H, W, 3]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Image | np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files below `root`; whatever their mode, they come as RGB."""
+
+    root: Path
+    names: tuple[str, ...]  # relative to root
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> Image:
+        return read_image(self.root / self.names[i])
+
+
+@dataclass(frozen=True)
+class FakeImages:
+    """torchvision's FakeData: noise, the same for the same `offset` and index."""
+
+    number: int
+    offset: int
+    num_classes: int = 10
+    size: int = 256  # px
+
+    def dataset(self):
+        from torchvision.datasets import FakeData
+
+        shape = (3, self.size, self.size)
+        return FakeData(self.number, shape, self.num_classes, random_offset=self.offset)
+
+    def labels(self) -> np.ndarray:
+        """int64 [N]. FakeData draws a label after its pixels, so this draws all of them."""
+        fake = self.dataset()
+        return np.array([fake[i][1] for i in range(len(self))], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, i: int) -> Image:
+        return self.dataset()[i][0]
+
+
+def read_image(path: Path) -> Image:
+    """The whole file, decoded to RGB: grey is repeated, palettes are looked up, alpha is dropped.
+
+    Raises:
+        ValueError: it cannot be decoded, all of it.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
+                grey = np.asarray(image).astype(np.int64) >> 8
+                return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+            if image.mode == "P" and "transparency" in image.info:
+                return image.convert("RGBA").convert("RGB")
+            return image.convert("RGB")
+    except Exception as error:  # PIL's decoders raise nearly every kind there is
+        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
+        raise ValueError(f"{path} is not a readable image ({reason}); mend or remove it") from error
+
+
+def as_pil(image: Image | np.ndarray) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+
+
+def fit(image: Image | np.ndarray, size: int) -> Image:
+    """An image as evaluation sees it: the short side resized, then the centre `size` x `size`.
+
+    Up to 64 px the whole short side is kept; above, 224 of 256 px (the usual ImageNet crop).
+    """
+    from torchvision.transforms.v2 import functional
+
+    image = as_pil(image)
+    short = size if size <= SMALL else round(size * 256 / 224)
+    if min(image.size) != short:
+        image = functional.resize(image, [short], antialias=True)
+    return image if image.size == (size, size) else functional.center_crop(image, [size, size])
+
+
+def fingerprint(images: Images, labels: np.ndarray, classes: tuple[str, ...]) -> str:
+    """sha256 of what a split depends on: classes, labels, and the names of files."""
+    digest = hashlib.sha256("\n".join(classes).encode())
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
+    if isinstance(images, ImageFiles):
+        digest.update("\n".join(images.names).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,183 @@
+"""How well a supernet ranks networks whose true accuracy is known.
+
+python evaluate_ranking.py --checkpoint runs/macro/supernet.pt --benchmark nas_bench_macro.json
+python evaluate_ranking.py ... --num-architectures 500 --budgets 48,55,63,86
+python evaluate_ranking.py --title ranking --resume      # go on after an interruption
+
+The last thing printed, and all that goes to standard output, is one JSON object: kendall_tau,
+spearman_rho, num_architectures and more, each described in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from config_file.arg_config.layers import config_values, parse, write_config
+from config_file.arg_config.ranking_config import ranking_parser
+from data import Loader
+from lookup_table import UNIT, LookupTable, load_table
+from model import SearchSpace, build_supernet
+from search import MILLION, ScoredCandidates, build_evaluator, load_weights
+from search_strategy import Evaluator, read_scores
+from search_strategy.ranking import (
+    Benchmark,
+    budget_regret,
+    ranking_csv,
+    read_benchmark,
+    trivial_scores,
+)
+from train_supernet import load_inputs
+from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
+from utils.errors import user_errors
+from utils.files import write_text
+from utils.plots import plot_ranking
+from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.statistics import noise_ceiling, rank_agreement, without_nan
+from utils.timing import Phases
+
+TOP_K = (10, 50, 100)
+CEILING_DRAWS = 20
+CHUNK = 512  # networks between two writes of ranking.csv
+
+
+def choose_networks(benchmark: Benchmark, args: Namespace) -> Benchmark:
+    """All networks of the benchmark, or --num-architectures of them at random.
+
+    Raises:
+        ValueError: it has fewer.
+    """
+    n, wanted = len(benchmark.accuracy), args.num_architectures
+    if wanted is None:
+        return benchmark
+    if wanted > n:
+        raise ValueError(
+            f"--num-architectures {wanted}: {args.benchmark} has {n} distinct networks; take fewer"
+        )
+    rows = stream(args.random_seed, SEARCH_STREAM).permutation(n)[:wanted]
+    return benchmark.take(np.sort(rows))
+
+
+def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple[Tensor, Tensor]]:
+    """All batches of a loader, or batches with n of its images, drawn without replacement.
+
+    Raises:
+        ValueError: it has fewer images.
+    """
+    if n is None:
+        return loader
+    if n > loader.num_images:
+        raise ValueError(
+            f"--validation-images {n}: the validation part has {loader.num_images}; take fewer"
+        )
+    chosen = np.zeros(loader.num_images, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(loader.num_images)[:n]] = True
+    images, labels, start = [], [], 0
+    for x, y in loader:
+        rows = torch.from_numpy(np.flatnonzero(chosen[start : start + len(y)])).to(y.device)
+        images.append(x[rows])
+        labels.append(y[rows])
+        start += len(y)
+    size = loader.batch_size
+    batches = zip(torch.cat(images).split(size), torch.cat(labels).split(size), strict=True)
+    return list(batches)
+
+
+def score_networks(
+    evaluator: Evaluator, space: SearchSpace, table: LookupTable, benchmark: Benchmark, path: Path
+) -> np.ndarray:
+    """Top-1 of each network, [N]; what `path` holds of an interrupted run is not scored again."""
+    if path.exists():
+        evaluator.cache.update(read_scores(path, space))
+    n = len(benchmark.accuracy)
+    scored, top1 = ScoredCandidates(evaluator, n, "ranking"), np.empty(0)
+    for start in range(0, n, CHUNK):
+        top1 = np.concatenate([top1, scored(benchmark.architectures[start : start + CHUNK])])
+        write_text(path, ranking_csv(space, table, benchmark, top1))
+    scored.bar.close()
+    return top1
+
+
+def result(
+    args: Namespace, space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
+) -> dict:
+    """Everything that is printed."""
+    rng = np.random.default_rng(args.random_seed)
+    cost = table.cost(benchmark.architectures, args.info_metric)
+    budgets = args.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
+    trivial = trivial_scores(benchmark.architectures, space, table)
+    agreement = rank_agreement(top1, benchmark.accuracy, trivial, TOP_K, args.bootstrap, rng)
+    ceiling = None
+    if benchmark.std is not None:
+        ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
+    return {
+        **agreement,
+        "num_architectures": len(top1),
+        "num_codes": benchmark.num_codes,
+        "noise_ceiling": ceiling,
+        "info_metric": args.info_metric,
+        "regret": budget_regret(benchmark, top1, cost, budgets),
+        "mean_top1": float(top1.mean()),
+    }
+
+
+@user_errors
+def main() -> None:
+    start_log(stream=sys.stderr)
+    phases = Phases()
+    parser = ranking_parser(__doc__)
+    args = parse(parser, sys.argv[1:])
+    check_run_folder(args.run_dir, args.title, args.resume)
+    for name in ("checkpoint", "benchmark"):
+        if getattr(args, name) is None:
+            raise ValueError(f"--{name} FILE is missing; see --help")
+    keep_freed_memory()
+    device = pick_device(args.device)
+    seed_everything(args.random_seed)
+
+    with phases("data and lookup table"):
+        splits, space = load_inputs(args, device)
+        benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
+        table = load_table(space, args.cache_dir)
+        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        load_weights(supernet, args)
+        evaluator = build_evaluator(supernet, splits, args.calibration_batches)
+        evaluator.validation = draw_images(
+            splits.validation, args.validation_images, args.random_seed
+        )
+
+    name = f"ranking_{Path(args.search_space).stem}_{args.dataset}"
+    folder = make_run_folder(args.run_dir, args.title, args.resume, name)
+    start_log(folder, stream=sys.stderr)
+    if not args.resume:
+        write_config(folder / "config.yaml", config_values(parser, args))
+    log.info(
+        f"run folder {folder}, device {device}: {len(benchmark.accuracy)} distinct networks "
+        f"({benchmark.num_codes} codes in {args.benchmark})"
+    )
+    with phases("scoring"):
+        top1 = score_networks(evaluator, space, table, benchmark, folder / "ranking.csv")
+    with phases("statistics"):
+        found = result(args, space, table, benchmark, top1)
+    found |= {"seconds": phases.seconds, "folder": str(folder)}
+    text = json.dumps(without_nan(found), indent=2)
+    write_text(folder / "ranking.json", text + "\n")
+    plot_ranking(
+        folder / "ranking.png",
+        top1,
+        benchmark.accuracy,
+        table.cost(benchmark.architectures, args.info_metric) / MILLION,
+        UNIT[args.info_metric],
+        f"{space.name} on {args.dataset}, {len(top1)} networks: τ = {found['kendall_tau']:.3f}",
+    )
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

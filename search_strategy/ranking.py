@@ -1,0 +1,220 @@
+"""Networks whose true accuracy is known, and what one would have chosen by a score.
+
+Legend: L layers, N architectures. Costs are in single MACs or params, accuracies in percent.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lookup_table import METRICS, LookupTable
+from model import SearchSpace
+from model.blocks import SKIPS
+
+MILLION = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Distinct networks and their accuracy when trained alone.
+
+    Attributes:
+        architectures: int [N, L], one code per network, in lexicographic order.
+        accuracy: top-1 in percent [N].
+        std: of repeated trainings, in points [N]; None where the file has none.
+        num_codes: entries of the file; more than N where several codes are one network.
+    """
+
+    architectures: np.ndarray
+    accuracy: np.ndarray
+    std: np.ndarray | None
+    num_codes: int
+
+    def take(self, rows: np.ndarray) -> Benchmark:
+        """The networks at these indices."""
+        std = None if self.std is None else self.std[rows]
+        return Benchmark(
+            architectures=self.architectures[rows],
+            accuracy=self.accuracy[rows],
+            std=std,
+            num_codes=self.num_codes,
+        )
+
+
+def skip_runs(space: SearchSpace) -> list[tuple[slice, int]]:
+    """Neighbouring layers in which a skip may stand anywhere, and the index of their skip.
+
+    Layers of equal shapes and equal choices, stride 1 and in = out, where a skip is a true
+    identity: only the order of the other blocks counts for the standalone network.
+    """
+    runs: list[tuple[slice, int]] = []
+    start = 0
+    while start < space.num_layers:
+        layer, stop = space.layers[start], start + 1
+        while stop < space.num_layers and space.layers[stop] == layer:
+            stop += 1
+        skips = [c for c, name in enumerate(layer.choices) if name in SKIPS]
+        if layer.stride == 1 and layer.in_chs == layer.out_chs and skips and stop - start > 1:
+            runs.append((slice(start, stop), skips[0]))
+        start = stop
+    return runs
+
+
+def canonical(architectures: np.ndarray, space: SearchSpace, skips_last: bool = True) -> np.ndarray:
+    """int [N, L] -> int [N, L]: the one code that stands for all codes of the same network.
+
+    In each run of equal layers the skips go to the end (or to the front); the other blocks keep
+    their order. Standalone networks of equal canonical codes are the same network; paths through
+    the supernet differ, for each layer has weights of its own.
+    """
+    result = np.array(architectures, dtype=np.int64)
+    for run, skip in skip_runs(space):
+        is_skip = result[:, run] == skip
+        order = np.argsort(is_skip if skips_last else ~is_skip, axis=1, kind="stable")
+        result[:, run] = np.take_along_axis(result[:, run], order, axis=1)
+    return result
+
+
+def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float | None]:
+    """Accuracy and std of one line of a benchmark; everything about it checked."""
+    example = "one digit per layer, the index of its choice"
+    if len(key) != space.num_layers:
+        raise ValueError(
+            f"{path}: key '{key}' has {len(key)} digits, but {space.name} has "
+            f"{space.num_layers} layers ({example}); take a benchmark of the checkpoint's space"
+        )
+    for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
+        if not ("0" <= digit <= "9" and int(digit) < allowed):
+            raise ValueError(
+                f"{path}: key '{key}': '{digit}' is no choice of layer {i}, which has choices 0 "
+                f"to {allowed - 1} ({example})"
+            )
+    if not isinstance(entry, dict) or "mean_acc" not in entry:
+        raise ValueError(f"{path}: '{key}' has no 'mean_acc' (its true top-1 in percent)")
+    values = []
+    for name in ("mean_acc", "std"):
+        value = entry.get(name)
+        absent = name == "std" and value is None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not absent and not (number and math.isfinite(value) and 0 <= value <= 100):
+            raise ValueError(f"{path}: '{key}': '{name}' must be from 0 to 100, not {value!r}")
+        values.append(value)
+    return values[0], values[1]
+
+
+def read_benchmark(path: Path, space: SearchSpace) -> Benchmark:
+    """A JSON file {digits: {mean_acc, std (optional), ...}} as NAS-Bench-Macro's.
+
+    Digits are choice indices, one per layer. Codes of the same network are merged: their mean.
+
+    Raises:
+        ValueError: unreadable, empty, a key of another space, an accuracy missing or no number.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"benchmark {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"benchmark {path} is not JSON ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"benchmark {path} must map architectures to their results; it is empty")
+    values = [_entry(path, key, entry, space) for key, entry in content.items()]
+    codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
+    accuracy = np.array([value for value, _ in values])
+    stds = np.array([math.nan if std is None else std for _, std in values])
+
+    distinct, which = np.unique(canonical(codes, space), axis=0, return_inverse=True)
+    which = which.reshape(-1)  # numpy 2.0 gives it a second axis
+    count = np.bincount(which)
+    has_std = not np.isnan(stds).any()
+    return Benchmark(
+        architectures=distinct,
+        accuracy=np.bincount(which, accuracy) / count,
+        std=np.bincount(which, stds) / count if has_std else None,
+        num_codes=len(codes),
+    )
+
+
+def digits(architecture: Sequence[int] | np.ndarray) -> str:
+    """int [L] -> the key of a benchmark file."""
+    return "".join(str(int(choice)) for choice in architecture)
+
+
+def trivial_scores(
+    architectures: np.ndarray, space: SearchSpace, table: LookupTable
+) -> dict[str, np.ndarray]:
+    """What ranks networks without any training: size, cost, number of layers that are no skip."""
+    is_skip = [[name in SKIPS for name in layer.choices] for layer in space.layers]
+    skips = sum(
+        np.array(row)[architectures[:, i]].astype(np.int64) for i, row in enumerate(is_skip)
+    )
+    return {
+        "params": table.cost(architectures, "params"),
+        "flops": table.cost(architectures, "flops"),
+        "non_identity_layers": space.num_layers - skips,
+    }
+
+
+def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | None:
+    """Index of the highest score at a cost of at most `budget`; of equals the cheapest."""
+    inside = np.flatnonzero(cost <= budget)
+    if not len(inside):
+        return None
+    return int(inside[np.lexsort((cost[inside], -score[inside]))[0]])
+
+
+def budget_regret(
+    benchmark: Benchmark, score: np.ndarray, cost: np.ndarray, budgets: Sequence[float]
+) -> list[dict]:
+    """For each budget (in millions): the network of the highest score within it, and how far its
+    true accuracy is below the best within it, in points.
+
+    Raises:
+        ValueError: a budget that no network of the benchmark keeps.
+    """
+    rows = []
+    for budget in budgets:
+        limit = round(budget * MILLION)
+        chosen = choose_within(score, cost, limit)
+        if chosen is None:
+            raise ValueError(
+                f"--budgets: no network of the benchmark costs at most {budget:g} M (the cheapest "
+                f"costs {cost.min() / MILLION:,.3f} M)"
+            )
+        best = choose_within(benchmark.accuracy, cost, limit)
+        accuracy = benchmark.accuracy
+        rows.append(
+            {
+                "budget": budget,
+                "networks": int((cost <= limit).sum()),
+                "chosen": digits(benchmark.architectures[chosen]),
+                "chosen_accuracy": float(accuracy[chosen]),
+                "best": digits(benchmark.architectures[best]),
+                "best_accuracy": float(accuracy[best]),
+                "regret": float(accuracy[best] - accuracy[chosen]),
+            }
+        )
+    return rows
+
+
+def ranking_csv(
+    space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
+) -> str:
+    """index, digits, architecture, flops, params, accuracy, top1 of the networks scored so far."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", "top1"])
+    for i, (architecture, score) in enumerate(zip(benchmark.architectures, top1, strict=False)):
+        costs = [int(table.cost(architecture, metric)) for metric in METRICS]
+        names = " ".join(space.decode(architecture))
+        row = [i, digits(architecture), names, *costs, float(benchmark.accuracy[i]), float(score)]
+        writer.writerow(row)
+    return text.getvalue()

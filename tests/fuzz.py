@@ -1,0 +1,476 @@
+"""Drawing wrong input of every kind, and what a command must do with it.
+
+A target is a way in which a user's text reaches the code: TARGETS maps its name to a Target. To
+cover another file format, add one with a few valid examples; the mutations are shared. The suite
+runs some hundred cases (test_fuzz.py); `python tests/fuzz.py --cases 10000 --seed 1` more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import io
+import itertools
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from config_file.arg_config.layers import parse  # noqa: E402
+from config_file.arg_config.search_config import search_parser  # noqa: E402
+from config_file.arg_config.supernet_config import supernet_parser  # noqa: E402
+from config_file.arg_config.table_config import table_parser  # noqa: E402
+from lookup_table import BudgetCounts, LookupTable, load_table  # noqa: E402
+from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
+from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
+from search import build_strategy, resolve_budget  # noqa: E402
+from search_strategy import read_scores  # noqa: E402
+from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
+from utils.run_folder import check_title  # noqa: E402
+
+TINY = ROOT / "tests" / "tiny.yaml"
+PWNED = "pwned"  # a file that the snippets below make, should anything run them
+
+SNIPPETS = (
+    f'!!python/object/apply:os.system ["touch {PWNED}"]',
+    f"!!python/object/new:os.system [touch {PWNED}]",
+    "!!python/name:os.system",
+    "!!python/module:antigravity",
+    "!!python/tuple [1, 2]",
+    "!!binary aGk=",
+    "!!set {a, b}",
+    "!!timestamp 2001-99-99",
+    "2001-01-01",
+    "!!float nan",
+    "!unknown x",
+    ".inf",
+    "-.inf",
+    ".nan",
+    "0x" + "f" * 5000,
+    "9" * 5000,
+    "-1",
+    "1e999",
+    "&a [*a]",
+    "*nothing",
+    "{<<: {lr: 1}, lr: 2}",
+    "? [a, b]\n: c",
+    "[" * 1200,
+    "{a: " * 1200,
+    "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi")
+    ),
+    "| \n  block\n text",
+    "%YAML 9.9\n---",
+    "---\n---\n",
+    "\t",
+    '"\\e[31m\\0\\a"',
+    '"\\ud800"',
+)
+WORDS = (
+    "",
+    "none",
+    "null",
+    "median",
+    "yes",
+    "0",
+    "-1",
+    "1_0",
+    "１２",
+    "NaN",
+    "../../etc/passwd",
+    "/dev/zero",
+    "/dev/null",
+    "a/../../b",
+    "a\0b",
+    "~",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "digits",
+    "tiny.yaml",
+    "k3_e3",
+    "skip",
+    "x" * 5000,
+    "\u202eevil",
+    "--resume",
+    "\ud800",
+)
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 70),
+    st.integers(),
+    st.integers(10**18, 10**40),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(WORDS),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5), st.dictionaries(scalars, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way in for users' text.
+
+    Attributes:
+        examples: valid documents, as Python values or as text.
+        act: uses a file with the drawn content; raises what the command would raise.
+        suffix: of the file.
+    """
+
+    examples: Callable[[], list[Any]]
+    act: Callable[[Path], None]
+    suffix: str = ".yaml"
+
+
+def mutate(draw: Callable, document: Any) -> Any:
+    """A copy with one place changed: replaced, removed, added to."""
+    document = copy.deepcopy(document)
+    place, parents = document, []
+    while isinstance(place, (dict, list)) and place and (not parents or draw(st.booleans())):
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = draw(st.sampled_from(keys))
+        parents.append((place, key))
+        place = place[key]
+    if not parents:
+        return draw(values)
+    parent, key = parents[-1]
+    how = draw(st.integers(0, 3))
+    if how == 0:
+        del parent[key]
+    elif how == 1 and isinstance(parent, dict):
+        parent[draw(st.one_of(st.text(max_size=8), scalars.filter(lambda v: v == v)))] = draw(
+            values
+        )
+    elif how == 2 and isinstance(parent, list):
+        parent.insert(key, copy.deepcopy(parent[key]))
+    else:
+        parent[key] = draw(values)
+    return document
+
+
+@st.composite
+def contents(draw: Callable, target: Target) -> bytes:
+    """The bytes of a file: an example, or one changed as a value, text or bytes; or junk."""
+    kind = draw(st.integers(0, 9))
+    if kind == 0:
+        return draw(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(encode)))
+    if kind == 1:
+        return encode(draw(st.sampled_from(SNIPPETS)))
+    example = draw(st.sampled_from(target.examples()))
+    if isinstance(example, bytes):
+        text = None
+    else:
+        for _ in range(draw(st.integers(0, 3))):
+            example = example if isinstance(example, str) else mutate(draw, example)
+        text = example if isinstance(example, str) else dump(example)
+    data = example if text is None else encode(text)
+    if kind <= 4 and text is not None:  # as text: a line twice, a line gone, a value replaced
+        lines = text.splitlines() or [""]
+        at = draw(st.integers(0, len(lines) - 1))
+        key = lines[at].split(":")[0]
+        change = draw(st.integers(0, 2))
+        if change == 0:
+            lines.insert(at, lines[draw(st.integers(0, len(lines) - 1))])
+        elif change == 1:
+            lines[at] = f"{key}: {draw(st.sampled_from(SNIPPETS))}"
+        else:
+            lines[at] = f"{key}: {draw(st.sampled_from(WORDS))}"
+        data = encode("\n".join(lines))
+    elif kind == 5 and data:  # as bytes: a bit flipped, or cut off
+        at = draw(st.integers(0, len(data) - 1))
+        if draw(st.booleans()):
+            flipped = bytes([data[at] ^ (1 << draw(st.integers(0, 7)))])
+            data = data[:at] + flipped + data[at + 1 :]
+        else:
+            data = data[:at]
+    return data
+
+
+def encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def dump(document: Any) -> str:
+    try:
+        return yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    except (yaml.YAMLError, UnicodeError, RecursionError, TypeError):
+        return repr(document)
+
+
+# What the targets do with a file.
+
+_tables: dict[str, LookupTable] = {}
+
+
+def plan_search(argv: list[str]) -> None:
+    """All of search.py that comes before data and training."""
+    args = parse(search_parser("search"), argv)
+    if args.title is not None:
+        check_title(args.title)
+    space = load_space(args.search_space, args.input_size, 10, args.widths)
+    if max(space.widths) <= 64 and space.input_size <= 32 and space.num_layers <= 8:
+        if space.fingerprint not in _tables:
+            _tables[space.fingerprint] = load_table(space)
+        counts = BudgetCounts(_tables[space.fingerprint], args.info_metric)
+        build_strategy(args, resolve_budget(args, counts), None)
+
+
+def run_meta(space: SearchSpace) -> None:
+    """An accepted space can be built and run, tried without memory."""
+    if space.num_layers <= 24 and space.max_choices <= 8 and space.input_size <= 64:
+        with torch.device("meta"), torch.no_grad():
+            supernet = build_supernet(space).eval()
+            path = [draw_below(n) for n in space.num_choices]
+            logits = supernet(torch.zeros(2, 3, space.input_size, space.input_size), path)
+        assert logits.shape == (2, space.num_classes)
+
+
+def draw_below(n: int) -> int:
+    return random.Random(int(n)).randrange(int(n))
+
+
+def use_architecture(path: Path) -> None:
+    space, _ = load_architecture(path)
+    run_meta(space)
+
+
+CONFIG = {
+    "search-space": str(TINY),
+    "dataset": "digits",
+    "lr": 0.01,
+    "epochs": 3,
+    "batch-size": 32,
+    "optimizer": "adamw",
+    "augment": True,
+    "widths": [8, 8, 8, 16, 32],
+    "target-hc": "median",
+    "min-hc": None,
+    "population": 8,
+    "parent-num": 2,
+    "search-strategy": "evolution",
+    "random-control": False,
+    "checkpoint": None,
+    "input-size": 8,
+    "title": "mine",
+}
+
+
+def config_examples() -> list[Any]:
+    with_title = dict(CONFIG)
+    without = {k: v for k, v in CONFIG.items() if k != "title"}
+    return [without, with_title, {"lr": 1.0}, "", "lr: 0.1\nlr: 0.2\n", "lr: 1\n'lr': 2"]
+
+
+def architecture_examples() -> list[Any]:
+    tiny = {
+        "search_space": str(TINY),
+        "widths": [8, 8, 8, 16, 32],
+        "input_size": 8,
+        "num_classes": 10,
+        "choices": ["k3_e3", "skip", "k3_e6", "k5_e3"],
+        "flops": 3,
+        "top1": 91.5,
+    }
+    fbnet = {"search_space": "fbnet", "input_size": 32, "num_classes": 3, "choices": ["k3_e1"] * 22}
+    return [tiny, fbnet]
+
+
+def space_examples() -> list[Any]:
+    own = yaml.safe_load(TINY.read_text())
+    extended = {"extends": "fbnet", "width_mult": 0.5, "choices": ["k3_e1", "skip"], "last": 64}
+    overridden = copy.deepcopy(own)
+    overridden["stages"][1] |= {"choices": ["k3_e3"], "layer_choices": {2: ["k5_e6", "skip"]}}
+    shipped = [(SPACE_DIR / f"{name}.yaml").read_text() for name in shipped_spaces()]
+    return [own, own, extended, overridden, *shipped]
+
+
+def checkpoint_examples() -> list[bytes]:
+    if not _checkpoint:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "c.pt"
+            state = {"supernet": {"w": torch.ones(2, 2)}, "optimizer": {}, "scheduler": {}}
+            state |= {"sampler": {}, "loader": {}, "epoch": 1, "facts": {"a": 1}, "config": {}}
+            save_checkpoint(path, **state)
+            _checkpoint.append(path.read_bytes())
+    return _checkpoint
+
+
+_checkpoint: list[bytes] = []
+
+
+def use_checkpoint(path: Path) -> None:
+    """Only the example as it is may be accepted."""
+    load_checkpoint(path)
+    assert path.read_bytes() == _checkpoint[0], "a changed checkpoint was accepted"
+
+
+def history_examples() -> list[str]:
+    rows = "0,0,k3_e3 skip k3_e6 k5_e3,100,200,91.25\n1,0,k3_e6 skip k3_e6 k5_e3,101,201,90.5\n"
+    return ["index,round,architecture,flops,params,top1\n" + rows]
+
+
+TARGETS: dict[str, Target] = {
+    "search --config": Target(config_examples, lambda f: plan_search(["--config", str(f)])),
+    "train_supernet --config": Target(
+        config_examples,
+        lambda f: parse(supernet_parser("supernet"), ["--config", str(f)]) and None,
+    ),
+    "--arch": Target(architecture_examples, use_architecture),
+    "--search-space": Target(space_examples, lambda f: run_meta(load_space(f, 16, 10))),
+    "--checkpoint": Target(checkpoint_examples, use_checkpoint, ".pt"),
+    "history.csv": Target(
+        history_examples, lambda f: read_scores(f, load_space(TINY, 8, 10)) and None, ".csv"
+    ),
+}
+
+
+# Flags: the words of a command line.
+
+COMMANDS: dict[str, tuple[Callable, Callable[[list[str]], Any]]] = {
+    "search.py": (search_parser, plan_search),
+    "train_supernet.py": (supernet_parser, lambda a: parse(supernet_parser("supernet"), a)),
+    "-m lookup_table": (table_parser, lambda a: table_parser("table").parse_args(a)),
+}
+
+
+@st.composite
+def command_lines(draw: Callable, parser: Any) -> list[str]:
+    flags = [s for a in parser._actions for s in a.option_strings if s not in ("-h", "--help")]
+    words = [] if draw(st.booleans()) else ["--search-space", str(TINY), "--input-size", "8"]
+    for _ in range(draw(st.integers(0, 5))):
+        flag = draw(st.one_of(st.sampled_from(flags), st.text(max_size=6).map("--{}".format)))
+        value = str(draw(scalars)).replace("\0", "").encode("utf-8", "replace").decode()
+        how = draw(st.integers(0, 3))
+        words += {0: [f"{flag}={value}"], 1: [flag, value], 2: [flag, value], 3: [flag]}[how]
+    return [w for w in words if w not in ("-h", "--help")]
+
+
+# The rule.
+
+
+def survive(act: Callable[[], Any]) -> str:
+    """Run it: "accepted" or "refused"; anything else than a clear refusal is an AssertionError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            act()
+    except SystemExit as stop:
+        text = said.getvalue()
+        assert stop.code == 2, stop.code
+        assert text.startswith("error: ") and text.count("\n") == 1, text
+        return "refused"
+    except ValueError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        assert raised_here(error), f"a library's ValueError: {error!r} at {last}"
+        assert (last.line or "raise").startswith("raise"), (
+            f"not raised on purpose: {error!r} {last}"
+        )
+        line = one_line(error)
+        assert line and line.isprintable() and len(line) < MAX_CHARS + 20
+        return "refused"
+    except OSError as error:
+        assert one_line(error)
+        return "refused"
+    return "accepted"
+
+
+@contextlib.contextmanager
+def empty_folder():
+    """A working directory in which nothing may appear."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as outer:
+        inner = Path(outer) / "inner"
+        inner.mkdir()
+        os.chdir(inner)
+        try:
+            yield inner
+        finally:
+            os.chdir(before)
+        assert [p.name for p in Path(outer).rglob("*")] == ["inner"], list(Path(outer).rglob("*"))
+
+
+def check_file(name: str, content: bytes) -> str:
+    """One case of a file target."""
+    target = TARGETS[name]
+    with empty_folder() as folder:
+        file = folder / f"drawn{target.suffix}"
+        file.write_bytes(content)
+        try:
+            return survive(lambda: target.act(Path(file.name)))
+        finally:
+            file.unlink()
+
+
+def check_flags(name: str, words: list[str]) -> str:
+    """One case of a command line."""
+    with empty_folder():
+        return survive(lambda: COMMANDS[name][1](words))
+
+
+def run_cases(name: str, cases: int, seed_number: int | None = None) -> Counter:
+    """Run so many cases of a target or a command; how many were accepted and refused."""
+    tally: Counter = Counter()
+    if name in TARGETS:
+        drawn = contents(TARGETS[name])
+        check = check_file
+    else:
+        drawn = command_lines(COMMANDS[name][0](""))
+        check = check_flags
+
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        derandomize=seed_number is None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @given(drawn)
+    def case(content: Any) -> None:
+        tally[check(name, content)] += 1
+
+    (case if seed_number is None else seed(seed_number)(case))()
+    return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10_000, help="in all")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    names = [*TARGETS, *COMMANDS]
+    start, total = time.perf_counter(), 0
+    for name in names:
+        tally = run_cases(name, -(-args.cases // len(names)), args.seed)
+        total += sum(tally.values())
+        print(f"{name:<26}{tally['accepted']:>7} accepted{tally['refused']:>7} refused", flush=True)
+    print(f"{total} cases in {time.perf_counter() - start:.0f} s, no other outcome")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`python compare_runs.py` in subprocesses."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from fake_runs import fake_run, read_rows
+
+import compare_runs
+from lookup_table import LookupTable
+from model import SearchSpace
+
+
+@pytest.fixture
+def runs(tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable) -> Path:
+    """Two seeds of one method, one other method on a checkpoint, one run that is not finished."""
+    folder = tmp_path / "runs"
+    for seed in (0, 1):
+        fake_run(folder / f"fair_{seed}", tiny, tiny_table, seed, sample_strategy="fair")
+    checkpoint = str(folder / "fair_0" / "supernet.pt")
+    other = {"search_strategy": "random", "checkpoint": checkpoint}
+    fake_run(folder / "random", tiny, tiny_table, 2, True, **other)
+    (folder / "random" / "random_control.csv").unlink()
+    (folder / "half").mkdir()
+    return folder
+
+
+def test_the_table_and_the_csv_say_what_the_runs_hold(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    done = command("compare_runs.py", *sorted(runs.iterdir()))
+    assert "note: half holds no finished search" in done.stdout
+    rows = {row["title"]: row for row in read_rows(tmp_path / "comparison.csv")}
+    assert list(rows) == ["fair_0", "fair_1", "random"]
+    assert [row["sampler"] for row in rows.values()] == ["fair", "fair", "fair"]  # the checkpoint's
+    for title, row in rows.items():
+        history = read_rows(runs / title / "history.csv")
+        top1 = [float(line["top1"]) for line in history]
+        best = history[top1.index(max(top1))]
+        assert float(row["top-1"]) == float(row["random best"]) == max(top1)
+        assert float(row["random mean"]) == pytest.approx(statistics.mean(top1))
+        assert float(row["MACs"]) == pytest.approx(int(best["flops"]) / 1e6)
+        assert f"{max(top1):.2f}" in done.stdout
+    assert rows["fair_0"]["latency"] == "" != rows["random"]["latency"]
+    both = [float(rows[title]["top-1"]) for title in ("fair_0", "fair_1")]
+    seeds = done.stdout.split("Over seeds")[1]
+    assert f"{statistics.mean(both):.2f} ± {statistics.stdev(both):.2f}" in seeds
+    assert "random" not in seeds.split("written")[0].splitlines()[-1]
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_compared_is_one_line(
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def error_of(*words: object) -> str:
+        monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            compare_runs.main()
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
+    assert "missing does not exist" in error_of("missing")
+    assert "none of these is the folder of a finished search" in error_of(runs / "half")
+    assert "has no latency" in error_of(runs / "fair_0", "--metric", "latency")
+    (runs / "fair_1" / "history.csv").write_text("index,round\n0,0\n")
+    assert "history.csv is damaged" in error_of(runs / "fair_1")
+    assert not list(tmp_path.glob("comparison*"))

@@ -1,0 +1,322 @@
+"""evaluate_ranking.py, its statistics and the merging of equivalent architectures."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, Command
+
+import evaluate_ranking
+from benchmarks import ranking_choices
+from config_file.arg_config.layers import parse
+from config_file.arg_config.supernet_config import supernet_parser
+from lookup_table import LookupTable
+from model import SearchSpace, Subnet, load_space
+from search_strategy.ranking import (
+    Benchmark,
+    budget_regret,
+    canonical,
+    read_benchmark,
+    trivial_scores,
+)
+from utils.statistics import (
+    bootstrap_intervals,
+    kendall_tau,
+    noise_ceiling,
+    rank_agreement,
+    spearman_rho,
+    top_k_overlap,
+    without_nan,
+)
+
+
+def all_codes(space: SearchSpace) -> np.ndarray:
+    return np.array(list(itertools.product(*map(range, space.num_choices))))
+
+
+def naive_tau(x: np.ndarray, y: np.ndarray) -> float:
+    """τ-b by its definition, over all pairs."""
+    pairs = list(itertools.combinations(range(len(x)), 2))
+    signs = np.array([[np.sign(x[i] - x[j]), np.sign(y[i] - y[j])] for i, j in pairs])
+    return (signs[:, 0] * signs[:, 1]).sum() / np.sqrt(np.prod((signs**2).sum(0)))
+
+
+# -- equivalent architectures
+
+
+@pytest.mark.parametrize("skips_last", [True, False])
+def test_nas_bench_macro_has_3969_networks(skips_last: bool) -> None:
+    """Independently: what is left of each stage's stride-1 layers without their identities."""
+    space = load_space("nas_bench_macro", 32, 10)
+    codes = all_codes(space)
+    canon = canonical(codes, space, skips_last)
+    free = [(1, 2), (3, 5), (6, 8)]  # layers of stride 1
+    fixed = codes[:, [0, 2, 5]].tolist()
+    keys = [
+        (*first, *(tuple(c for c in code[start:stop] if c) for start, stop in free))
+        for first, code in zip(fixed, codes.tolist(), strict=True)
+    ]
+    of_key: dict[tuple, set[bytes]] = {}
+    for key, row in zip(keys, canon, strict=True):
+        of_key.setdefault(key, set()).add(row.tobytes())
+    assert len(codes) == 6561 and len(of_key) == 3969  # the published counts
+    assert all(len(rows) == 1 for rows in of_key.values())
+    assert len(np.unique(canon, axis=0)) == 3969
+    assert (canonical(canon, space, skips_last) == canon).all()
+    with_skip = np.where(canon[:, 3] * canon[:, 4] == 0)[0]  # an identity in the second stage
+    assert (canon[with_skip, 4 if skips_last else 3] == 0).all()
+
+
+def test_equal_codes_are_equal_networks(rng: np.random.Generator) -> None:
+    """The standalone networks of a code and of its canonical form compute the same function."""
+    space = load_space("nas_bench_macro", 16, 10)
+    images = torch.randn(2, 3, 16, 16)
+    for code in np.array([[1, 0, 2, 0, 1, 0, 0, 2], [0, 0, 0, 0, 2, 1, 0, 1]]):
+        torch.manual_seed(0)
+        one = Subnet(space, code).eval()
+        other = Subnet(space, canonical(code[None], space)[0]).eval()
+        other.load_state_dict(dict(zip(other.state_dict(), one.state_dict().values(), strict=True)))
+        assert torch.allclose(one(images), other(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["proxylessnas", "fbnet", "singlepath", "spos"])
+def test_other_spaces_keep_cost_and_allowed_choices(name: str, rng: np.random.Generator) -> None:
+    space = load_space(name, 32, 10)
+    codes = rng.integers(0, space.num_choices, size=(200, space.num_layers))
+    canon = canonical(codes, space)
+    assert (canon < space.num_choices).all()
+    assert (np.sort(codes) == np.sort(canon)).all()  # the same choices, moved
+    if name == "spos":  # it has no skip
+        assert (codes == canon).all()
+
+
+# -- statistics
+
+
+def test_tau_and_rho_by_their_definitions(rng: np.random.Generator) -> None:
+    x, y = rng.integers(0, 8, 40), rng.integers(0, 8, 40)  # with ties
+    assert kendall_tau(x, y) == pytest.approx(naive_tau(x, y))
+    from scipy.stats import spearmanr
+
+    assert spearman_rho(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert np.isnan(spearman_rho(np.ones(4), np.arange(4)))
+
+
+def test_bootstrap_interval_covers_as_it_says(rng: np.random.Generator) -> None:
+    """Of the mean of 40 normal numbers: the interval's width is that of theory."""
+    x = rng.normal(size=40)
+    low, high = bootstrap_intervals(lambda rows: np.array([x[rows].mean()]), 40, 4000, rng)[0]
+    assert high - low == pytest.approx(2 * 1.96 * x.std() / np.sqrt(40), rel=0.08)
+    assert low < x.mean() < high
+
+
+def test_top_k_overlap_by_hand() -> None:
+    truth = np.array([5.0, 4.0, 3.0, 2.0, 1.0])
+    assert top_k_overlap(np.array([1.0, 5.0, 4.0, 2.0, 3.0]), truth, 2) == 0.5
+    assert top_k_overlap(truth, truth, 3) == 1
+
+
+def test_noise_ceiling_of_two_networks_is_known(rng: np.random.Generator) -> None:
+    """P(order kept in one run) = Φ(d / (σ√2)); two runs agree with p² + (1 - p)²."""
+    from scipy.stats import norm
+
+    p = norm.cdf(1 / np.sqrt(2))
+    ceiling = noise_ceiling(np.array([90.0, 91.0]), np.array([1.0, 1.0]), 2000, rng)
+    assert ceiling == pytest.approx(2 * (p**2 + (1 - p) ** 2) - 1, abs=0.05)
+    assert noise_ceiling(np.array([90.0, 91.0, 92.0]), np.zeros(3), 3, rng) == 1
+
+
+def test_agreement_of_a_perfect_a_reversed_and_a_constant_score(rng: np.random.Generator) -> None:
+    truth = rng.normal(size=30)
+    found = rank_agreement(truth * 2, truth, {"reversed": -truth}, (5, 100), 50, rng)
+    assert found["kendall_tau"] == found["spearman_rho"] == pytest.approx(1)
+    assert found["top_k_overlap"] == {"5": 1.0}  # 100 is more than there are
+    assert found["baselines"]["reversed"]["kendall_tau"] == pytest.approx(-1)
+    assert found["baselines"]["reversed"]["ahead_interval"] == pytest.approx([2, 2])
+    with pytest.warns(RuntimeWarning):  # numpy's All-NaN: no interval either
+        flat = rank_agreement(np.ones(30), truth, {}, (5,), 10, rng)
+    assert without_nan(flat)["kendall_tau"] is None
+    with pytest.raises(ValueError, match="needs 3"):
+        rank_agreement(truth[:2], truth[:2], {}, (5,), 10, rng)
+
+
+# -- benchmark
+
+
+def test_regret_against_a_search_of_all(
+    tiny: SearchSpace, tiny_table: LookupTable, rng: np.random.Generator
+) -> None:
+    codes = np.unique(canonical(all_codes(tiny), tiny), axis=0)
+    accuracy, score = rng.normal(80, 3, len(codes)), rng.integers(0, 9, len(codes))
+    benchmark = Benchmark(architectures=codes, accuracy=accuracy, std=None, num_codes=192)
+    cost = tiny_table.cost(codes, "flops")
+    budgets = [0.25, 0.4, 9.0]
+    for row, budget in zip(budget_regret(benchmark, score, cost, budgets), budgets, strict=True):
+        inside = [i for i in range(len(codes)) if cost[i] <= budget * 1e6]
+        chosen = max(inside, key=lambda i: (score[i], -cost[i]))
+        assert row["networks"] == len(inside)
+        assert row["regret"] == pytest.approx(max(accuracy[inside]) - accuracy[chosen])
+        assert cost[chosen] == tiny_table.cost(np.array([int(d) for d in row["chosen"]]), "flops")
+    with pytest.raises(ValueError, match="--budgets"):
+        budget_regret(benchmark, score, cost, [0.001])
+
+
+def test_trivial_scores(tiny: SearchSpace, tiny_table: LookupTable) -> None:
+    codes = all_codes(tiny)
+    found = trivial_scores(codes, tiny, tiny_table)
+    by_names = [sum(name != "skip" for name in tiny.decode(a)) for a in codes]
+    assert found["non_identity_layers"].tolist() == by_names
+    assert (found["flops"] == tiny_table.cost(codes, "flops")).all()
+
+
+def test_equal_codes_of_a_benchmark_are_merged(tmp_path: Path) -> None:
+    sample = json.loads((ROOT / "tests/data/nas_bench_macro_sample.json").read_text())
+    entry = {"mean_acc": 64.0, "std": 0.1}
+    more = {"00000001": entry, "00000010": {"mean_acc": 66.0, "std": 0.3}}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(sample | more))
+    space = load_space("nas_bench_macro", 32, 10)
+    benchmark = read_benchmark(path, space)
+    row = (benchmark.architectures == [0, 0, 0, 0, 0, 0, 1, 0]).all(axis=1)
+    assert benchmark.num_codes == len(sample | more)
+    assert benchmark.accuracy[row].tolist() == [65.0] and benchmark.std[row] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nonsense", "not JSON"),
+        ("{}", "empty"),
+        ("[1]", "empty"),
+        ('{"000": {"mean_acc": 1}}', "key '000' has 3 digits, but"),
+        ('{"0030": {"mean_acc": 1}}', "'3' is no choice of layer 3"),
+        ('{"00x0": {"mean_acc": 1}}', "'x' is no choice of layer 3"),
+        ('{"0000": {"acc": 1}}', "no 'mean_acc'"),
+        ('{"0000": 91.5}', "no 'mean_acc'"),
+        ('{"0000": {"mean_acc": "91"}}', "from 0 to 100, not '91'"),
+        ('{"0000": {"mean_acc": NaN}}', "from 0 to 100"),
+        ('{"0000": {"mean_acc": 91, "std": -1}}', "'std' must be"),
+    ],
+)
+def test_a_bad_benchmark_is_named(text: str, says: str, tiny: SearchSpace, tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_benchmark(path, tiny)
+    assert says in str(error.value) and "bench.json" in str(error.value)
+
+
+# -- the command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny supernet, runs/s, and a benchmark of all its codes."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = [sys.executable, str(ROOT / "train_supernet.py"), "--search-space", str(TINY)]
+    words += ["--device", "cpu", "--epochs", "2", "--lr", "0.05", "--title", "s"]
+    subprocess.run(words, cwd=folder, capture_output=True, check=True)
+    space = load_space(TINY, 8, 10)
+    entries = {
+        "".join(map(str, code)): {"mean_acc": 80 + sum(code) / 2, "std": 0.2}
+        for code in all_codes(space).tolist()
+    }
+    (folder / "bench.json").write_text(json.dumps(entries))
+    return folder
+
+
+def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> None:
+    checkpoint = trained / "runs" / "s" / "supernet.pt"
+    flags = ("--checkpoint", checkpoint, "--benchmark", trained / "bench.json", "--device", "cpu")
+    flags += ("--num-architectures", 40, "--bootstrap", 50, "--validation-images", 200)
+    done = command("evaluate_ranking.py", *flags, "--budgets", "0.3,0.6", "--title", "r")
+    found = json.loads(done.stdout)  # nothing but JSON there
+    run = tmp_path / "runs" / "r"
+    assert json.loads((run / "ranking.json").read_text()) == found
+    assert found["num_architectures"] == 40 and found["num_codes"] == 192
+    assert (run / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    with (run / "ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["digits"] for row in rows}) == 40
+    top1 = np.array([float(row["top1"]) for row in rows])
+    accuracy = np.array([float(row["accuracy"]) for row in rows])
+    assert found["kendall_tau"] == pytest.approx(naive_tau(top1, accuracy))
+    assert (top1 * 2 % 1 == 0).all()  # of 200 images
+    low, high = found["kendall_tau_interval"]
+    assert low <= found["kendall_tau"] <= high
+    assert [row["budget"] for row in found["regret"]] == [0.3, 0.6]
+
+    lines = (run / "ranking.csv").read_text().splitlines(keepends=True)
+    (run / "ranking.csv").write_text("".join(lines[:20]))  # interrupted
+    (run / "ranking.json").unlink()
+    again = json.loads(command("evaluate_ranking.py", "--title", "r", "--resume").stdout)
+    assert (run / "ranking.csv").read_text() == "".join(lines)
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--benchmark", "B"), "--checkpoint FILE is missing"),
+        (("--checkpoint", "C"), "--benchmark FILE is missing"),
+        (("--checkpoint", "C", "--benchmark", "none.json"), "none.json cannot be read"),
+        (("--checkpoint", "C", "--benchmark", "B", "--validation-images", 900), "part has 270"),
+        (("--checkpoint", "C", "--benchmark", "B", "--budgets", "0,x"), "list of numbers"),
+        (("--checkpoint", "C", "--benchmark", "B", "--num-architectures", 900), "156 distinct"),
+        (
+            ("--checkpoint", "C", "--benchmark", "B", "--search-space", "fbnet"),
+            "4 digits, but fbnet",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(
+    flags: tuple,
+    says: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    files = {"B": trained / "bench.json", "C": trained / "runs" / "s" / "supernet.pt"}
+    words = ["evaluate_ranking.py", *(str(files.get(flag, flag)) for flag in flags)]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        evaluate_ranking.main()
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert stop.value.code == 2 and len(errors) == 1 and says in errors[0] and not out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_measuring_the_choices(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
+    words = ["ranking_choices", "--checkpoint", files[0], "--benchmark", files[1], "--bootstrap=10"]
+    words += ["--num-architectures=20", "--sizes=1", "--reference=3", "--cache-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    ranking_choices.main()
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["calibration"]: row for row in found["calibration"]}
+    assert list(rows) == ["none", "1 batches", "3 batches", "1 batches, augmented"]
+    assert rows["3 batches"]["mean_gap"] == 0 < rows["none"]["mean_gap"]
+    assert 0 < found["representatives"]["networks"] < 20
+
+
+def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
+    recipe = ROOT / "config_file" / "search" / "nas_bench_macro_cifar10.yaml"
+    args = parse(supernet_parser(""), ["--config", str(recipe), "--data-path", "images"])
+    assert (args.search_space, args.sample_strategy, args.epochs) == (
+        "nas_bench_macro",
+        "fair",
+        120,
+    )

@@ -1,0 +1,162 @@
+"""What is stopped, starved or run twice at once, as real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+from processes import start
+
+from utils.checkpoint import load_checkpoint
+
+SMALL = ("--search-space", TINY, "--device", "cpu", "--lr", 0.01)
+EVOLUTION = (*SMALL, "--epochs", 1, "--generation-num", 3, "--population", 8, "--parent-num", 3)
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} does not appear"
+        time.sleep(0.002)
+
+
+def same_state(first: Path, second: Path) -> None:
+    """Weights, optimiser, schedule, sampler, loader and generators, bit for bit."""
+    a, b = load_checkpoint(first), load_checkpoint(second)
+
+    def compare(x: object, y: object, where: str) -> None:
+        assert type(x) is type(y), where
+        if isinstance(x, torch.Tensor):
+            assert torch.equal(x, y), where
+        elif isinstance(x, dict):
+            assert x.keys() == y.keys(), where
+            for key in x:
+                compare(x[key], y[key], f"{where}.{key}")
+        elif isinstance(x, (list, tuple)):
+            assert len(x) == len(y), where
+            for i, (left, right) in enumerate(zip(x, y, strict=True)):
+                compare(left, right, f"{where}[{i}]")
+        else:
+            assert x == y, where
+
+    for key in a.keys() - {"config"}:
+        compare(a[key], b[key], key)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_in_the_middle_of_an_epoch(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    """One line says how to go on; gone on with, the result is that of one piece."""
+    flags = (*SMALL, "--epochs", 2, "--batch-size", 8, "--optimizer", "sgd")
+    whole = start("train_supernet", *flags, "--title", "whole", folder=tmp_path)
+    parts = start("train_supernet", *flags, "--title", "parts", folder=tmp_path)
+    wait_for(tmp_path / "runs" / "parts" / "config.yaml")
+    time.sleep(0.7)
+    os.kill(parts.process.pid, number)
+    assert parts.wait() == code
+    last = parts.text.strip().splitlines()[-1]
+    assert last.startswith("stopped by ") and last.endswith("--title parts --resume"), parts.text
+    assert "--resume" in (tmp_path / "runs" / "parts" / "log.txt").read_text()
+    state = load_checkpoint(tmp_path / "runs" / "parts" / "supernet.pt")
+    assert state["step"] > 0 or state["epoch"] > 0
+    resumed = start("train_supernet", "--title", "parts", "--resume", folder=tmp_path)
+    assert resumed.wait() == 0 and whole.wait() == 0, resumed.text
+    same_state(tmp_path / "runs/whole/supernet.pt", tmp_path / "runs/parts/supernet.pt")
+
+
+def test_two_searches_at_once_with_one_title_and_one_cache(tmp_path: Path) -> None:
+    """One of them gets the title; those of other titles share the cache and agree."""
+    runs = [start("search", *EVOLUTION, "--title", "same", folder=tmp_path) for _ in range(2)]
+    runs += [start("search", *EVOLUTION, "--title", t, folder=tmp_path) for t in ("b", "c")]
+    codes = [run.wait() for run in runs]
+    assert sorted(codes[:2]) == [0, 2] and codes[2:] == [0, 0], runs[0].text
+    errors = [line for line in runs[0].text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and ("exists" in errors[0] or "another process" in errors[0])
+    histories = [(tmp_path / "runs" / t / "history.csv").read_bytes() for t in ("same", "b", "c")]
+    assert histories[0] == histories[1] == histories[2]
+    assert [p.suffix for p in (tmp_path / ".cache").iterdir()] == [".json"]
+    assert not list((tmp_path / "runs").rglob(".tmp-*"))
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_intact(tmp_path: Path) -> None:
+    flags = (*SMALL, "--epochs", 1, "--title", "t")
+    done = start("train_supernet", *flags, folder=tmp_path)
+    assert done.wait() == 0, done.text
+    run = tmp_path / "runs" / "t"
+    before = (run / "supernet.pt").read_bytes()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "epochs": 2}))
+    full = start(
+        "train_supernet", "--title", "t", "--resume", folder=tmp_path, file_limit=len(before) // 2
+    )
+    assert full.wait() == 2, full.text
+    errors = [line for line in full.text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "supernet.pt" in errors[0] and "as it was" in errors[0]
+    assert "Traceback" not in full.text
+    assert (run / "supernet.pt").read_bytes() == before
+    assert not list(run.glob(".tmp-*"))
+
+
+def test_a_locked_run_is_not_resumed_by_a_second_process(tmp_path: Path) -> None:
+    flags = (*SMALL, "--epochs", 3, "--batch-size", 4)
+    first = start("train_supernet", *flags, "--title", "t", folder=tmp_path)
+    wait_for(tmp_path / "runs" / "t" / "config.yaml")
+    second = start("train_supernet", "--title", "t", "--resume", folder=tmp_path)
+    assert second.wait() == 2
+    assert f"pid {first.process.pid}" in second.text
+    first.process.kill()
+    first.wait()
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+def test_nothing_is_written_outside_the_run_and_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start of its own, with home and temporary folders elsewhere, and no network."""
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    places = {n: tmp_path / n for n in ("home", "tmp", "config", "cache", "work")}
+    for place in places.values():
+        place.mkdir()
+    environment = {
+        **os.environ,
+        "HOME": str(places["home"]),
+        "TMPDIR": str(places["tmp"]),
+        "XDG_CONFIG_HOME": str(places["config"]),
+        "XDG_CACHE_HOME": str(places["cache"]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    sources = {p for p in listing(ROOT) if not p.startswith((".", "runs"))}
+    # an audit hook that refuses every connection, in place of pulling the plug
+    plug = "import sys; sys.addaudithook(lambda e, a: (_ for _ in ()).throw(OSError(e)) "
+    plug += "if e == 'socket.connect' else None); import runpy; sys.argv = sys.argv[1:]; "
+    plug += f"sys.path.insert(0, {str(ROOT)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", plug, ROOT / "search.py", *EVOLUTION, "--title", "t"]
+    done = subprocess.run(
+        [str(w) for w in words],
+        cwd=places["work"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {p.name for p in places["work"].iterdir()} == {"runs", ".cache"}
+    assert {p.name for p in (places["work"] / "runs").iterdir()} == {"t"}
+    left = {f"{n}/{p}" for n in ("home", "tmp", "config", "cache") for p in listing(places[n])}
+    by_libraries = ("matplotlib", "fontconfig", "torchinductor_")  # their caches, where they go
+    assert not [p for p in left if not any(name in p for name in by_libraries)], left
+    assert {p for p in listing(ROOT) if not p.startswith((".", "runs"))} == sources
