@@ -83,8 +83,9 @@ def space_of(args: Namespace) -> SearchSpace:
 
 
 @functools.cache
-def table_of(space: SearchSpace) -> LookupTable:
-    return load_table(space)
+def budget_of(space: SearchSpace) -> Budget:
+    counts = BudgetCounts(load_table(space), "flops")
+    return Budget(counts, None, counts.median)
 
 
 def arguments(*flags: object) -> Namespace:
@@ -94,20 +95,21 @@ def arguments(*flags: object) -> Namespace:
     return args
 
 
-def train_here(args: Namespace, path: Path, writer: Writer) -> tuple[Supernet, Budget]:
+def train_here(
+    args: Namespace, path: Path, writer: Writer, batches: int = 2
+) -> tuple[Supernet, Budget]:
     seed_everything(0)
     space = space_of(args)
     supernet = new_supernet(args, space, CPU)
-    counts = BudgetCounts(table_of(space), "flops")
-    budget = Budget(counts, None, counts.median)
-    train(supernet, FewBatches(), args, {}, path, writer, FewBatches(3, seed=1), budget)
+    budget = budget_of(space)
+    train(supernet, FewBatches(batches), args, {}, path, writer, FewBatches(3, seed=1), budget)
     return supernet, budget
 
 
 @pytest.mark.parametrize("space", shipped_spaces())
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path: Path) -> None:
-    """Two steps of training, then each search on scores that need no network."""
+    """A step of training, then each search on scores that need no network."""
     flags = ("--search-space", space, "--sample-strategy", sampler, "--population", 4)
     flags = (*flags, "--generation-num", 2, "--parent-num", 2, "--random-iteration", 4)
     if space == "singlepath" and sampler in ("softmax", "gumbel", "binary"):
@@ -116,7 +118,7 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
         return
     path = tmp_path / "c.pt"
     args = arguments(*flags, "--epochs", 1)
-    _, budget = train_here(args, path, Writer())
+    _, budget = train_here(args, path, Writer(), batches=1)
     for search in SEARCHES:
         if search == "differentiable" and args.sample_strategy not in DIFFERENTIABLE:
             with pytest.raises(ValueError, match="architecture parameters"):
