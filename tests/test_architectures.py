@@ -47,8 +47,9 @@ def test_published_networks_cost_what_their_files_say(name: str) -> None:
     space, architecture = load_architecture(name)
     wanted = spec["flops"], spec["params"]
     assert measured(Subnet(space, architecture), space.input_size) == wanted
-    table = load_table(space)
-    assert tuple(int(table.cost(architecture, m)) for m in ("flops", "params")) == wanted
+    if name == "fbnet_c":  # of a space that extends another; tests/test_spaces.py has the others
+        table = load_table(space)
+        assert tuple(int(table.cost(architecture, m)) for m in ("flops", "params")) == wanted
     assert spec["source"] and all(name in spec["choices"] for name in space.decode(architecture))
 
 
