@@ -21,20 +21,30 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
+from config_file.arg_config.sampling_config import idle_groups, resolve_sampling
 from config_file.arg_config.search_config import search_parser
 from data import Splits
 from lookup_table import UNIT, Budget, BudgetCounts, in_millions, load_table
 from model import Supernet, architecture_facts
 from search_strategy import (
+    DifferentiableSearch,
     Evaluator,
     EvolutionSearch,
     History,
     RandomSearch,
     SearchStrategy,
+    log_probability,
     read_scores,
     run_search,
 )
-from train_supernet import load_inputs, new_supernet, save_splits, supernet_facts, train
+from train_supernet import (
+    load_inputs,
+    new_supernet,
+    resolve_budget,
+    save_splits,
+    supernet_facts,
+    train,
+)
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
     CONTROL_STREAM,
@@ -54,25 +64,14 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Phases
 
 MILLION = 1e6
-
-
-def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
-    """The budget in single MACs or params; `median` becomes a number in `args`.
-
-    Raises:
-        ValueError: no architecture is inside.
-    """
-    if args.target_hc == "median":
-        args.target_hc = counts.median / MILLION
-    if args.min_hc == "median":
-        args.min_hc = counts.median / MILLION
-    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
-    return Budget(counts, *bounds)
+SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
 def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) -> SearchStrategy:
     if args.search_strategy == "random":
         return RandomSearch(budget, rng, args.random_iteration)
+    if args.search_strategy == "differentiable":
+        return DifferentiableSearch(budget)
     return EvolutionSearch(
         budget, rng, args.generation_num, args.population, args.parent_num, args.mutation_prob
     )
@@ -151,6 +150,45 @@ def load_weights(supernet: Supernet, args: Namespace) -> None:
     log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 
+def set_prior(strategy: SearchStrategy, checkpoint: Path) -> None:
+    """Give a strategy the choice probabilities of a differentiably trained supernet.
+
+    Raises:
+        ValueError: a differentiable search, of a supernet that has none.
+    """
+    probabilities = load_checkpoint(checkpoint)["sampler"].get("probabilities")
+    if probabilities is None and isinstance(strategy, DifferentiableSearch):
+        raise ValueError(
+            f"checkpoint {checkpoint} has no architecture parameters to read an architecture from; "
+            f"search it by evolution or random, or train one with --sample-strategy differentiable"
+        )
+    if probabilities is not None and not isinstance(strategy, RandomSearch):
+        strategy.prior = probabilities.double().numpy()
+
+
+def report_unconstrained(
+    args: Namespace,
+    folder: Path,
+    history: History,
+    strategy: DifferentiableSearch,
+    evaluator: Evaluator,
+) -> None:
+    """The most probable architecture without a budget, beside the one within."""
+    free, found = strategy.unconstrained(), history.architectures[0]
+    facts = architecture_facts(history.space, free)
+    facts |= {m: int(history.table.cost(free, m)) for m in UNIT}
+    facts |= {"top1": float(evaluator(free[None])[0]), "source": "most probable, no budget"}
+    write_text(folder / "unconstrained_architecture.yaml", yaml.safe_dump(facts, sort_keys=False))
+    below = log_probability(strategy.prior, free) - log_probability(strategy.prior, found)
+    rows = {
+        "choices": " ".join(facts["choices"]),
+        "cost": f"{in_millions(facts[args.info_metric])} {UNIT[args.info_metric]}",
+        "validation top-1": f"{facts['top1']:.2f} %",
+        "log-probability": f"{below:.3f} nats above the architecture within the budget",
+    }
+    log.info(summary_table("\nmost probable architecture without a budget", rows))
+
+
 def report(
     args: Namespace,
     folder: Path,
@@ -224,6 +262,7 @@ def warn_unused(parser, argv: list[str], args: Namespace) -> None:
     }
     if args.checkpoint:
         idle.add("supernet training")
+    idle |= idle_groups(args)
     if unused := unused_flags(parser, argv, idle):
         log.info(f"note: without effect in this run: {', '.join(unused)}")
 
@@ -241,12 +280,15 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
+        if not args.checkpoint:
+            resolve_sampling(args, space)
         table = load_table(space, args.cache_dir)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
         strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
         supernet = new_supernet(args, space, device)
         if args.checkpoint:
             load_weights(supernet, args)
+            set_prior(strategy, args.checkpoint)
         evaluator = build_evaluator(supernet, splits, args.calibration_batches)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
@@ -268,7 +310,11 @@ def main() -> None:
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if not args.checkpoint:
             with phases("supernet training"):
-                train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
+                path = folder / "supernet.pt"
+                train(
+                    supernet, splits.train, args, config, path, writer, splits.architecture, budget
+                )
+                set_prior(strategy, path)
         with phases("search"):
             history = History(space, table)
             path = folder / "history.csv"
@@ -279,13 +325,16 @@ def main() -> None:
         elif args.random_control:
             with phases("random control"):
                 rng = stream(args.random_seed, CONTROL_STREAM)
-                same_number = RandomSearch(budget, rng, len(history))
+                number = len(history) if len(history) > 1 else SINGLE_CONTROL
+                same_number = RandomSearch(budget, rng, number)
                 path = folder / "random_control.csv"
                 search_to_file(same_number, evaluator, control, path, "random control", writer)
         with phases("test"):
             winner = history.architectures[history.best(args.info_metric)]
             test_top1 = evaluator.test(winner, splits.test)
         report(args, folder, history, control, test_top1, phases, writer)
+        if isinstance(strategy, DifferentiableSearch):
+            report_unconstrained(args, folder, history, strategy, evaluator)
 
 
 if __name__ == "__main__":

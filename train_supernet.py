@@ -2,6 +2,7 @@
 
 python train_supernet.py                                  # proxylessnas on the embedded digits
 python train_supernet.py --search-space fbnet --dataset cifar10 --title fbnet_c10
+python train_supernet.py --sample-strategy gumbel --target-hc 5 --hc-weight 0.5
 python train_supernet.py --title fbnet_c10 --resume       # go on after an interruption
 python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 """
@@ -18,12 +19,24 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from config_file.arg_config.layers import config_values, parse, write_config
+from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
+from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, resolve_sampling
 from config_file.arg_config.supernet_config import supernet_parser
 from data import Loader, Splits, load_splits
+from lookup_table import Budget, BudgetCounts, load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
-from sampler import SAMPLERS
+from sampler import (
+    ArchitectureSampler,
+    BinaryGateSampler,
+    FairSampler,
+    GumbelSampler,
+    SandwichSampler,
+    SoftmaxSampler,
+    ThresholdSampler,
+    UniformSampler,
+)
+from search_strategy import ArchitectureTraining, HardwareLoss
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -44,8 +57,11 @@ from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
+from utils.plots import probability_map
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Meter
+
+MILLION = 1e6
 
 
 def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
@@ -100,6 +116,50 @@ def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
     }
 
 
+def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
+    """The sampler of --sample-strategy. `budget` is for --sample-in-budget."""
+    num_choices = supernet.space.num_choices
+    rng = stream(args.random_seed, SAMPLER_STREAM)
+    if args.sandwich:
+        return SandwichSampler(supernet.space, rng)
+    if args.sample_strategy == "gumbel":
+        return GumbelSampler(num_choices, rng, args.gumbel_hard, args.gumbel_sampled_gradient)
+    if args.sample_strategy == "threshold":
+        return ThresholdSampler(supernet, num_choices, rng)
+    if args.sample_strategy in (None, "uniform"):
+        return UniformSampler(num_choices, rng, budget.sample if args.sample_in_budget else None)
+    kinds = {"fair": FairSampler, "softmax": SoftmaxSampler, "binary": BinaryGateSampler}
+    return kinds[args.sample_strategy](num_choices, rng)
+
+
+def build_architecture_training(
+    args: Namespace,
+    sampler: ArchitectureSampler,
+    supernet: Supernet,
+    loader: Loader,
+    budget: Budget,
+) -> ArchitectureTraining:
+    """What trains the architecture parameters on the batches of `loader`."""
+    alpha, decay = [sampler.alpha], args.a_weight_decay
+    if args.a_optimizer == "adam":
+        optimizer = torch.optim.Adam(alpha, args.a_lr, betas=args.a_betas, weight_decay=decay)
+    else:
+        optimizer = torch.optim.SGD(alpha, args.a_lr, args.a_momentum, weight_decay=decay)
+    counts = budget.counts
+    target = None if args.target_hc is None else budget.high
+    hardware = HardwareLoss(counts.table, counts.metric, target, args.hc_loss, args.hc_weight)
+    return ArchitectureTraining(
+        sampler,
+        supernet,
+        loader,
+        optimizer,
+        hardware,
+        args.a_warmup_epochs,
+        lambda epoch: args.temperature_init * args.temperature_decay**epoch,
+        args.checkpoint_activations,
+    )
+
+
 def train(
     supernet: Supernet,
     loader: Loader,
@@ -107,6 +167,8 @@ def train(
     config: dict,
     path: Path,
     writer: SummaryWriter,
+    architecture_loader: Loader | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Train a supernet in place and leave its checkpoint at `path`, written after every epoch.
 
@@ -115,6 +177,10 @@ def train(
     Ctrl-C write one in the middle of an epoch, whose first batches are then drawn again and left
     out.
 
+    Args:
+        loader, architecture_loader: what the weights and architecture parameters are trained on.
+        budget: what --sample-in-budget and a differentiable sampler's hardware loss need.
+
     Raises:
         ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
             memory ran out.
@@ -122,9 +188,12 @@ def train(
     """
     facts = supernet_facts(args, supernet.space)
     device = loader.device
-    sampler = SAMPLERS[args.sample_strategy](
-        supernet.space.num_choices, stream(args.random_seed, SAMPLER_STREAM)
-    )
+    sampler = build_sampler(args, supernet, budget)
+    architecture = None
+    if isinstance(sampler, ArchitectureSampler):
+        architecture = build_architecture_training(
+            args, sampler, supernet, architecture_loader, budget
+        )
     optimizer = build_optimizer(
         args.optimizer, supernet.parameters(), args.lr, args.momentum, args.weight_decay
     )
@@ -141,7 +210,7 @@ def train(
         "supernet": supernet,
         "optimizer": optimizer,
         "scheduler": scheduler,
-        "sampler": sampler,
+        "sampler": architecture or sampler,
         "loader": loader,
     }
     first = skip = 0  # epochs that are done, and steps of the next one
@@ -177,6 +246,8 @@ def train(
     with deferred() as signals, memory_hint(hint):
         for epoch in range(first, args.epochs):
             supernet.train()
+            if architecture:
+                architecture.start_epoch(epoch)
             start, images_before = time.perf_counter(), meter.images
             epoch_start = loader.state_dict()
             batches = iter(loader)
@@ -187,14 +258,18 @@ def train(
                 state = None
             for step, (images, labels) in enumerate(batches, skip + 1):
                 optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
-                seen = []
+                seen, target = [], labels
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
-                for path_choices in sampler.step_paths():
-                    logits = supernet(images, path_choices)
-                    loss = criterion(logits, labels)
+                for route in sampler.step_paths():
+                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
+                    loss = criterion(logits, target)
+                    if architecture:
+                        loss = architecture.weight_loss(loss)
                     loss.backward()
-                    guard.watch(loss, number, lr, path_choices)
+                    guard.watch(loss, number, lr, route)
                     seen.append((loss, logits, labels))
+                    if sampler.distills and target is labels:  # the first teaches the others
+                        target = logits.detach().softmax(1)
                 if args.grad_clip:
                     norm = nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
                     guard.watch(norm, number, lr, what="gradient norm")
@@ -205,6 +280,8 @@ def train(
                 else:
                     mend_batch_norms(supernet)
                 scheduler.step()
+                if architecture:
+                    architecture.step(epoch)
                 bar.update()
                 if signals.asked:
                     save(epoch, step, epoch_start)
@@ -221,6 +298,8 @@ def train(
                 / (time.perf_counter() - start),
             }.items():
                 writer.add_scalar(tag, value, done)
+            if architecture:
+                write_architecture(architecture, writer, done)
             bar.set_postfix(
                 epoch=f"{done}/{args.epochs}", loss=f"{loss_value:.3f}", top1=f"{top1:.1f}"
             )
@@ -229,6 +308,32 @@ def train(
     bar.close()
     if guard.skipped:
         log.info(f"--on-nan skip: {guard.skipped} of the steps of this start were left out")
+
+
+def write_architecture(
+    architecture: ArchitectureTraining, writer: SummaryWriter, done: int
+) -> None:
+    """Numbers and the heat map of the choice probabilities after `done` epochs."""
+    for tag, value in architecture.summary().items():
+        writer.add_scalar(f"architecture/{tag}", value, done)
+    sampler = architecture.sampler
+    probabilities = sampler.probabilities().detach().numpy()
+    figure = probability_map(probabilities, sampler.num_choices)
+    writer.add_figure("architecture/probabilities", figure, done)
+
+
+def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
+    """The budget in single MACs or params; `median` becomes a number in `args`.
+
+    Raises:
+        ValueError: no architecture is inside.
+    """
+    if args.target_hc == "median":
+        args.target_hc = counts.median / MILLION
+    if args.min_hc == "median":
+        args.min_hc = counts.median / MILLION
+    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
+    return Budget(counts, *bounds)
 
 
 @user_errors
@@ -241,6 +346,11 @@ def main() -> None:
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     splits, space = load_inputs(args, device)
+    resolve_sampling(args, space)
+    budget = None
+    if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
+        counts = BudgetCounts(load_table(space, args.cache_dir), args.info_metric)
+        budget = resolve_budget(args, counts)
 
     name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
@@ -250,9 +360,13 @@ def main() -> None:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}")
+    idle = idle_groups(args) | ({"budget"} if budget is None else set())
+    if unused := unused_flags(parser, sys.argv[1:], idle):
+        log.info(f"note: without effect in this run: {', '.join(unused)}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         supernet = new_supernet(args, space, device)
-        train(supernet, splits.train, args, config, folder / "supernet.pt", writer)
+        path = folder / "supernet.pt"
+        train(supernet, splits.train, args, config, path, writer, splits.architecture, budget)
     log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")
 
 

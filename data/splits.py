@@ -33,6 +33,8 @@ class Splits:
         train: augmented and shuffled, drops the last, smaller batch.
         calibration: the training images as they are, in a fixed random order.
         validation: what a search looks at; as they are, in order, every image.
+        architecture: the validation images, augmented and shuffled: a differentiable search trains
+            architecture parameters on them.
         test: for the final network only; as they are, in order, every image.
         indices: of train and validation within the dataset's train part.
         classes: names, in the order of labels.
@@ -44,6 +46,7 @@ class Splits:
     train: Loader
     calibration: Loader
     validation: Loader
+    architecture: Loader
     test: Loader
     num_classes: int
     indices: dict[str, np.ndarray]
@@ -261,6 +264,15 @@ def load_splits(
         ),
         calibration=of_train(rows(mixed), train_labels, eval_batch_size),
         validation=of_train(rows(validation), train_labels, eval_batch_size),
+        architecture=of_train(
+            rows(validation),
+            train_labels,
+            min(batch_size, len(validation)),
+            augmentation=augmentation,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        ),
         test=of_test(every, test_labels, eval_batch_size),
         num_classes=len(raw.classes),
         indices={"train": train, "validation": validation},

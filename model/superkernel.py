@@ -7,6 +7,12 @@ interface is the multi-path supernet's, and the choice is an argument here too.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +32,12 @@ def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     weight, bias = (bn.weight[:n], bn.bias[:n]) if bn.affine else (None, None)
     mean, var = bn.running_mean[:n], bn.running_var[:n]  # views: updated in place
     return F.batch_norm(x, mean, var, weight, bias, bn.training, momentum or 0.0, bn.eps)
+
+
+def inner(kernel: Tensor, size: int) -> Tensor:
+    """The inner size x size of [O, I, K, K]."""
+    edge = (kernel.shape[-1] - size) // 2
+    return kernel[:, :, edge : edge + size, edge : edge + size]
 
 
 class SuperMBConv(MBConv):
@@ -61,9 +73,67 @@ class SuperMBConv(MBConv):
         y = self.project.bn(F.conv2d(y, self.project.conv.weight[:, :hidden]))
         return x + y if self.residual else y
 
+    def forward_gated(self, x: Tensor, gates: LayerGates) -> Tensor:
+        """The whole block behind gates in [0, 1]; with all of them 0 or 1 it is a slice's output.
+
+        The rings of the kernel are gated as in equation 4. Channel groups are gated behind the
+        depthwise BN and activation: a BN shifts a zeroed channel, a slice does not have it.
+        """
+        y = self.expand(x)
+        y = F.conv2d(
+            y,
+            gates.kernel,
+            stride=self.stride,
+            padding=gates.kernel.shape[-1] // 2,
+            groups=len(gates.kernel),
+        )
+        y = self.act(self.depthwise.bn(y)) * gates.channels.view(1, -1, 1, 1)
+        y = self.project(y) * gates.skip
+        return x + y if self.residual else y
+
+
+@dataclass(frozen=True)
+class LayerGates:
+    """What thresholds decide of one layer's superkernel; see `gate_margins` for G.
+
+    Attributes:
+        margins: norm minus threshold of each gate, [G]; a gate is open where it is above 0. Gates
+            that the layer does not have are always open (+inf).
+        gates: the indicators of the margins, [G]; 0 or 1 forward, the sigmoid backward.
+        kernel: the depthwise kernel with its closed rings zeroed, [H, 1, K, K].
+        channels: the gate of each hidden channel, [H].
+    """
+
+    margins: Tensor
+    gates: Tensor
+    kernel: Tensor
+    channels: Tensor
+
+    @property
+    def skip(self) -> Tensor:
+        return self.gates[0]
+
+
+def indicator(margin: Tensor) -> Tensor:
+    """1 where margin > 0, else 0; backward, the derivative of its sigmoid (eq. 5)."""
+    soft = margin.sigmoid()
+    return (margin > 0).to(soft.dtype) + (soft - soft.detach())
+
+
+def _distinct(slices: list, which: int) -> list[int]:
+    """The sorted kernels (0) or expansions (1) of a layer's choices."""
+    return sorted({part[which] for part in slices if part is not None})
+
 
 class SuperkernelSupernet(Supernet):
-    """Supernet with one superkernel per layer: `layers[i]` holds all choices of layer i."""
+    """Supernet with one superkernel per layer: `layers[i]` holds all choices of layer i.
+
+    Its differentiable form (section 3.2) decides each layer by `num_gates` = G gates: whether it
+    is kept at all, then each larger kernel, then each larger expansion, smallest first. A gate is
+    open where the squared norm of the weights that it would add is above its threshold [L, G].
+    Norms are in units of their expectation at He's initialisation, as otherwise groups of
+    thousands of weights would leave the sigmoid without a slope. Equation numbers: the paper's.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         # [L][C]: kernel and expansion of each choice; None is skip
@@ -80,18 +150,135 @@ class SuperkernelSupernet(Supernet):
         largest = max(kernels), max(expansions)
         return SuperMBConv(spec.in_chs, spec.out_chs, spec.stride, *largest, style)
 
-    def forward(self, x: Tensor, path: Path | Tensor) -> Tensor:
+    @property
+    def num_gates(self) -> int:
+        kernels, expansions = (max(len(_distinct(s, i)) for s in self.slices) for i in (0, 1))
+        return kernels + expansions - 1
+
+    def check_thresholds(self) -> None:
+        """Raises ValueError where a layer's choices are not all combinations that gates allow."""
+        for i, slices in enumerate(self.slices, 1):
+            wanted = {(k, e) for k in _distinct(slices, 0) for e in _distinct(slices, 1)}
+            can_skip = None not in slices or self.layers[i - 1].residual
+            if {s for s in slices if s is not None} != wanted or not can_skip:
+                raise ValueError(
+                    f"layer {i} of {self.space.name}: thresholds decide kernel and expansion one "
+                    f"by one, so its choices must be all combinations of them"
+                )
+
+    def layer_gates(self, layer: int, thresholds: Tensor) -> LayerGates:
+        """The gates of one layer with thresholds [G]; differentiable, also in the weights."""
+        slices, block = self.slices[layer], self.layers[layer]
+        kernels, expansions = _distinct(slices, 0), _distinct(slices, 1)
+        first_expansion = self.num_gates - max(len(_distinct(s, 1)) for s in self.slices) + 1
+        w = block.depthwise.conv.weight  # [H, 1, K, K]
+        unit = 2 / w.shape[-1] ** 2  # He's variance of a weight
+        thresholds = thresholds.to(w.device)
+        margins = list(torch.full_like(thresholds, torch.inf).unbind())
+
+        def decide(gate: int, group: Tensor, size: int) -> Tensor:
+            margins[gate] = group.square().sum() / (unit * size) - thresholds[gate]
+            return indicator(margins[gate])
+
+        gate = w.new_ones(())
+        edge = (w.shape[-1] - kernels[0]) // 2
+        kernel = F.pad(inner(w, kernels[0]), (edge,) * 4)
+        for j, k in enumerate(kernels[1:], 1):  # eq. 4, nested for more than two
+            edge, hole = (w.shape[-1] - k) // 2, (k - kernels[j - 1]) // 2
+            ring = inner(w, k) - F.pad(inner(w, kernels[j - 1]), (hole,) * 4)
+            gate = gate * decide(j, ring, len(w) * (k**2 - kernels[j - 1] ** 2))
+            kernel = kernel + gate * F.pad(ring, (edge,) * 4)
+        bounds = [block.in_chs * e for e in expansions]
+        size = w.shape[-1] ** 2
+        if None in slices:  # eq. 6, the outer indicator
+            decide(0, kernel[: bounds[0]], bounds[0] * size)
+        gate, channels = w.new_ones(()), [w.new_ones(bounds[0])]
+        for j, (low, high) in enumerate(itertools.pairwise(bounds)):  # eq. 6, the inner one
+            gate = gate * decide(first_expansion + j, kernel[low:high], (high - low) * size)
+            channels.append(gate.expand(high - low))
+        stacked = torch.stack(margins)
+        return LayerGates(stacked, indicator(stacked), kernel, torch.cat(channels))
+
+    def gate_margins(self, thresholds: Tensor) -> Tensor:
+        """Thresholds [L, G] -> norm minus threshold of each gate [L, G]; +inf where there is none.
+
+        Gate 0 keeps the layer (else it is skipped), then come its larger kernels, from the second
+        smallest on, then its larger expansions.
+        """
+        layers = [self.layer_gates(i, t).margins for i, t in enumerate(thresholds)]
+        return torch.stack(layers)
+
+    def choice_gates(self, thresholds: Tensor) -> Tensor:
+        """One-hot decisions [L, C], the products of eq. 6 to 8, with the sigmoids' gradients."""
+        gates = indicator(self.gate_margins(thresholds))
+        return self._per_choice(gates, 1 - gates, lambda parts: torch.stack(parts).prod(0))
+
+    def choice_scores(self, thresholds: Tensor) -> Tensor:
+        """Scores [L, C], -inf beyond a layer's choices: minus the margins to be overcome.
+
+        The decided choice has 0, the largest. Between two choices that one gate tells apart the
+        difference is its log-odds.
+        """
+        margins = self.gate_margins(thresholds)
+        demands = margins.clamp(max=0), (-margins).clamp(max=0)
+        scores = self._per_choice(*demands, lambda parts: torch.stack(parts).sum(0))
+        mask = np.arange(scores.shape[1]) >= self.space.num_choices[:, None]
+        return scores.masked_fill(torch.from_numpy(mask).to(scores.device), -torch.inf)
+
+    def _per_choice(
+        self, opened: Tensor, closed: Tensor, combine: Callable[[list[Tensor]], Tensor]
+    ) -> Tensor:
+        """[L, C], 0 beyond a layer's choices: combines what each choice takes of its gates [L, G].
+
+        A choice needs the gates up to its kernel and expansion open, and the next ones closed.
+        """
+        num_kernels = max(len(_distinct(s, 0)) for s in self.slices)
+        rows = []
+        for i, slices in enumerate(self.slices):
+            row = []
+            for part in slices:
+                if part is None:
+                    row.append(closed[i, 0])
+                    continue
+                terms = [opened[i, 0]]
+                for which, start in ((0, 1), (1, num_kernels)):
+                    sizes = _distinct(slices, which)
+                    position = sizes.index(part[which])
+                    terms += opened[i, start : start + position].unbind()
+                    if position + 1 < len(sizes):
+                        terms.append(closed[i, start + position])
+                row.append(combine(terms))
+            row += [opened.new_zeros(())] * (self.space.max_choices - len(row))
+            rows.append(torch.stack(row))
+        return torch.stack(rows)
+
+    def forward(
+        self,
+        x: Tensor,
+        path: Path | Tensor,
+        used: np.ndarray | None = None,
+        checkpoint: bool = False,
+    ) -> Tensor:
         """Logits [B, num_classes] of images [B, 3, H, W] along a path, int [L].
 
+        A float tensor [L, G] is thresholds, which decide the path. There is no weighted sum, so
+        `used` and `checkpoint` have no meaning here.
+
         Raises:
-            ValueError: the path's length is wrong, or it is a weighted one.
+            ValueError: the path's length is wrong, or it is weights [L, C].
         """
-        if isinstance(path, Tensor) and path.is_floating_point():
+        if not (isinstance(path, Tensor) and path.is_floating_point()):
+            return super().forward(x, path)
+        if path.shape != (len(self.layers), self.num_gates):
             raise ValueError(
                 f"{self.space.name} is a superkernel: its choices share one kernel and cannot be "
-                f"summed with weights; pass a path of choices"
+                f"summed with weights; pass a path of choices, or thresholds "
+                f"[{len(self.layers)}, {self.num_gates}]"
             )
-        return super().forward(x, path)
+        x = self.first(self.stem(x))
+        for i, block in enumerate(self.layers):
+            x = block.forward_gated(x, self.layer_gates(i, path[i]))
+        return self.head(x)
 
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
         part = self.slices[layer][choice]

@@ -7,11 +7,13 @@ subnet and the lookup table use too, so that the three cannot disagree.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights
 from model.space import SearchSpace
@@ -49,6 +51,31 @@ def build_head(space: SearchSpace, style: BlockStyle) -> nn.Module:
     )
 
 
+@contextlib.contextmanager
+def still_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms in training mode normalise as always, but their running statistics stay."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [m.track_running_stats for m in norms]
+    for m in norms:
+        m.track_running_stats = m.track_running_stats and not m.training
+    try:
+        yield
+    finally:
+        for m, tracks in zip(norms, before, strict=True):
+            m.track_running_stats = tracks
+
+
+def checkpointed(module: nn.Module, x: Tensor) -> Tensor:
+    """module(x) that keeps x only; the second computation does not move BN statistics again."""
+    return recompute(
+        module,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,  # no block draws random numbers
+        context_fn=lambda: (contextlib.nullcontext(), still_statistics(module)),
+    )
+
+
 class Supernet(nn.Module):
     """Weight-sharing supernet of a multi-path space.
 
@@ -69,13 +96,22 @@ class Supernet(nn.Module):
         num_choices = len(self.space.layers[layer].choices)
         return nn.ModuleList(build_choice(self.space, layer, c, style) for c in range(num_choices))
 
-    def forward(self, x: Tensor, path: Path | Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        path: Path | Tensor,
+        used: np.ndarray | None = None,
+        checkpoint: bool = False,
+    ) -> Tensor:
         """Logits along a path.
 
         Args:
             x: images [B, 3, H, W].
             path: int [L], the choice of each layer; or weights, a float tensor [L, C] that
                 multiplies each choice's output (columns beyond a layer's choices are ignored).
+            used: of weights, the choices that take part, bool [L, C]; None is all.
+            checkpoint: compute each weighted choice again in the backward pass instead of keeping
+                its activations.
 
         Raises:
             ValueError: the path's length is not the number of layers.
@@ -86,12 +122,45 @@ class Supernet(nn.Module):
             )
         x = self.first(self.stem(x))
         if isinstance(path, Tensor) and path.is_floating_point():
-            for choices, weights in zip(self.layers, path, strict=True):
-                x = torch.stack([w * m(x) for m, w in zip(choices, weights, strict=False)]).sum(0)
+            values = path.detach().cpu().numpy()
+            if used is None:
+                used = np.ones(values.shape, dtype=bool)
+            weights = path.to(x.device)
+            for i in range(len(self.layers)):
+                x = self.mix_layer(x, i, weights[i], values[i], used[i], checkpoint)
         else:
             for i, choice in enumerate(path):
                 x = self.run_layer(x, i, int(choice))
         return self.head(x)
+
+    def mix_layer(
+        self,
+        x: Tensor,
+        layer: int,
+        weights: Tensor,
+        values: np.ndarray,
+        used: np.ndarray,
+        checkpoint: bool,
+    ) -> Tensor:
+        """The weighted sum of a layer's choices; `values` are the weights [C] on the CPU.
+
+        A choice of weight 0 does not pass its input's or its own gradient on: it is left out, or,
+        where the weight wants its gradient (output times output's gradient), run without a graph.
+        """
+        total = None
+        for c, module in enumerate(self.layers[layer]):
+            if not used[c] or (values[c] == 0 and not weights.requires_grad):
+                continue
+            if values[c] == 0:
+                with torch.no_grad():
+                    out = module(x)
+            else:
+                out = checkpointed(module, x) if checkpoint else module(x)
+            out = weights[c] * out
+            total = out if total is None else total + out
+        if total is None:
+            raise ValueError(f"layer {layer + 1}: the weights of all its choices are zero")
+        return total
 
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
         """[B, in, H, W] -> [B, out, H / stride, W / stride] through one choice of one layer."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]
+AHEAD = 64  # paths drawn at a time where a draw has a cost of its own
 
 
 class UniformSampler:
@@ -11,18 +16,32 @@ class UniformSampler:
     Args:
         num_choices: choices of each layer, int [L].
         rng: the run's generator; its state is the sampler's state.
+        draw: draws n paths in place of the plain uniform draw, such as `Budget.sample`: uniform
+            over the architectures within a budget.
     """
 
-    def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
+    distills = False
+
+    def __init__(
+        self, num_choices: np.ndarray, rng: np.random.Generator, draw: DrawPaths | None = None
+    ) -> None:
         self.num_choices = num_choices
         self.rng = rng
+        self.draw = draw
+        self.ahead = np.empty((0, len(num_choices)), dtype=np.int64)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [1, L]."""
-        return self.rng.integers(0, self.num_choices)[None]
+        if self.draw is None:
+            return self.rng.integers(0, self.num_choices)[None]
+        if not len(self.ahead):
+            self.ahead = self.draw(AHEAD, self.rng)
+        path, self.ahead = self.ahead[:1], self.ahead[1:]
+        return path
 
     def state_dict(self) -> dict:
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "ahead": self.ahead.tolist()}
 
     def load_state_dict(self, state: dict) -> None:
         self.rng.bit_generator.state = state["rng"]
+        self.ahead = np.array(state["ahead"], dtype=np.int64).reshape(-1, len(self.num_choices))

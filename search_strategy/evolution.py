@@ -27,6 +27,7 @@ class EvolutionSearch:
         population: candidates of each.
         parent_num: the best so far that have children.
         mutation_prob: chance of each layer to be drawn anew in a mutation.
+        prior: probabilities float [L, C] that mutated layers are drawn from; None is uniform.
 
     Raises:
         ValueError: more parents than candidates.
@@ -40,6 +41,7 @@ class EvolutionSearch:
         population: int = 60,
         parent_num: int = 10,
         mutation_prob: float = 0.1,
+        prior: np.ndarray | None = None,
     ) -> None:
         if parent_num > population:
             raise ValueError(
@@ -52,6 +54,7 @@ class EvolutionSearch:
         self.population = population
         self.parent_num = parent_num
         self.mutation_prob = mutation_prob
+        self.prior = prior
         self.generation = 0
         self.parents = np.empty((0, len(self.num_choices)), dtype=np.int64)  # best first
         self.parent_scores = np.empty(0)
@@ -106,8 +109,17 @@ class EvolutionSearch:
 
     def _mutate(self, n: int) -> np.ndarray:
         parents = self.parents[self.rng.integers(len(self.parents), size=n)]
-        fresh = self.rng.integers(0, self.num_choices, size=parents.shape)
+        fresh = self._fresh(parents.shape)
         return np.where(self.rng.random(parents.shape) < self.mutation_prob, fresh, parents)
+
+    def _fresh(self, shape: tuple[int, int]) -> np.ndarray:
+        """Choices [n, L] of single layers, uniform or from the prior."""
+        if self.prior is None:
+            return self.rng.integers(0, self.num_choices, size=shape)
+        # a row's shares of [0, 1); its last choice takes what rounding leaves over
+        ends = np.cumsum(self.prior / self.prior.sum(1, keepdims=True), axis=1)  # [L, C]
+        drawn = (self.rng.random(shape)[:, :, None] >= ends).sum(2)
+        return np.minimum(drawn, self.num_choices - 1)
 
     def _cross(self, n: int) -> np.ndarray:
         mothers, fathers = self.parents[self.rng.integers(len(self.parents), size=(2, n))]

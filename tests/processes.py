@@ -53,6 +53,9 @@ def _enter(script: str, words: list[str], folder: Path, output: Path, limit: int
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    import torch
+
+    torch.set_num_threads(1)
     sys.argv = [f"{script}.py", *words]
     importlib.import_module(script).main()
 

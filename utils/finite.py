@@ -22,7 +22,7 @@ class Watched:
     path: Sequence[int] | None
 
     def __str__(self) -> str:
-        path = "" if self.path is None else f", path {' '.join(str(int(c)) for c in self.path)}"
+        path = "" if self.path is None else f", path {' '.join(map(str, self.path))}"
         where = f"step {self.step} (lr {self.lr:.4g}{path})"
         return f"the {self.what} became {self.value.item()} at {where}"
 
@@ -49,11 +49,17 @@ class LossGuard:
         value: Tensor,
         step: int,
         lr: float,
-        path: Sequence[int] | None = None,
+        path: Sequence[int] | Tensor | None = None,
         what: str = "loss",
     ) -> None:
-        """Remember a scalar of this step, to be looked at in `keep_step`."""
-        self.pending.append(Watched(value.detach(), what, step, lr, path))
+        """Remember a scalar of this step, to be looked at in `keep_step`.
+
+        `path` is what the supernet ran: of choices, int [L], it is named in the message; weights
+        of choices are not.
+        """
+        weighted = path is None or (isinstance(path, Tensor) and path.is_floating_point())
+        named = None if weighted else [int(c) for c in path]
+        self.pending.append(Watched(value.detach(), what, step, lr, named))
 
     def keep_step(self) -> bool:
         """Whether the optimiser may use this step's gradients; call it once a step, before.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
@@ -15,6 +19,27 @@ def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
     order = np.lexsort((-top1, cost))
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(top1[order])[:-1]])
     return order[top1[order] > best_before]
+
+
+def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figure:
+    """Each layer's choice probabilities [L, C] as a heat map; entries beyond num_choices [L] blank.
+
+    Choices are numbered in the order of each layer's own list.
+    """
+    from matplotlib.figure import Figure
+
+    beyond = np.arange(probabilities.shape[1]) >= np.asarray(num_choices)[:, None]
+    shown = np.ma.masked_array(probabilities, beyond)
+    size = 2 + 0.45 * shown.shape[1], 1.5 + 0.22 * shown.shape[0]  # inches
+    figure = Figure(figsize=size, layout="tight")
+    axes = figure.add_subplot()
+    image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    figure.colorbar(image, ax=axes, label="probability")
+    axes.set_xlabel("choice")
+    axes.set_ylabel("layer")
+    axes.set_xticks(range(shown.shape[1]))
+    axes.set_yticks(range(shown.shape[0]), range(1, shown.shape[0] + 1))
+    return figure
 
 
 def plot_pareto(

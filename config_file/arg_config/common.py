@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from config_file.arg_config.data_config import BY_DATASET, add_augment_flags, add_data_flags
-from config_file.arg_config.types import budget, folder, integer, number, one_of, widths
+from config_file.arg_config.types import budget, folder, integer, number, widths
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
-from sampler import SAMPLERS
 from utils.errors import one_line
 from utils.finite import ON_NAN
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS
@@ -89,13 +88,6 @@ def add_space_flags(parser: ArgumentParser) -> None:
 
 def add_training_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("supernet training")
-    group.add_argument(
-        "--sample-strategy",
-        type=one_of({name: name for name in SAMPLERS}),
-        default="uniform",
-        metavar="{" + ",".join(SAMPLERS) + "}",
-        help="which paths a step trains",
-    )
     group.add_argument(
         "--supernet-init",
         choices=SUPERNET_INITS,

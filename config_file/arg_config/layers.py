@@ -158,7 +158,7 @@ def _resumed(
     as_stored = parser.parse_args(_tokens(parser, stored, str(path)))
     for name in sorted(given - set(MAY_DIFFER) - set(NOT_IN_CONFIG)):
         typed_value, value = getattr(typed, name), getattr(as_stored, name)
-        if typed_value != value and typed_value != "median":
+        if typed_value != value and typed_value not in ("median", "differentiable"):
             flag = name.replace("_", "-")
             raise ValueError(
                 f"--{flag} {typed_value} differs from the run to resume ({value}); leave the flag "

@@ -12,9 +12,16 @@ from config_file.arg_config.common import (
     add_space_flags,
     add_training_flags,
 )
+from config_file.arg_config.sampling_config import add_sampling_flags
 from config_file.arg_config.types import folder, integer, number, one_of
 
-STRATEGY_NAMES = {"random": "random", "random_search": "random", "evolution": "evolution"}
+STRATEGY_NAMES = {
+    "random": "random",
+    "random_search": "random",
+    "evolution": "evolution",
+    "differentiable": "differentiable",
+    "gradient": "differentiable",
+}
 
 
 def search_parser(description: str) -> Parser:
@@ -27,8 +34,8 @@ def search_parser(description: str) -> Parser:
         "--search-strategy",
         type=one_of(STRATEGY_NAMES),
         default="evolution",
-        metavar="{random,evolution}",
-        help="random (also: random_search) or evolution",
+        metavar="{random,evolution,differentiable}",
+        help="random (also: random_search), evolution, or differentiable (also: gradient)",
     )
     group.add_argument(
         "--checkpoint",
@@ -80,4 +87,5 @@ def search_parser(description: str) -> Parser:
     )
     add_budget_flags(parser)
     add_training_flags(parser)
+    add_sampling_flags(parser)
     return parser

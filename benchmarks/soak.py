@@ -1,0 +1,120 @@
+"""Does a long search stay small? An evolution search of 10,000 candidates on a small space.
+
+python benchmarks/soak.py                      # some minutes on one core
+python benchmarks/soak.py --candidates 2000
+
+Prints the resident memory over the search, and the sizes of what it writes. It fails (exit code 1)
+where memory grows by more than 50 MB between the first tenth of the candidates and the last, or
+where a file is larger than its number of rows explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lookup_table import Budget, BudgetCounts, load_table  # noqa: E402
+from model import build_supernet, load_space  # noqa: E402
+from search import search_to_file  # noqa: E402
+from search_strategy import Evaluator, EvolutionSearch, History  # noqa: E402
+from utils.device import keep_freed_memory  # noqa: E402
+
+LIMIT_MB = 50
+BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
+BYTES_PER_ROUND = 2000  # of TensorBoard: six scalars
+
+SPACE = {  # 4^3 * 5^5 and more: enough for 10,000 that differ
+    "name": "soak",
+    "supernet": "multipath",
+    "stem": {"width": 4, "stride": 1},
+    "first": None,
+    "stages": [{"width": 4, "layers": 4, "stride": 1}, {"width": 8, "layers": 4, "stride": 2}],
+    "choices": ["k3_e1", "k3_e2", "k5_e1", "k5_e2", "skip"],
+    "last": 16,
+    "classifier": {"bias": True, "dropout": 0.0},
+    "activation": "relu",
+    "bn": {"eps": 0.001, "affine_in_supernet": True},
+    "expand_e1": False,
+    "small_images": "as_is",
+}
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now (Linux), else its peak."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+class Watching(Evaluator):
+    """Notes the memory after every round."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.memory: list[tuple[int, float]] = []  # candidates, MB
+
+    def __call__(self, architectures: np.ndarray, *args: object) -> np.ndarray:
+        scores = super().__call__(architectures, *args)
+        self.memory.append((len(self.cache), resident_mb()))
+        return scores
+
+
+def run(folder: Path, candidates: int, population: int) -> Watching:
+    """The search as search.py does it, its files in `folder`."""
+    (folder / "soak.yaml").write_text(yaml.safe_dump(SPACE))
+    space = load_space(folder / "soak.yaml", 8, 10)
+    table = load_table(space)
+    torch.manual_seed(0)
+    images = torch.randn(40, 3, 8, 8)
+    batches = [(images, torch.randint(0, 10, (40,)))]
+    evaluator = Watching(build_supernet(space), [images], batches)
+    budget = Budget(BudgetCounts(table, "flops"), None, None)
+    strategy = EvolutionSearch(
+        budget, np.random.default_rng(0), -(-candidates // population), population
+    )
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        history = History(space, table)
+        search_to_file(strategy, evaluator, history, folder / "history.csv", "evolution", writer)
+    return evaluator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, default=10_000)
+    parser.add_argument("--population", type=int, default=50)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        evaluator = run(folder, args.candidates, args.population)
+        rows = len((folder / "history.csv").read_text().splitlines()) - 1
+        csv_bytes = (folder / "history.csv").stat().st_size
+        board_bytes = sum(p.stat().st_size for p in (folder / "tensorboard").iterdir())
+    memory = evaluator.memory
+    for done, megabytes in memory[:: max(1, len(memory) // 10)]:
+        print(f"{done:>7} candidates  {megabytes:8.1f} MB")
+    tenth = len(memory) // 10
+    growth = memory[-1][1] - memory[tenth][1]
+    print(f"{rows} rows, history.csv {csv_bytes / rows:.0f} bytes a row, ", end="")
+    print(f"TensorBoard {board_bytes / len(memory):.0f} bytes a round")
+    print(f"growth of resident memory after the first tenth: {growth:.1f} MB (limit {LIMIT_MB})")
+    in_proportion = csv_bytes < BYTES_PER_ROW * rows and board_bytes < BYTES_PER_ROUND * len(memory)
+    if growth > LIMIT_MB or not in_proportion:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What all differentiable samplers share: architecture parameters, and what a step draws.
+
+Legend: L layers, C the most choices of any layer. Parameters alpha [L, C] live here, on the CPU,
+not in the supernet; entries beyond a layer's choices have probability 0 and gradient 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ArchitectureDraw:
+    """What one architecture step runs; both tensors are differentiable in the parameters.
+
+    Attributes:
+        weights: second argument of the supernet, float [L, C] (thresholds of a superkernel).
+        used: choices that take part, bool [L, C]; None is all.
+        probabilities: of the choices, float [L, C], for the expected cost.
+    """
+
+    weights: Tensor
+    probabilities: Tensor
+    used: np.ndarray | None = None
+
+
+def choice_mask(num_choices: np.ndarray) -> Tensor:
+    """bool [L, C]: which entries are choices."""
+    return torch.from_numpy(np.arange(num_choices.max()) < np.asarray(num_choices)[:, None])
+
+
+class ArchitectureSampler:
+    """Base of the samplers with alpha [L, C]: all choices start with the same probability.
+
+    `step_paths` gives what a weight step runs, without gradients to alpha; `draw` what an
+    architecture step runs. A subclass says what is drawn.
+    """
+
+    distills = False
+    uses_temperature = False
+
+    def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
+        self.num_choices = num_choices
+        self.rng = rng
+        self.mask = choice_mask(num_choices)
+        self.alpha = torch.zeros(self.mask.shape, requires_grad=True)
+        self.temperature = 1.0
+
+    @property
+    def logits(self) -> Tensor:
+        """float [L, C], -inf beyond a layer's choices."""
+        return self.alpha.masked_fill(~self.mask, -torch.inf)
+
+    def probabilities(self) -> Tensor:
+        """softmax(alpha) [L, C]."""
+        return self.logits.softmax(1)
+
+    def gumbel_noise(self) -> Tensor:
+        """-log(-log(u)) [L, C] from the run's generator, the same on every device and rank."""
+        noise = torch.from_numpy(self.rng.gumbel(size=tuple(self.mask.shape)))
+        return noise.to(self.alpha.dtype)
+
+    def step_paths(self) -> Sequence[np.ndarray | Tensor]:
+        """What one weight step runs: paths, int [L], or weights, float [L, C]."""
+        raise NotImplementedError
+
+    def draw(self) -> ArchitectureDraw:
+        """What one architecture step runs."""
+        raise NotImplementedError
+
+    def after_update(self, drawn: ArchitectureDraw, before: Tensor) -> None:
+        """After the optimiser has changed alpha, which was `before`; nothing by default."""
+
+    def state_dict(self) -> dict:
+        return {
+            "rng": self.rng.bit_generator.state,
+            "alpha": self.alpha.detach().clone(),
+            "probabilities": self.probabilities().detach().clone(),  # for those who only search
+            "temperature": self.temperature,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.alpha.copy_(state["alpha"])
+        self.temperature = state["temperature"]

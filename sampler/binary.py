@@ -1,0 +1,50 @@
+"""Binary gates (ProxylessNAS, https://arxiv.org/abs/1812.00332, sections 3.2.1 and 3.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sampler.architecture import ArchitectureDraw, ArchitectureSampler
+
+
+class BinaryGateSampler(ArchitectureSampler):
+    """One path, drawn from softmax(alpha), at a time; two of each layer in an architecture step.
+
+    The two are drawn without replacement; all others are masked as if they did not exist, a gate
+    opens one of the two, and the gradient through the gates (equation 4) changes the two alphas.
+    """
+
+    def step_paths(self) -> list[np.ndarray]:
+        return [(self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()]
+
+    def draw(self) -> ArchitectureDraw:
+        # the two largest of alpha + Gumbel noise: two draws without replacement
+        order = (self.logits.detach() + self.gumbel_noise()).argsort(1, descending=True)[:, :2]
+        used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask
+        pair = self.alpha.masked_fill(~used, -torch.inf).softmax(1)  # p of the two, reset
+        opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)
+        # d weights_j / d alpha_i = p_j (delta_ij - p_i): equation 4, the gates in place of weights
+        gates = F.one_hot(opened, pair.shape[1]) + (pair - pair.detach())
+        return ArchitectureDraw(gates, self.shared_probabilities(pair, used), used.numpy())
+
+    def shared_probabilities(self, pair: Tensor, used: Tensor) -> Tensor:
+        """softmax(alpha), of which only what the two share between them can change."""
+        fixed = self.probabilities().detach()
+        mass = (fixed * used).sum(1, keepdim=True)
+        return torch.where(used, mass * pair, fixed)
+
+    @torch.no_grad()
+    def after_update(self, drawn: ArchitectureDraw, before: Tensor) -> None:
+        """Rescale the two so that the probabilities of all others are as they were (section 3.3).
+
+        exp(alpha) of the two is multiplied by one ratio per layer. Momentum and weight decay do
+        not move the others either.
+        """
+        used = torch.from_numpy(drawn.used)
+        changed = torch.where(used, self.alpha, before)
+        masses = [a.masked_fill(~used, -torch.inf).logsumexp(1) for a in (before, changed)]
+        ratio = (masses[0] - masses[1])[:, None]
+        self.alpha.copy_(torch.where(used, changed + ratio, before))

@@ -1,0 +1,43 @@
+"""Strict fairness (FairNAS, https://arxiv.org/abs/1907.01845, section 3.2 and algorithm 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class FairSampler:
+    """As many paths per step as the widest layer has choices; each choice is in exactly one.
+
+    A layer with fewer choices n of m deals out one random permutation of them after another, so
+    its counts differ by at most one at any time, and are equal again after every n / gcd(m, n)
+    steps. The gradients of a step's paths add up before its one update.
+
+    Args:
+        num_choices: choices of each layer, int [L].
+        rng: the run's generator.
+    """
+
+    distills = False
+
+    def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
+        self.num_choices = num_choices
+        self.rng = rng
+        self.left: list[list[int]] = [[] for _ in num_choices]  # dealt, not yet in a path
+
+    def step_paths(self) -> np.ndarray:
+        """The paths of one training step, int [C, L]."""
+        paths = int(self.num_choices.max())
+        columns = []
+        for left, n in zip(self.left, self.num_choices, strict=True):
+            while len(left) < paths:
+                left += self.rng.permutation(n).tolist()
+            columns.append(left[:paths])
+            del left[:paths]
+        return np.array(columns).T
+
+    def state_dict(self) -> dict:
+        return {"rng": self.rng.bit_generator.state, "left": [list(row) for row in self.left]}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.left = [list(row) for row in state["left"]]

@@ -1,0 +1,18 @@
+"""Softmax expectation (DARTS, https://arxiv.org/abs/1806.09055, equation 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sampler.architecture import ArchitectureDraw, ArchitectureSampler
+
+
+class SoftmaxSampler(ArchitectureSampler):
+    """Every layer is the sum of all its choices, weighted by softmax(alpha)."""
+
+    def step_paths(self) -> list[Tensor]:
+        return [self.probabilities().detach()]
+
+    def draw(self) -> ArchitectureDraw:
+        probabilities = self.probabilities()
+        return ArchitectureDraw(probabilities, probabilities)

@@ -1,0 +1,199 @@
+"""Checkpoints that are damaged, foreign, old, new or of something else; losses; memory."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils.checkpoint import (
+    FORMAT,
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
+from utils.finite import CHECK_EVERY, MAX_SKIPS_IN_A_ROW, LossGuard, mend_batch_norms
+from utils.memory import memory_hint
+
+CPU = torch.device("cpu")
+
+
+def state() -> dict:
+    parts = {name: {"a": torch.arange(5.0)} for name in ("supernet", "optimizer", "scheduler")}
+    return {**parts, "sampler": {}, "loader": {}, "epoch": 3, "facts": {"x": 1}, "config": {}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "c.pt", **state())
+    return tmp_path / "c.pt"
+
+
+def test_it_is_a_plain_torch_file_and_a_valid_archive(file: Path) -> None:
+    assert torch.load(file, weights_only=True)["epoch"] == 3
+    assert zipfile.ZipFile(file).testzip() is None
+    loaded = load_checkpoint(file)
+    assert loaded["format"] == FORMAT and torch.equal(loaded["supernet"]["a"], torch.arange(5.0))
+
+
+def test_any_changed_bit_is_noticed(file: Path, rng: np.random.Generator) -> None:
+    whole = bytearray(file.read_bytes())
+    ends = [*range(64), *range(len(whole) - 100, len(whole))]  # the seal itself too
+    for at in [*ends, *rng.integers(0, len(whole), 150)]:
+        changed = whole.copy()
+        changed[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"c\.pt"):
+            load_checkpoint(file)
+
+
+def test_any_truncation_is_noticed(file: Path, rng: np.random.Generator) -> None:
+    whole = file.read_bytes()
+    for length in [
+        0,
+        1,
+        100,
+        *range(len(whole) - 80, len(whole)),
+        *rng.integers(0, len(whole), 60),
+    ]:
+        file.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"c\.pt.*(truncated|damaged|not a checkpoint)"):
+            load_checkpoint(file)
+    file.write_bytes(whole + b"more")
+    with pytest.raises(ValueError, match=r"c\.pt"):
+        load_checkpoint(file)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (print, ("code was run",))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"weight": torch.ones(2)}, "not a checkpoint of this toolkit: it has no format"),
+        ([1, 2], "has no format version"),
+        (nn.Linear(2, 2), "more than tensors and plain values; nothing in it was run"),
+        (Evil(), "nothing in it was run"),
+        ({"format": FORMAT + 1}, f"format {FORMAT + 1}, this version reads up to {FORMAT}"),
+        ({"format": FORMAT, **state()}, "its checksum is missing"),
+        ({"format": 1, "epoch": 1}, "lacks config, facts"),
+        ({"format": 1, "kind": "subnet", **state()}, "is of a subnet, not of a supernet"),
+    ],
+)
+def test_foreign_and_other_versions_are_named(
+    tmp_path: Path, content: object, says: str, capsys: pytest.CaptureFixture
+) -> None:
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=says) as error:
+        load_checkpoint(tmp_path / "c.pt")
+    assert "c.pt" in str(error.value) and "code was run" not in capsys.readouterr().out
+
+
+def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "c.pt").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ValueError, match=r"no file of torch\.save"):
+        load_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="does not exist"):
+        load_checkpoint(tmp_path / "a\0b")
+
+
+def test_the_format_before_this_one_is_read(tmp_path: Path) -> None:
+    generators = {"cpu": torch.get_rng_state(), "cuda": []}
+    torch.save({"format": 1, "generators": generators, **state()}, tmp_path / "old.pt")
+    old = load_checkpoint(tmp_path / "old.pt")
+    assert old["epoch"] == 3 and old["kind"] == "supernet"
+    restore_generators(old)
+
+
+def test_kinds_are_not_mixed_up(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pt", kind="subnet", weights={"a": torch.ones(1)})
+    assert load_checkpoint(tmp_path / "c.pt", kind="subnet")["weights"]["a"] == 1
+    with pytest.raises(ValueError, match="is of a subnet, not of a supernet"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"c\.pt: its supernet does not fit"):
+        restore("c.pt", {"supernet": {"w": torch.ones(1)}}, {"supernet": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match="has input size 8, this run 16; mend --input-size"):
+        check_facts("c.pt", {"input_size": 8}, {"input_size": 16})
+
+
+def test_all_generators_go_on_where_they_were(file: Path) -> None:
+    import random
+
+    save_checkpoint(file, **state())
+    drawn = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())
+    restore_generators(load_checkpoint(file))
+    assert drawn == (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())
+
+
+def watch(guard: LossGuard, step: int, value: float) -> bool:
+    guard.watch(torch.tensor(value), step, 0.1, [1, 0, 2])
+    return guard.keep_step()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_stops_at_its_step(value: float) -> None:
+    guard = LossGuard("stop", CPU)
+    assert watch(guard, 1, 1.0)
+    with pytest.raises(ValueError, match=r"at step 2 \(lr 0.1, path 1 0 2\).*--lr.*--on-nan skip"):
+        watch(guard, 2, value)
+
+
+def test_on_a_gpu_it_is_found_before_the_next_checkpoint() -> None:
+    guard = LossGuard("stop", torch.device("cuda"))  # the losses may be anywhere
+    assert guard.every == CHECK_EVERY
+    assert watch(guard, 1, 1.0) and watch(guard, 2, float("nan")) and watch(guard, 3, float("nan"))
+    with pytest.raises(ValueError, match="at step 2 "):
+        guard.flush()
+
+
+def test_skipping_leaves_single_steps_out_and_gives_up_on_many() -> None:
+    guard = LossGuard("skip", CPU)
+    kept = [watch(guard, i, v) for i, v in enumerate([1.0, float("nan"), 1.0, float("inf"), 1.0])]
+    assert kept == [True, False, True, False, True] and guard.skipped == 2
+    with pytest.raises(ValueError, match=f"{MAX_SKIPS_IN_A_ROW}th step in a row"):
+        for i in range(MAX_SKIPS_IN_A_ROW):
+            watch(guard, i, float("nan"))
+
+
+def test_broken_statistics_are_reset_and_others_kept() -> None:
+    norms = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2))
+    norms[0].running_mean.fill_(float("nan"))
+    norms[1].running_mean.fill_(3.0)
+    assert mend_batch_norms(norms) == 1
+    assert norms[0].running_mean.tolist() == [0, 0] and norms[1].running_mean.tolist() == [3, 3]
+
+
+def raise_gpu() -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 ...")
+
+
+def raise_cpu() -> None:
+    torch.empty(2**60)
+
+
+def raise_numpy() -> None:
+    np.ones(2**58)
+
+
+@pytest.mark.parametrize("act", [raise_gpu, raise_cpu, raise_numpy])
+def test_memory_that_runs_out_is_one_line(act) -> None:
+    says = r"out of memory \(.* asked for\); --batch-size 64"
+    with pytest.raises(ValueError, match=says), memory_hint("--batch-size 64: lower it"):
+        act()
+
+
+def test_other_errors_pass_the_memory_hint() -> None:
+    with pytest.raises(RuntimeError, match="other"), memory_hint("x"):
+        raise RuntimeError("other")
