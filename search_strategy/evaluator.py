@@ -5,64 +5,81 @@ for each candidate (SPOS, https://arxiv.org/abs/1904.00420, section 3.3): reset,
 mean (momentum None) over batches of training images as they are, without augmentation.
 
 Candidates that begin with the same choices share that work. In lexicographic order they are the
-leaves of a trie, and a walk through it computes each node's statistics and activations once: the
-stack holds the activations of the current prefix only.
+leaves of a trie, and a walk through it computes each node's statistics and activations once:
+activations are kept where a later candidate branches off.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.supernet import Supernet
+from search_strategy.folding import HEAD, STEM, ConvState, Parts
 
 Key = tuple[int, ...]  # an architecture, or the prefix of one
+Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
 Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 512  # architectures whose BN statistics (some 0.3 MB each) are held at a time
+GROUP = 512  # validation images that go through the trie at a time, at least
+CACHE_MB = 512  # default bound of the activations kept at branching points
 
 
-@contextlib.contextmanager
-def borrowed_batch_norms(supernet: Supernet) -> Iterator[None]:
-    """Eval mode with cumulative BN; afterwards modes, momenta and statistics are as before."""
-    modes = {m: m.training for m in supernet.modules()}
-    norms = [m for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [(m, m.momentum, dict(m._buffers)) for m in norms]
-    supernet.eval()  # calibration too runs without dropout
-    for m in norms:
-        m.momentum = None
-    try:
-        yield
-    finally:
-        for m, momentum, buffers in before:
-            m.momentum = momentum
-            m._buffers.update(buffers)
-        for m, training in modes.items():
-            m.training = training
+def common_prefix(a: Key, b: Key) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
-class NodeStatistics:
-    """The BN statistics of one trie node: of one block, behind one prefix."""
+def branching_points(keys: Sequence[Key]) -> list[set[int]]:
+    """For each of the sorted keys, the depths at which a later one leaves its path."""
+    points: list[set[int]] = [set()]
+    for key, following in zip(keys[-2::-1], keys[:0:-1], strict=True):
+        shared = common_prefix(key, following)
+        points.append({d for d in points[-1] if d < shared} | {shared})
+    return points[::-1]
 
-    def __init__(self, part: nn.Module) -> None:
-        self.norms = [m for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
-        self.buffers = [
-            {
-                "running_mean": torch.zeros_like(m.running_mean),
-                "running_var": torch.ones_like(m.running_var),
-                "num_batches_tracked": torch.tensor(0),  # on the CPU: read without a sync
-            }
-            for m in self.norms
-        ]
 
-    def lend(self, calibrate: bool) -> None:
-        """Put these statistics into the block's BNs, to be updated or to be used."""
-        for m, buffers in zip(self.norms, self.buffers, strict=True):
-            m._buffers.update(buffers)
-            m.training = calibrate
+class ActivationCache:
+    """Activations of the current prefix by depth, of at most `limit` bytes together.
+
+    For want of room the shallowest go first: they are the largest, and cost least to compute again.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept: dict[int, Tensor] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return sum({t.data_ptr(): t.nbytes for t in self.kept.values()}.values())
+
+    def keep(self, depth: int, x: Tensor) -> None:
+        self.kept[depth] = x
+        while self.nbytes > self.limit:
+            del self.kept[min(self.kept)]
+
+    def deepest(self, depth: int) -> int | None:
+        """The greatest depth kept that is not beyond `depth`."""
+        return max((d for d in self.kept if d <= depth), default=None)
+
+    def drop_all_but(self, depths: set[int]) -> None:
+        self.kept = {d: x for d, x in self.kept.items() if d in depths}
+
+
+def grouped(batches: Batches) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Batches joined to at least GROUP images: images, labels, and how many batches they were."""
+    group: list[tuple[Tensor, Tensor]] = []
+    for batch in itertools.chain(batches, [None]):
+        if batch is not None:
+            group.append(batch)
+        if group and (batch is None or sum(len(labels) for _, labels in group) >= GROUP):
+            images, labels = (torch.cat(tensors) for tensors in zip(*group, strict=True))
+            yield images, labels, len(group)
+            group = []
 
 
 class Evaluator:
@@ -71,19 +88,34 @@ class Evaluator:
     Scores are cached, and an architecture's score depends on nothing but itself.
 
     Args:
-        supernet: its weights are used and not changed.
+        supernet: its weights are used, nothing of it is changed.
         calibration: batches of images [B, 3, H, W] for the BN statistics; at least one.
         validation: (images, labels) batches, iterated anew for every group of candidates.
+        precision: of convolutions and activations; statistics and classifier are float32 always.
+        cache_mb: bound of the activations kept at branching points, in MiB; what finds no room
+            is computed again.
+
+    Raises:
+        ValueError: no calibration batch, or an unknown precision.
     """
 
     def __init__(
-        self, supernet: Supernet, calibration: Sequence[Tensor], validation: Batches
+        self,
+        supernet: Supernet,
+        calibration: Sequence[Tensor],
+        validation: Batches,
+        precision: str = "fp32",
+        cache_mb: int = CACHE_MB,
     ) -> None:
         if not calibration:
             raise ValueError("calibration needs at least one batch")
-        self.supernet = supernet
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        self.parts = Parts(supernet)
         self.calibration = calibration
         self.validation = validation
+        self.dtype = PRECISIONS[precision]
+        self.cache_bytes = cache_mb << 20
         self.cache: dict[Key, float] = {}
 
     def __call__(
@@ -95,18 +127,17 @@ class Evaluator:
         keys = list(map(tuple, np.asarray(architectures).tolist()))
         new = sorted(set(keys) - self.cache.keys())
         on_progress(len(keys) - len(new), None)
-        with torch.inference_mode(), borrowed_batch_norms(self.supernet):
-            for start in range(0, len(new), CHUNK):
-                chunk = new[start : start + CHUNK]
-                self.cache.update(self.score(chunk, self.validation, on_progress))
+        for start in range(0, len(new), CHUNK):
+            chunk = new[start : start + CHUNK]
+            self.cache.update(self.score(chunk, self.validation, on_progress))
         return np.array([self.cache[key] for key in keys])
 
     def test(self, architecture: np.ndarray, batches: Batches) -> float:
         """Top-1 in percent of one calibrated path on other images; not cached."""
         key = tuple(np.asarray(architecture).tolist())
-        with torch.inference_mode(), borrowed_batch_norms(self.supernet):
-            return self.score([key], batches, lambda done, top1: None)[key]
+        return self.score([key], batches, lambda done, top1: None)[key]
 
+    @torch.inference_mode()
     def score(
         self,
         keys: list[Key],
@@ -114,48 +145,54 @@ class Evaluator:
         on_progress: Callable[[float, float | None], None],
     ) -> dict[Key, float]:
         """Calibrate, then count correct answers, for sorted architectures."""
-        nodes: dict[Key | None, NodeStatistics] = {}
         num_batches = len(batches)  # type: ignore[arg-type]
         share = 1 / (len(self.calibration) + num_batches)  # of a candidate, done by one batch
+        nodes = self.calibrate(keys, lambda: on_progress(share, None))
+        correct: dict[Key, Tensor | int] = dict.fromkeys(keys, 0)
+        images_seen = batches_seen = 0
+        for images, labels, size in grouped(batches):
+            images_seen += len(labels)
+            batches_seen += size
+            for key, logits in self.walk(images, keys, nodes, calibrate=False):
+                correct[key] += (logits.argmax(1) == labels).sum()
+                done = batches_seen == num_batches
+                on_progress(share * size, 100 * int(correct[key]) / images_seen if done else None)
+        return {key: 100 * int(total) / images_seen for key, total in correct.items()}
+
+    @torch.inference_mode()
+    def calibrate(self, keys: list[Key], on_candidate: Callable[[], None] = lambda: None) -> Nodes:
+        """The BN statistics of every block on the paths of sorted architectures."""
+        nodes: Nodes = {}
         for images in self.calibration:
             for _ in self.walk(images, keys, nodes, calibrate=True):
-                on_progress(share, None)
-        correct = {key: torch.zeros((), dtype=torch.int64) for key in keys}
-        seen = 0
-        for i, (images, labels) in enumerate(batches, 1):
-            seen += len(labels)
-            for key, logits in self.walk(images, keys, nodes, calibrate=False):
-                correct[key] = correct[key].to(labels.device) + (logits.argmax(1) == labels).sum()
-                last = 100 * correct[key].item() / seen if i == num_batches else None
-                on_progress(share, last)
-        return {key: 100 * total.item() / seen for key, total in correct.items()}
+                on_candidate()
+        return nodes
 
     def walk(
-        self,
-        images: Tensor,
-        keys: list[Key],
-        nodes: dict[Key | None, NodeStatistics],
-        calibrate: bool,
+        self, images: Tensor, keys: list[Key], nodes: Nodes, calibrate: bool
     ) -> Iterator[tuple[Key, Tensor]]:
         """Logits [B, num_classes] of every architecture, each common prefix computed once."""
-        net = self.supernet
 
-        def lend(node: Key | None, *parts: nn.Module) -> None:
-            if node not in nodes:
-                nodes[node] = NodeStatistics(nn.ModuleList(parts))
-            nodes[node].lend(calibrate)
+        def run(x: Tensor, node: Key, layer: int, choice: int = 0) -> Tensor:
+            part = self.parts(layer, choice)
+            new = calibrate and node not in updated
+            states = nodes[node] if node in nodes else nodes.setdefault(node, part.new_states())
+            if not calibrate:
+                return part.run(x, states)
+            updated.add(node)
+            return part.calibrate(x, states, update=new)
 
-        lend((), net.stem, net.first)
-        stack = [net.first(net.stem(images))]  # stack[i]: the input of layer i
-        before: Key = ()
-        for key in keys:
-            shared = next(
-                (i for i, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), 0
-            )
-            del stack[shared + 1 :]
-            for i in range(shared, len(key)):
-                lend(key[: i + 1], net.choice_module(i, key[i]))
-                stack.append(net.run_layer(stack[-1], i, key[i]))
-            lend((*key, -1), net.head)
+        updated: set[Key] = set()  # nodes computed again must not count this batch twice
+        cache = ActivationCache(self.cache_bytes)
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        before: Key | None = None
+        for key, points in zip(keys, branching_points(keys), strict=True):
+            depth = cache.deepest(common_prefix(before, key)) if before else None
+            x = run(images, (), STEM) if depth is None else cache.kept[depth]
+            cache.drop_all_but(points)
+            for layer in range(depth or 0, len(key)):
+                if layer in points:
+                    cache.keep(layer, x)
+                x = run(x, key[: layer + 1], layer, key[layer])
             before = key
-            yield key, net.head(stack[-1])
+            yield key, run(x, (*key, HEAD), HEAD)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
 from search_strategy import Evaluator
+from search_strategy.evaluator import ActivationCache, branching_points, common_prefix
+from search_strategy.folding import Part
 
 
 def batches(n: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -33,7 +35,7 @@ def trained_like(space: SearchSpace) -> nn.Module:
     return supernet.train()
 
 
-def naive_top1(supernet, space, architecture, calibration, validation) -> float:
+def plain_network(supernet, space, architecture, calibration, dtype=torch.float32) -> Subnet:
     """A standalone network, its BN reset and averaged over the calibration batches."""
     subnet = Subnet(space, architecture)
     inherit_weights(subnet, supernet, architecture)
@@ -41,28 +43,123 @@ def naive_top1(supernet, space, architecture, calibration, validation) -> float:
         if isinstance(m, nn.BatchNorm2d):
             m.reset_running_stats()
             m.momentum = None
-    subnet.train()
+    subnet.to(dtype).train()
+    subnet.head.dropout.eval()
     with torch.no_grad():
         for images in calibration:
-            subnet(images)
-        subnet.eval()
+            subnet(images.to(dtype))
+    return subnet.eval()
+
+
+def naive_top1(supernet, space, architecture, calibration, validation) -> float:
+    subnet = plain_network(supernet, space, architecture, calibration)
+    with torch.no_grad():
         hits = [(subnet(x).argmax(1) == y).float() for x, y in validation]
     return 100 * torch.cat(hits).mean().item()
 
 
-@pytest.mark.parametrize("name", ["proxylessnas", "fbnet", "spos", "nas_bench_macro"])
-def test_scores_equal_one_plain_network_at_a_time(name: str, rng: np.random.Generator) -> None:
-    """Shared prefixes and lent statistics change nothing."""
+def logits_of(evaluator: Evaluator, architectures: np.ndarray, images: Tensor) -> dict:
+    keys = sorted(map(tuple, architectures.tolist()))
+    nodes = evaluator.calibrate(keys)
+    with torch.inference_mode():
+        return dict(evaluator.walk(images, keys, nodes, calibrate=False))
+
+
+SPACES = ["proxylessnas", "fbnet", "spos", "nas_bench_macro", "singlepath"]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_logits_equal_one_plain_network_at_a_time(
+    name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared prefixes, folded batch norms and cut batches change rounding and nothing else."""
     space = load_space(name, 16, 10)
     supernet = trained_like(space)
     architectures = rng.integers(0, space.num_choices, size=(5, space.num_layers))
     architectures[1:3, : space.num_layers // 2] = architectures[0, : space.num_layers // 2]
     calibration = [x for x, _ in batches(2, 16, 1)]
     validation = batches(2, 16, 2)
-    scores = Evaluator(supernet, calibration, validation)(architectures)
-    naive = [naive_top1(supernet, space, a, calibration, validation) for a in architectures]
-    assert scores == pytest.approx(naive, abs=100 / 47 + 1e-6)  # at most one image on the edge
-    assert np.mean(np.abs(scores - naive)) < 100 / 47 / 2
+    images = torch.cat([x for x, _ in validation])
+    labels = torch.cat([y for _, y in validation])
+    monkeypatch.setattr("search_strategy.folding.WORKING_SET", 1 << 19)  # cut at several places
+    evaluator = Evaluator(supernet, calibration, validation)
+    logits = logits_of(evaluator, architectures, images)
+    for a, score in zip(architectures, evaluator(architectures), strict=True):
+        with torch.no_grad():
+            single = plain_network(supernet, space, a, calibration)(images)
+            expected = plain_network(supernet, space, a, calibration, torch.float64)(
+                images.double()
+            )
+        error, rounding = ((x - expected).abs().max() for x in (logits[tuple(a)], single))
+        assert error < max(1e-5, 4 * rounding)  # no worse than float32 is anyway
+        naive = 100 * (expected.argmax(1) == labels).float().mean().item()
+        assert score == pytest.approx(naive, abs=100 / 47 + 1e-6)  # at most one image on the edge
+
+
+def test_bf16_stays_close(tiny: SearchSpace, rng: np.random.Generator) -> None:
+    supernet = trained_like(tiny)
+    data = batches(3, 8, 2)
+    architectures = rng.integers(0, tiny.num_choices, size=(6, 4))
+    calibration = [x for x, _ in data]
+    exact = logits_of(Evaluator(supernet, calibration, data), architectures, data[0][0])
+    rounded = Evaluator(supernet, calibration, data, precision="bf16")
+    for key, logits in logits_of(rounded, architectures, data[0][0]).items():
+        assert logits.dtype == torch.float32
+        error = (logits - exact[key]).abs().max() / exact[key].std()
+        assert 0 < error < 0.2  # bfloat16 has 8 bits of mantissa
+
+
+def test_kept_activations_obey_their_bound(
+    tiny: SearchSpace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the bound, the scores are the same; with room, each node is computed once."""
+    supernet = trained_like(tiny)
+    images = [torch.randn(400, 3, 8, 8) for _ in range(2)]  # 0.4 MB behind the stem
+    data = [(x, torch.randint(0, 10, (400,))) for x in images]
+    architectures = np.unique(rng.integers(0, tiny.num_choices, size=(20, 4)), axis=0)
+    most, calls = 0, 0
+    keep, run = ActivationCache.keep, Part.run
+
+    def watched_keep(cache: ActivationCache, depth: int, x: Tensor) -> None:
+        nonlocal most
+        keep(cache, depth, x)
+        storages = {t.untyped_storage().data_ptr(): t.nbytes for t in cache.kept.values()}
+        most = max(most, sum(storages.values()))
+
+    def counted_run(*args: object) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return run(*args)
+
+    monkeypatch.setattr(ActivationCache, "keep", watched_keep)
+    monkeypatch.setattr(Part, "run", counted_run)
+    scores, used = {}, {}
+    for mb in (0, 1, 512):
+        most, calls = 0, 0
+        scores[mb] = Evaluator(supernet, images, data, cache_mb=mb)(architectures).tolist()
+        used[mb] = calls
+        assert most <= mb << 20
+        assert (most > 0) == (mb > 0)
+    assert scores[0] == scores[1] == scores[512]
+    keys = list(map(tuple, architectures.tolist()))
+    prefixes = {key[:depth] for key in keys for depth in range(5)}
+    groups = 2  # 400 and 400 images: joined until 512 are there, so one group of 800
+    assert used[512] == (groups - 1) * (len(prefixes) + len(keys))
+    assert used[0] == len(keys) * 6
+    assert used[512] < used[1] < used[0]
+
+
+def test_branching_points_by_brute_force(rng: np.random.Generator) -> None:
+    """Depth d of a path is needed later if a later path has its first d choices, not d + 1."""
+    for _ in range(20):
+        keys = sorted({tuple(k) for k in rng.integers(0, 2, size=(12, 5)).tolist()})
+        for i, points in enumerate(branching_points(keys)):
+            expected = set()
+            for j in range(i + 1, len(keys)):  # where path j starts to be computed anew
+                depth = common_prefix(keys[j - 1], keys[j])
+                if keys[j][:depth] == keys[i][:depth]:
+                    expected.add(depth)
+            assert points == expected
 
 
 def test_nothing_of_the_supernet_changes(tiny: SearchSpace, rng: np.random.Generator) -> None:
@@ -92,13 +189,9 @@ def test_calibration_changes_only_bn_statistics(tiny: SearchSpace) -> None:
     weights = {k: v.clone() for k, v in supernet.named_parameters()}
     data = batches(3, 8, 3)
     path = np.array([1, 1, 1, 1])
-    seen: list[Tensor] = []
     evaluator = Evaluator(supernet, [x for x, _ in data], data)
-    original = supernet.head.forward
-    supernet.head.forward = lambda x: seen.append(original(x)) or seen[-1]
     evaluator(path[None])
-    supernet.head.forward = original
-    calibrated = torch.cat(seen[len(data) :])
+    calibrated = torch.cat([logits_of(evaluator, path[None], x)[1, 1, 1, 1] for x, _ in data])
     with torch.no_grad():
         plain = torch.cat([supernet.eval()(x, path) for x, _ in data])
     assert (calibrated - plain).abs().max() > 0.01

@@ -1,0 +1,198 @@
+"""Parts of a supernet for evaluation: batch norms estimated per candidate, then folded into convs.
+
+A part (stem, first block, one choice of one layer, head) is built as a standalone block whose
+parameters are views of the supernet's, so the supernet itself is never touched. Its convs take
+their batch-norm statistics from outside, as `ConvState`s: one list of them per trie node.
+
+On a CPU each conv runs over as many images as fit the cache at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.blocks import inner_slice
+from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+
+WORKING_SET = 16 << 20  # bytes of one activation at a time: about half a server core's share of L3
+STEM, HEAD = -1, -2  # "layers" of the fixed parts
+
+
+def micro_batch(x: Tensor, widest: int) -> int:
+    """How many images of x [B, C, H, W] to run at a time through layers of up to `widest` chs."""
+    if x.device.type != "cpu":
+        return max(1, len(x))
+    per_image = widest * x.shape[2] * x.shape[3] * x.element_size()
+    return max(1, WORKING_SET // per_image)
+
+
+@dataclass
+class ConvState:
+    """Batch-norm statistics behind one conv for one candidate: means over `batches` batches."""
+
+    mean: Tensor  # [C]
+    var: Tensor  # [C], unbiased as in nn.BatchNorm2d
+    batches: int = 0
+
+
+class StatelessConv(nn.Module):
+    """Conv, BN and activation of a `conv_bn`, in the two phases of an evaluation.
+
+    `lend` a state, then: with `batch_statistics` normalise by the batch at hand (and, with
+    `update`, add it to the state), else run the conv with the state's statistics folded in.
+    """
+
+    def __init__(self, conv: nn.Conv2d, bn: nn.BatchNorm2d, act: nn.Module | None) -> None:
+        super().__init__()
+        self.conv, self.bn = conv, bn
+        self.act = type(act)(inplace=True) if act is not None else nn.Identity()
+        self.state: ConvState | None = None
+        self.batch_statistics = self.update = False
+
+    def new_state(self) -> ConvState:
+        device = self.conv.weight.device
+        zeros = torch.zeros(self.bn.num_features, device=device)
+        return ConvState(mean=zeros, var=zeros.clone())
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        c = self.conv
+        return F.conv2d(x, weight, bias, c.stride, c.padding, c.dilation, c.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.estimate(x) if self.batch_statistics else self.folded(x)
+
+    def folded(self, x: Tensor) -> Tensor:
+        bn, state = self.bn, self.state
+        scale = (state.var + bn.eps).rsqrt()
+        if bn.affine:
+            scale = scale * bn.weight
+        shift = -state.mean * scale if bn.bias is None else bn.bias - state.mean * scale
+        weight = self.conv.weight * scale.view(-1, 1, 1, 1)
+        weight = weight.to(x.dtype, memory_format=torch.channels_last)
+        return self.act(self.convolve(x, weight, shift.to(x.dtype)))
+
+    def estimate(self, x: Tensor) -> Tensor:
+        bn = self.bn
+        weight = self.conv.weight.to(x.dtype, memory_format=torch.channels_last)
+        size = micro_batch(x, max(self.conv.in_channels, self.conv.out_channels))
+        parts = [self.convolve(part, weight) for part in x.split(size)]
+        mean, var = moments(parts)
+        if self.update:
+            state, n = self.state, sum(part[:, 0].numel() for part in parts)
+            state.batches += 1
+            state.mean += (mean - state.mean) / state.batches
+            state.var += (var * n / max(1, n - 1) - state.var) / state.batches
+        parts = [
+            self.act(F.batch_norm(part, mean, var, bn.weight, bn.bias, False, 0.0, bn.eps))
+            for part in parts
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over B, H, W of a batch [B, C, H, W] that is cut along B: [C]."""
+    if parts[0].device.type == "cpu":  # var_mean is an order of magnitude slower there
+        pairs = [torch.batch_norm_update_stats(part, None, None, 0.0) for part in parts]
+    else:
+        pairs = [torch.var_mean(p.float(), (0, 2, 3), correction=0)[::-1] for p in parts]
+    if len(pairs) == 1:
+        return pairs[0][0].float(), pairs[0][1].float()
+    means, variances = (torch.stack(values).float() for values in zip(*pairs, strict=True))
+    share = torch.tensor([len(part) for part in parts], device=means.device)[:, None]
+    share = share / share.sum()
+    mean = (share * means).sum(0)
+    return mean, (share * (variances + (means - mean) ** 2)).sum(0)
+
+
+class FloatLinear(nn.Module):
+    """The classifier in float32, whatever the precision of the features."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.float())
+
+
+class Part(nn.Module):
+    """One block for evaluation, with the parameters of `source` (of a superkernel: their slices).
+
+    Args:
+        block: the standalone block, on the meta device; it is changed.
+        source: the supernet's module that holds the weights.
+    """
+
+    def __init__(self, block: nn.Module, source: nn.Module) -> None:
+        super().__init__()
+        weights = dict(source.named_parameters())
+        for module_name, module in block.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                weight = weights[f"{module_name}.{name}".lstrip(".")].detach()
+                module._parameters[name] = nn.Parameter(
+                    inner_slice(weight, parameter.shape), requires_grad=False
+                )
+        self.block = stateless(block).eval()  # calibration too runs without dropout
+        self.convs = [m for m in self.block.modules() if isinstance(m, StatelessConv)]
+        channels = [(c.conv.in_channels, c.conv.out_channels) for c in self.convs]
+        self.widest = max(map(max, channels), default=0)
+
+    def new_states(self) -> list[ConvState]:
+        return [conv.new_state() for conv in self.convs]
+
+    def calibrate(self, x: Tensor, states: list[ConvState], update: bool) -> Tensor:
+        """Normalise by the statistics of this batch x; with `update`, add them to the states."""
+        for conv, state in zip(self.convs, states, strict=True):
+            conv.state, conv.batch_statistics, conv.update = state, True, update
+        return self.block(x)
+
+    def run(self, x: Tensor, states: list[ConvState]) -> Tensor:
+        """The block on x by calibrated statistics."""
+        if not self.convs:  # skip
+            return self.block(x)
+        for conv, state in zip(self.convs, states, strict=True):
+            conv.state, conv.batch_statistics = state, False
+        parts = x.split(micro_batch(x, self.widest))
+        return torch.cat([self.block(part) for part in parts]) if len(parts) > 1 else self.block(x)
+
+
+def stateless(module: nn.Module) -> nn.Module:
+    """`module` with every conv_bn as a StatelessConv and every Linear in float32."""
+    if isinstance(module, nn.Linear):
+        return FloatLinear(module)
+    children = dict(module.named_children())
+    if {"conv", "bn"} <= children.keys() <= {"conv", "bn", "act"}:
+        return StatelessConv(children["conv"], children["bn"], children.get("act"))
+    assert not isinstance(module, nn.BatchNorm2d), "a batch norm outside of a conv_bn"
+    for name, child in children.items():
+        setattr(module, name, stateless(child))
+    return module
+
+
+class Parts:
+    """The parts of a supernet by layer and choice, made when first asked for."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.supernet = supernet
+        self.made: dict[tuple[int, int], Part] = {}
+
+    def __call__(self, layer: int, choice: int = 0) -> Part:
+        """`choice` of `layer`, or the STEM (with the first block) or HEAD."""
+        if (layer, choice) not in self.made:
+            self.made[layer, choice] = self.make(layer, choice)
+        return self.made[layer, choice]
+
+    def make(self, layer: int, choice: int) -> Part:
+        net = self.supernet
+        space, style = net.space, net.space.supernet_style
+        with torch.device("meta"):
+            if layer == STEM:
+                stem = nn.Sequential(build_stem(space, style), build_first(space, style))
+                return Part(stem, nn.Sequential(net.stem, net.first))
+            if layer == HEAD:
+                return Part(build_head(space, style), net.head)
+            return Part(build_choice(space, layer, choice, style), net.choice_module(layer, choice))
