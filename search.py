@@ -77,15 +77,15 @@ def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) ->
     )
 
 
-def build_evaluator(supernet: Supernet, splits: Splits, calibration_batches: int) -> Evaluator:
+def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Evaluator:
     """Raises ValueError where the training images do not fill so many calibration batches."""
-    if calibration_batches > len(splits.calibration):
+    if args.calibration_batches > len(splits.calibration):
         raise ValueError(
-            f"--calibration-batches {calibration_batches}: the training images fill only "
+            f"--calibration-batches {args.calibration_batches}: the training images fill only "
             f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
         )
-    batches = [x for x, _ in itertools.islice(splits.calibration, calibration_batches)]
-    return Evaluator(supernet, batches, splits.validation)
+    batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
+    return Evaluator(supernet, batches, splits.validation, args.eval_precision, args.eval_cache_mb)
 
 
 class ScoredCandidates:
@@ -289,7 +289,7 @@ def main() -> None:
         if args.checkpoint:
             load_weights(supernet, args)
             set_prior(strategy, args.checkpoint)
-        evaluator = build_evaluator(supernet, splits, args.calibration_batches)
+        evaluator = build_evaluator(supernet, splits, args)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
