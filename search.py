@@ -203,7 +203,7 @@ def report(
     best = history.best(metric)
     architecture, top1 = history.architectures[best], float(history.top1[best])
     costs = {m: int(table.cost(architecture, m)) for m in UNIT}
-    facts = architecture_facts(history.space, architecture)
+    facts = architecture_facts(history.space, architecture) | {"dataset": args.dataset}
     facts |= costs | {
         "top1": top1,
         "test_top1": test_top1,

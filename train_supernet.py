@@ -64,9 +64,9 @@ from utils.timing import Meter
 MILLION = 1e6
 
 
-def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
-    """The dataset's splits on the device, and the space at its input size and class count."""
-    splits = load_splits(
+def load_data(args: Namespace, device: torch.device) -> Splits:
+    """The dataset's splits on the device."""
+    return load_splits(
         args.dataset,
         args.data_path,
         args.input_size,
@@ -82,6 +82,11 @@ def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSp
         pipeline=args.data_pipeline,
         cache_dir=args.cache_dir,
     )
+
+
+def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
+    """The dataset's splits on the device, and the space at its input size and class count."""
+    splits = load_data(args, device)
     space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
     return splits, space
 
@@ -261,13 +266,13 @@ def train(
                 optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
                 seen, target = [], labels
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
-                for path in sampler.step_paths():
-                    logits = supernet(images, path, checkpoint=args.checkpoint_activations)
+                for route in sampler.step_paths():
+                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
                     loss = criterion(logits, target)
                     if architecture:
                         loss = architecture.weight_loss(loss)
                     loss.backward()
-                    guard.watch(loss, number, lr, path)
+                    guard.watch(loss, number, lr, route)
                     seen.append((loss, logits, labels))
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
@@ -283,6 +288,8 @@ def train(
                 scheduler.step()
                 if architecture:
                     architecture.step(epoch)
+                    total = architecture.sampler.alpha.detach().sum()
+                    guard.watch(total, number, lr, what="sum of the architecture parameters")
                 bar.update()
                 if signals.asked:
                     save(epoch, step, epoch_start)

@@ -267,7 +267,7 @@ def load_splits(
         architecture=of_train(
             rows(validation),
             train_labels,
-            min(batch_size, len(validation)),
+            max(1, min(batch_size, len(validation)) // world_size) * world_size,
             augmentation=augmentation,
             seed=seed,
             rank=rank,

@@ -1,7 +1,8 @@
 """Architecture files: what a search writes and every `--arch` flag reads.
 
 Keys: search_space, widths (if not the space's own), input_size, num_classes, choices, and what is
-known of it (flops, params, top1, target_hc, info_metric). Other keys are ignored.
+known of it (flops, params, top1, target_hc, info_metric). Other keys are ignored. Published
+networks are such files too, in config_file/architecture/, and go by their names.
 """
 
 from __future__ import annotations
@@ -11,15 +12,51 @@ from pathlib import Path
 import numpy as np
 
 from model.space import SearchSpace, load_space
-from model.space_file import WIDTHS
+from model.space_file import SPACE_DIR, WIDTHS, nearest
 from model.yaml_file import read_yaml, shown
 
+ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
+SUFFIXES = (".yaml", ".yml", ".json")
+ALIASES = {"spos": "spos_megvii"}
 
-def load_architecture(path: str | Path) -> tuple[SearchSpace, np.ndarray]:
-    """The space and the architecture, int [L], of a YAML or JSON file.
+
+def published_architectures() -> list[str]:
+    """Names that `--arch` takes, sorted."""
+    return sorted(path.stem for path in ARCHITECTURE_DIR.glob("*.yaml"))
+
+
+def find_architecture(name: str | Path) -> Path:
+    """The file of a published network's name; a path stays what it is.
 
     Raises:
-        ValueError: unreadable, a key is missing, or a choice is unknown or not allowed.
+        ValueError: neither a file nor a published network.
+    """
+    path = Path(name)
+    if path.suffix in SUFFIXES or path.is_file():
+        return path
+    known = published_architectures()
+    text = ALIASES.get(str(name), str(name))
+    if text not in known:
+        raise ValueError(
+            f"architecture '{name}' is neither a file nor a published network"
+            f"{nearest(str(name), known)}; `python train_subnet.py --list-architectures` lists them"
+        )
+    return ARCHITECTURE_DIR / f"{text}.yaml"
+
+
+def _find_space(name: str, file: Path) -> str:
+    """A space's YAML is looked for from the current folder, then from the architecture's folder."""
+    beside = file.parent / name
+    if name.endswith((".yaml", ".yml")) and not Path(name).is_file() and beside.is_file():
+        return str(beside)
+    return name
+
+
+def read_architecture(path: str | Path) -> dict:
+    """The content of an architecture file, its required keys checked.
+
+    Raises:
+        ValueError: unreadable, a key is missing or of another type.
     """
     spec = read_yaml(Path(path))
     if not isinstance(spec, dict):
@@ -33,8 +70,29 @@ def load_architecture(path: str | Path) -> tuple[SearchSpace, np.ndarray]:
     widths = spec.get("widths")
     if widths is not None and not WIDTHS[0](widths):
         raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {shown(widths)}")
+    return spec
+
+
+def load_architecture(
+    name: str | Path, input_size: int | None = None, num_classes: int | None = None
+) -> tuple[SearchSpace, np.ndarray]:
+    """The space and the architecture, int [L], of a file or a published network.
+
+    Args:
+        name: a YAML or JSON file, or the name of a published network.
+        input_size: px, in place of the file's.
+        num_classes: in place of the file's.
+
+    Raises:
+        ValueError: unreadable, a key is missing, or a choice is unknown or not allowed.
+    """
+    path = find_architecture(name)
+    spec = read_architecture(path)
+    size = input_size or spec["input_size"]
+    classes = num_classes or spec["num_classes"]
     try:
-        space = load_space(spec["search_space"], spec["input_size"], spec["num_classes"], widths)
+        file = _find_space(spec["search_space"], path)
+        space = load_space(file, size, classes, spec.get("widths"))
         return space, space.encode(spec["choices"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.blocks import init_weights, inner_slice
+from model.blocks import MBConv, init_weights, inner_slice
 from model.space import SearchSpace
 from model.supernet import Path, Supernet, build_choice, build_first, build_head, build_stem
 
@@ -26,6 +29,48 @@ class Subnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layers(self.first(self.stem(x))))
+
+
+def add_drop_path(subnet: Subnet, rate: float) -> int:
+    """Let residual branches be dropped in training, in place; the state dict stays as it is.
+
+    Stochastic depth (https://arxiv.org/abs/1603.09382) per image, at a rate that rises linearly
+    with depth to `rate` at the last layer. Returns how many branches have it: a space without
+    residuals has none.
+    """
+    from torchvision.ops import StochasticDepth  # training alone needs torchvision
+
+    residual = [
+        (i, block)
+        for i, block in enumerate(subnet.layers, 1)
+        if isinstance(block, MBConv) and block.residual
+    ]
+    for i, block in residual:
+        block.project.add_module("drop_path", StochasticDepth(rate * i / len(subnet.layers), "row"))
+    return len(residual)
+
+
+def zero_residuals(subnet: Subnet) -> None:
+    """Let residual branches start at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
+    for block in subnet.layers:
+        if isinstance(block, MBConv) and block.residual:
+            nn.init.zeros_(block.project.bn.weight)
+
+
+def set_dropout(subnet: Subnet, rate: float) -> None:
+    """Dropout before the classifier, in place of the space's."""
+    subnet.head.dropout.p = rate
+
+
+@torch.no_grad()
+def fold_batch_norms(subnet: nn.Module) -> nn.Module:
+    """A copy in eval mode whose convs have taken in their BN: the same function, faster."""
+    folded = copy.deepcopy(subnet).eval()
+    for part in folded.modules():
+        if isinstance(getattr(part, "bn", None), nn.BatchNorm2d):
+            part.conv = fuse_conv_bn_eval(part.conv, part.bn)
+            part.bn = nn.Identity()
+    return folded
 
 
 def count_params(module: nn.Module) -> int:

@@ -53,16 +53,15 @@ def build_head(space: SearchSpace, style: BlockStyle) -> nn.Module:
 
 @contextlib.contextmanager
 def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms in training mode normalise as always, but their running statistics stay."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [m.track_running_stats for m in norms]
-    for m in norms:
-        m.track_running_stats = m.track_running_stats and not m.training
+    """Batch norms work as always, but their running statistics are as before in the end."""
+    before = [(m, dict(m._buffers)) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m, buffers in before:
+        m._buffers.update({name: b.clone() for name, b in buffers.items() if b is not None})
     try:
         yield
     finally:
-        for m, tracks in zip(norms, before, strict=True):
-            m.track_running_stats = tracks
+        for m, buffers in before:
+            m._buffers.update(buffers)
 
 
 def checkpointed(module: nn.Module, x: Tensor) -> Tensor:

@@ -150,6 +150,13 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(value: float) -> None:
         watch(guard, 2, value)
 
 
+def test_a_weighted_path_is_not_named() -> None:
+    guard = LossGuard("stop", CPU)
+    guard.watch(torch.tensor(float("nan")), 7, 0.1, torch.tensor([[0.2, 0.8], [0.9, 0.1]]))
+    with pytest.raises(ValueError, match=r"at step 7 \(lr 0.1\);"):
+        guard.keep_step()
+
+
 def test_on_a_gpu_it_is_found_before_the_next_checkpoint() -> None:
     guard = LossGuard("stop", torch.device("cuda"))  # the losses may be anywhere
     assert guard.every == CHECK_EVERY

@@ -123,6 +123,16 @@ def test_streamed_epochs_do_not_depend_on_workers(how: Augmentation) -> None:
     assert torch.equal(next(iter(resumed))[0], a)
 
 
+def test_an_epoch_broken_off_leaves_nothing_behind_in_the_workers() -> None:
+    args = (torch.arange(60), torch.arange(60), 6, (0.0,) * 3, (1 / 255,) * 3, CPU)
+    how = Augmentation(PADDING, True, cutout=2)
+    broken, whole = (StreamingLoader(coded_images(60), SIZE, n, *args, how, 7) for n in (2, 0))
+    next(iter(broken))
+    whole.load_state_dict(broken.state_dict())
+    for (a, x), (b, y) in zip(broken, whole, strict=True):
+        assert torch.equal(a, b) and torch.equal(x, y)
+
+
 def test_randaugment_is_torchvisions_with_a_seed_per_image() -> None:
     loader = loaders(30, Augmentation(randaugment=2))[1]
     ((_, draws),) = loader.plan(0)

@@ -15,6 +15,7 @@ ALLOWED = {
     "lookup_table": {"model"},
     "sampler": {"model"},
     "search_strategy": {"sampler", "lookup_table", "model"},
+    "subnet": {"lookup_table", "model", "data", "utils"},
 }
 OURS = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))} | {
     path.stem for path in ROOT.glob("*.py")

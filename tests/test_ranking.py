@@ -15,6 +15,9 @@ import torch
 from conftest import ROOT, TINY, Command
 
 import evaluate_ranking
+from benchmarks import ranking_choices
+from config_file.arg_config.layers import parse
+from config_file.arg_config.supernet_config import supernet_parser
 from lookup_table import LookupTable
 from model import SearchSpace, Subnet, load_space
 from search_strategy.ranking import (
@@ -292,3 +295,28 @@ def test_bad_input_is_one_line(
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert stop.value.code == 2 and len(errors) == 1 and says in errors[0] and not out
     assert not (tmp_path / "runs").exists()
+
+
+def test_measuring_the_choices(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
+    words = ["ranking_choices", "--checkpoint", files[0], "--benchmark", files[1], "--bootstrap=10"]
+    words += ["--num-architectures=20", "--sizes=1", "--reference=3", "--cache-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    ranking_choices.main()
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["calibration"]: row for row in found["calibration"]}
+    assert list(rows) == ["none", "1 batches", "3 batches", "1 batches, augmented"]
+    assert rows["3 batches"]["mean_gap"] == 0 < rows["none"]["mean_gap"]
+    assert 0 < found["representatives"]["networks"] < 20
+
+
+def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
+    recipe = ROOT / "config_file" / "search" / "nas_bench_macro_cifar10.yaml"
+    args = parse(supernet_parser(""), ["--config", str(recipe), "--data-path", "images"])
+    assert (args.search_space, args.sample_strategy, args.epochs) == (
+        "nas_bench_macro",
+        "fair",
+        120,
+    )

@@ -54,7 +54,7 @@ def test_a_signal_checkpoints_in_the_middle_of_an_epoch(
     tmp_path: Path, number: int, code: int
 ) -> None:
     """One line says how to go on; gone on with, the result is that of one piece."""
-    flags = (*SMALL, "--epochs", 2, "--batch-size", 4, "--optimizer", "sgd")
+    flags = (*SMALL, "--epochs", 2, "--batch-size", 8, "--optimizer", "sgd")
     whole = start("train_supernet", *flags, "--title", "whole", folder=tmp_path)
     parts = start("train_supernet", *flags, "--title", "parts", folder=tmp_path)
     wait_for(tmp_path / "runs" / "parts" / "config.yaml")

@@ -20,7 +20,9 @@ from utils.files import atomic_path
 
 FORMAT = 2  # 1 had no checksum and no kind; such a file is still read
 KEYS = ("supernet", "optimizer", "scheduler", "sampler", "loader", "epoch", "facts", "config")
-KINDS = {"supernet": KEYS}  # what a checkpoint of a kind has at least; other kinds: nothing
+SUBNET_KEYS = ("subnet", "averaged", "optimizer", "scheduler", "loader", "epoch", "facts", "config")
+# what a checkpoint of a kind has at least; other kinds: nothing
+KINDS = {"supernet": KEYS, "subnet": SUBNET_KEYS}
 SEAL = b"sha256:"
 SEAL_BYTES = len(SEAL) + 64
 END_OF_ZIP = b"PK\x05\x06"

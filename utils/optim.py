@@ -13,8 +13,19 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 LR_SCHEDULERS = ("cosine", "step", "linear")
 
 
+def decay_groups(module: nn.Module) -> list[dict]:
+    """Parameter groups for `build_optimizer`: BN parameters and biases are not decayed."""
+    vectors = [p for p in module.parameters() if p.dim() <= 1]
+    kernels = [p for p in module.parameters() if p.dim() > 1]
+    return [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+
+
 def build_optimizer(
-    name: str, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+    name: str,
+    params: Iterable[nn.Parameter] | list[dict],
+    lr: float,
+    momentum: float,
+    weight_decay: float,
 ) -> Optimizer:
     """`momentum` is SGD's and RMSprop's, and the first beta of Adam and AdamW."""
     if name == "sgd":
@@ -23,7 +34,8 @@ def build_optimizer(
         return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[name]
     params = list(params)
-    fused = params[0].device.type in ("cpu", "cuda")  # one pass over each tensor
+    first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
+    fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
     return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
 

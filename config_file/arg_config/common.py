@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentParser,
+    BooleanOptionalAction,
+    RawDescriptionHelpFormatter,
+    _ArgumentGroup,
+)
 from pathlib import Path
 from typing import NoReturn
 
@@ -87,7 +93,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
         help="weights at the start; aligned: a layer's choices are slices of one kernel, "
         f"as short trainings need ({BY_DATASET})",
     )
-    group.add_argument("--epochs", type=integer(1), metavar="N", help=f"({BY_DATASET})")
+    add_recipe_flags(group)
+
+
+def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1) -> None:
+    """What the training of a supernet and of a subnet have in common."""
+    group.add_argument("--epochs", type=integer(min_epochs), metavar="N", help=f"({BY_DATASET})")
     group.add_argument(
         "--batch-size", type=integer(2), metavar="N", help=f"images per step ({BY_DATASET})"
     )

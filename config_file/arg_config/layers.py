@@ -1,6 +1,7 @@
 """Where a flag's value comes from: the later of these wins.
 
-    parser's default < dataset's recipe < checkpoint searched < --config FILE < command line
+    parser's default < dataset's recipe < checkpoint searched or architecture trained
+    < --config FILE < command line
 
 Every layer is turned into command-line tokens and goes through argparse, so that a value in a YAML
 file is checked just as a typed one is. A resumed run takes its own config.yaml in place of all.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from utils.checkpoint import load_checkpoint
 from utils.files import write_text
 
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
-NOT_IN_CONFIG = ("title", "config", "resume")  # they name a run; they do not describe it
+SUBNET_RECIPES = RECIPES.parent / "subnet_recipe"
+NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe it
+    "title",
+    "config",
+    "resume",
+    "list_architectures",
+    "evaluate",
+    "benchmark",
+)
 MAY_DIFFER = ("device", "num_workers", "run_dir", "cache_dir", "data_path")  # on resuming
 FROM_CHECKPOINT = (
     "search_space",
@@ -113,8 +122,26 @@ def _given(parser: ArgumentParser, argv: Sequence[str]) -> set[str]:
     return {a.dest for a in parser._actions if words & set(a.option_strings)}
 
 
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+def read_recipe(dataset: str, folders: Sequence[Path], parser: ArgumentParser) -> Values:
+    """A dataset's values of the flags that the command has; later folders win."""
+    known, values = _flags(parser), {}
+    for path in (folder / f"{dataset}.yaml" for folder in folders):
+        if path.is_file():  # a wrong name in a file is argparse's to report
+            values |= {k.replace("-", "_"): v for k, v in read_yaml(path).items()}
+    return {k: v for k, v in values.items() if k in known}
+
+
+def parse(
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    recipes: Sequence[Path] = (RECIPES,),
+    inherit: Callable[[Values], Values] = lambda chosen: {},
+) -> Namespace:
     """The flags of a command, all layers applied.
+
+    Args:
+        recipes: folders of YAML files by dataset; of two that set a flag the later wins.
+        inherit: what the flags chosen (by --config and typed) decide of the others.
 
     Raises:
         ValueError: a file of flags, a checkpoint or a run to resume is not usable.
@@ -125,7 +152,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         return _resumed(parser, argv, typed, given)
     config = read_layer(typed.config, parser) if typed.config else {}
     checkpoint = typed.checkpoint if "checkpoint" in given else config.get("checkpoint")
-    inherited: Values = {}
+    inherited = inherit({**config, **{k: v for k, v in vars(typed).items() if k in given}})
     if checkpoint is not None:
         stored = load_checkpoint(str(checkpoint))["config"]
         inherited = {k: stored[k] for k in FROM_CHECKPOINT if stored.get(k) is not None}
@@ -133,11 +160,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     if "dataset" not in given:
         dataset = config.get("dataset") or inherited.get("dataset") or typed.dataset
     recipe: Values = {}
-    known = _flags(parser)
-    if dataset in known["dataset"].choices:  # a wrong name in a file is argparse's, below
-        path = RECIPES / f"{dataset}.yaml"
-        content = {k.replace("-", "_"): v for k, v in read_yaml(path).items()}
-        recipe = {k: v for k, v in content.items() if k in known}
+    if dataset in _flags(parser)["dataset"].choices:  # a wrong name in a file is argparse's, below
+        recipe = read_recipe(dataset, recipes, parser)
     merged = {**recipe, **inherited, **config}
     where = str(typed.config or checkpoint)
     return parser.parse_args([*_tokens(parser, merged, where), *argv])

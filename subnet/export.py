@@ -1,0 +1,158 @@
+"""A network as one file that runs without this repository: ONNX and torch.export."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model import fold_batch_norms
+from utils.files import atomic_path
+
+TOLERANCE = 1e-4  # of logits, against PyTorch
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
+
+
+def check_onnx_packages() -> None:
+    """Raises ValueError where a package that the ONNX export needs is missing."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"--export-onnx needs {', '.join(missing)}: pip install -r requirements-export.txt"
+        )
+
+
+def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
+    """Raises ValueError, before any work, where an export could not be written after it."""
+    for flag, path in (("--export-onnx", onnx), ("--export-torch", torch_export)):
+        if path is not None and (not path.parent.is_dir() or path.is_dir()):
+            raise ValueError(f"{flag} {path}: its folder does not exist, or it is a folder itself")
+    if onnx is not None:
+        check_onnx_packages()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' progress messages and warnings about their own insides."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _difference(mine: Tensor, theirs: Tensor, path: Path) -> float:
+    """Largest absolute difference. Raises ValueError above TOLERANCE."""
+    difference = (mine - theirs).abs().max().item()
+    if not difference <= TOLERANCE:  # NaN too
+        raise ValueError(
+            f"{path}: logits differ from PyTorch's by {difference:.2g}, more than {TOLERANCE:g}; "
+            f"the file was not written"
+        )
+    return difference
+
+
+def _samples(input_size: int) -> list[Tensor]:
+    """Batches of sizes other than the one exported with: the batch must be dynamic."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
+
+
+def export_onnx(
+    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
+) -> float:
+    """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
+
+    Args:
+        net: in eval mode, on the CPU.
+        preprocessing: goes into the metadata, each value as JSON.
+
+    Returns:
+        The largest absolute difference of onnxruntime's logits to PyTorch's.
+
+    Raises:
+        ValueError: a package is missing, or the difference is above TOLERANCE.
+        OSError: the file cannot be written.
+    """
+    check_onnx_packages()
+    import onnx
+    import onnxruntime
+
+    example = torch.zeros(2, 3, input_size, input_size)
+    with _quiet():
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    model = program.model_proto
+    for key, value in preprocessing.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for images in _samples(input_size):
+        with torch.no_grad():
+            mine = net(images)
+        theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+        worst = max(worst, _difference(mine, theirs, path))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return worst
+
+
+def export_torch(
+    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
+) -> float:
+    """Write a torch.export program with a dynamic batch.
+
+    `torch.export.load(path).module()` runs it. Arguments, result and errors as
+    `export_onnx`; the preprocessing is METADATA_FILE inside.
+    """
+    example = torch.zeros(2, 3, input_size, input_size)
+    with _quiet():
+        program = torch.export.export(
+            net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        archive = io.BytesIO()
+        extra = {METADATA_FILE: json.dumps(preprocessing)}
+        torch.export.save(program, archive, extra_files=extra)
+        archive.seek(0)
+        loaded = torch.export.load(archive).module()
+    worst = 0.0
+    for images in _samples(input_size):
+        with torch.no_grad():
+            worst = max(worst, _difference(net(images), loaded(images), path))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(archive.getvalue())
+    return worst
+
+
+def export_files(
+    net: nn.Module, preprocessing: dict[str, Any], onnx: Path | None, torch_export: Path | None
+) -> Iterator[str]:
+    """Write what has a path, BN folded; yields a line on each file when it is written."""
+    folded = fold_batch_norms(net).cpu()
+    size = preprocessing["input_size"]
+    for path, write in ((onnx, export_onnx), (torch_export, export_torch)):
+        if path is not None:
+            difference = write(folded, path, size, preprocessing)
+            yield f"{path}: logits differ from PyTorch's by at most {difference:.2g}"

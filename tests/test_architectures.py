@@ -1,0 +1,153 @@
+"""Architecture files: published networks by name, where a space's YAML is found, loading alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lookup_table import load_table
+from model import (
+    Subnet,
+    architecture_facts,
+    count_params,
+    describe,
+    find_architecture,
+    load_architecture,
+    load_preprocessing,
+    load_space,
+    load_subnet,
+    published_architectures,
+    read_architecture,
+    save_weights,
+)
+
+PROMISED = "proxyless_mobile proxyless_gpu fbnet_a fbnet_c spnasnet_100 mnasnet_100 spos".split()  # noqa: SIM905
+
+
+def measured(net: nn.Module, size: int) -> tuple[int, int]:
+    """MACs and params by PyTorch's counter, without computing anything."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.to("meta").eval()(torch.zeros(1, 3, size, size, device="meta"))
+    return counter.get_total_flops() // 2, count_params(net)
+
+
+@pytest.mark.parametrize("name", published_architectures())
+def test_published_networks_cost_what_their_files_say(name: str) -> None:
+    spec = read_architecture(find_architecture(name))
+    space, architecture = load_architecture(name)
+    wanted = spec["flops"], spec["params"]
+    assert measured(Subnet(space, architecture), space.input_size) == wanted
+    table = load_table(space)
+    assert tuple(int(table.cost(architecture, m)) for m in ("flops", "params")) == wanted
+    assert spec["source"] and all(name in spec["choices"] for name in space.decode(architecture))
+
+
+@pytest.mark.parametrize(
+    "name, theirs", [("mobilenetv2_100", "mobilenet_v2"), ("mnasnet_100", "mnasnet1_0")]
+)
+def test_published_networks_equal_torchvisions(name: str, theirs: str) -> None:
+    import torchvision
+
+    spec = read_architecture(find_architecture(name))
+    reference = torchvision.models.get_model(theirs, weights=None)
+    assert measured(reference, 224) == (spec["flops"], spec["params"])
+
+
+@pytest.mark.parametrize(
+    "name", ["fbnet_c", "mnasnet_100", "spnasnet_100", "mobilenetv2_100", "mobilenetv2_140"]
+)
+def test_published_networks_equal_timms(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    spec = read_architecture(find_architecture(name))
+    reference = timm.create_model({"fbnet_c": "fbnetc_100"}.get(name, name))
+    assert measured(reference, 224) == (spec["flops"], spec["params"])
+
+
+def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {find_architecture(name).is_file() for name in PROMISED} == {True}
+    with pytest.raises(ValueError, match=r"neither .* \(did you mean 'fbnet_c'\?\)"):
+        find_architecture("fbnet-c")
+    with pytest.raises(ValueError, match=r"cannot read .*gone\.yaml"):
+        load_architecture(tmp_path / "gone.yaml")
+    space, _ = load_architecture("fbnet_c", input_size=32, num_classes=10)
+    assert (space.input_size, space.num_classes, space.style.expand_e1) == (32, 10, True)
+
+    # the space's YAML: from the current folder first, then beside the architecture
+    facts = {"search_space": "mine.yaml", "input_size": 8, "num_classes": 10}
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "arch.yaml").write_text(yaml.safe_dump(facts | {"choices": ["k3_e3"] * 4}))
+    shutil.copy(TINY, folder / "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert load_architecture("a/arch.yaml")[0].last_width == 32
+    (tmp_path / "mine.yaml").write_text(TINY.read_text().replace("last: 32", "last: 48"))
+    assert load_architecture("a/arch.yaml")[0].last_width == 48
+
+
+def test_rows_for_figures() -> None:
+    space, architecture = load_architecture("fbnet_a")
+    rows = describe(space, architecture)
+    assert [row["position"] for row in rows] == ["stem", *map(str, range(1, 23)), "head"]
+    assert [row["kernel"] for row in rows[1:4]] == [0, 3, 3]
+    assert rows[2] | {"position": ""} == {
+        "position": "",
+        "name": "MB3",
+        "kernel": 3,
+        "expansion": 3,
+        "stride": 2,
+        "out_chs": 24,
+        "in_size": 112,
+    }
+    assert rows[12]["name"] == "MB1 g2" and rows[-1]["in_size"] == 7
+    kinds = {row["kernel"] for row in describe(*load_architecture("spos"))}
+    assert kinds == {1, 3, 5, 7}
+
+
+def test_three_lines_load_a_network_with_nothing_but_model_and_the_spaces(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    space = load_space("fbnet", 16, 10)
+    net = Subnet(space, [0] * space.num_layers).eval()
+    alone = tmp_path / "alone"
+    shutil.copytree(ROOT / "model", alone / "model")
+    shutil.copytree(ROOT / "config_file/search_space", alone / "config_file/search_space")
+    facts = architecture_facts(space, [0] * space.num_layers)
+    (alone / "best_architecture.yaml").write_text(yaml.safe_dump(facts))
+    preprocessing = {"input_size": 16, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["a", "b"]}
+    save_weights(net, alone / "weights.safetensors", preprocessing)
+    images = torch.randn(2, 3, 16, 16)
+    torch.save(images, alone / "images.pt")
+    code = (
+        "from model import load_subnet\n"
+        'net = load_subnet("best_architecture.yaml", "weights.safetensors")\n'
+        "import torch\n"
+        'torch.save(net(torch.load("images.pt")).detach(), "logits.pt")\n'
+        "assert not net.training\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=alone, check=True, timeout=120)
+    assert torch.equal(torch.load(alone / "logits.pt"), net(images))
+    assert load_preprocessing(alone / "weights.safetensors") == preprocessing
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    space, architecture = load_architecture("mnasnet_100", 8, 10)
+    save_weights(Subnet(space, architecture), file, {})
+    with pytest.raises(ValueError, match=r"w\.safetensors is of another architecture: .* absent"):
+        load_subnet("fbnet_c", file)
+    assert load_subnet("mnasnet_100", file).head.classifier.out_features == 10
+    whole = file.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"\xff" * 100):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"not a whole \.safetensors"):
+            load_subnet("mnasnet_100", file)
+    with pytest.raises(ValueError, match="do not exist"):
+        load_subnet("mnasnet_100", tmp_path / "gone.safetensors")

@@ -1,0 +1,378 @@
+"""Differentiable search: the constraint, resuming, every combination, and that it truly learns."""
+
+from __future__ import annotations
+
+import itertools
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Command
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config_file.arg_config.layers import parse
+from config_file.arg_config.sampling_config import DIFFERENTIABLE, resolve_sampling
+from config_file.arg_config.search_config import search_parser
+from lookup_table import Budget, BudgetCounts, LookupTable, load_table
+from model import SearchSpace, Supernet, load_architecture, load_space
+from model.blocks import BlockStyle
+from model.space_file import shipped_spaces
+from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler
+from search import build_strategy, set_prior
+from search_strategy import ArchitectureTraining, EvolutionSearch, HardwareLoss
+from train_supernet import new_supernet, train
+from utils.checkpoint import load_checkpoint
+from utils.device import seed_everything
+
+CPU = torch.device("cpu")
+SAMPLERS = ("uniform", "fair", "softmax", "gumbel", "binary", "differentiable")
+SEARCHES = ("random", "evolution", "differentiable")
+
+
+class FewBatches:
+    """A few batches of noise in a random order: a loader with nothing to load."""
+
+    device = CPU
+
+    def __init__(self, number: int = 2, size: int = 4, seed: int = 0) -> None:
+        self.number, self.size = number, size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self):
+        for _ in range(self.number):
+            yield (
+                torch.randn(self.size, 3, 8, 8, generator=self.generator),
+                torch.randint(10, (self.size,), generator=self.generator),
+            )
+
+    def state_dict(self) -> dict:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.generator.set_state(state["generator"])
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.tags: set[str] = set()
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        assert np.isfinite(value)
+        self.tags.add(tag)
+
+    def add_figure(self, tag: str, figure: object, step: int) -> None:
+        self.tags.add(tag)
+
+
+def arguments(*flags: object) -> Namespace:
+    words = ["--epochs", "2", "--a-warmup-epochs", "0", *map(str, flags)]
+    args = parse(search_parser(""), words)
+    resolve_sampling(args, load_space(args.search_space, 8, 10))
+    return args
+
+
+def trained(args: Namespace, table: LookupTable, path: Path) -> tuple[Supernet, Budget]:
+    seed_everything(0)
+    supernet = new_supernet(args, load_space(args.search_space, 8, 10), CPU)
+    counts = BudgetCounts(table, "flops")
+    budget = Budget(counts, None, counts.median)
+    train(supernet, FewBatches(), args, {}, path, Writer(), FewBatches(3, seed=1), budget)
+    return supernet, budget
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, LookupTable]:
+    return {name: load_table(load_space(name, 8, 10)) for name in shipped_spaces()}
+
+
+@pytest.mark.parametrize("space", shipped_spaces())
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_combination_runs_or_is_refused(
+    space: str, sampler: str, tables: dict, tmp_path: Path
+) -> None:
+    """Two steps of training, then each search on scores that need no network."""
+    flags = ("--search-space", space, "--sample-strategy", sampler, "--population", 4)
+    flags = (*flags, "--generation-num", 2, "--parent-num", 2, "--random-iteration", 4)
+    if space == "singlepath" and sampler in ("softmax", "gumbel", "binary"):
+        with pytest.raises(ValueError, match="superkernel"):
+            arguments(*flags)
+        return
+    path = tmp_path / "c.pt"
+    args = arguments(*flags, "--epochs", 1)
+    _, budget = trained(args, tables[space], path)
+    for search in SEARCHES:
+        if search == "differentiable" and args.sample_strategy not in DIFFERENTIABLE:
+            with pytest.raises(ValueError, match="architecture parameters"):
+                arguments(*flags, "--search-strategy", search)
+            with pytest.raises(ValueError, match="no architecture parameters"):
+                args.search_strategy = search
+                set_prior(build_strategy(args, budget, np.random.default_rng(0)), path)
+            continue
+        args.search_strategy = search
+        strategy = build_strategy(args, budget, np.random.default_rng(0))
+        set_prior(strategy, path)
+        asked = strategy.ask()
+        assert len(asked) and budget.contains(asked).all()
+        while len(asked):
+            strategy.tell(asked, asked.sum(1).astype(float))
+            asked = strategy.ask()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--search-strategy", "differentiable", "--sample-strategy", "fair"), "architecture par"),
+        (("--sample-strategy", "threshold"), "no superkernel"),
+        (("--sample-strategy", "fair", "--sample-in-budget"), "uniform, not of fair"),
+        (("--sandwich",), "needs a superkernel"),
+        (("--sandwich", "--sample-in-budget", "--search-space", "singlepath"), "one of them"),
+        (("--checkpoint-activations",), "sums of all choices"),
+        (("--sample-strategy", "gumbel", "--gumbel-sampled-gradient"), "--gumbel-hard"),
+        (("--sample-strategy", "softmax", "--a-warmup-epochs", 2), "lower it"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(flags: tuple, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        arguments(*flags)
+
+
+def test_differentiable_means_what_the_space_allows() -> None:
+    assert arguments("--search-strategy", "gradient").sample_strategy == "softmax"
+    args = arguments("--search-strategy", "gradient", "--search-space", "singlepath")
+    assert args.sample_strategy == "threshold"
+    assert arguments().sample_strategy == "uniform"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("softmax", "--a-optimizer", "adam", "--checkpoint-activations"),
+        ("gumbel",),
+        ("gumbel", "--gumbel-hard", "--a-optimizer", "adam"),
+        ("binary",),
+        ("threshold", "--search-space", "singlepath"),
+        ("uniform", "--search-space", "singlepath", "--sandwich"),
+        ("uniform", "--sample-in-budget"),
+    ],
+)
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    flags: tuple, tiny_table: LookupTable, tables: dict, tmp_path: Path
+) -> None:
+    """Bit for bit; the architecture's images are in the middle of a pass at the interruption."""
+    space = () if "--search-space" in flags else ("--search-space", TINY)
+    args = arguments(*space, "--sample-strategy", *flags, "--epochs", 3)
+    table = tables.get(args.search_space, tiny_table)
+    whole, _ = trained(args, table, tmp_path / "whole.pt")
+    stop = Writer()
+    stop.add_scalar = lambda tag, value, step: 1 / (step < 2)  # type: ignore[method-assign]
+    seed_everything(0)
+    parts = tmp_path / "parts.pt"
+    counts = BudgetCounts(table, "flops")
+    budget = Budget(counts, None, counts.median)
+    supernet = new_supernet(args, whole.space, CPU)
+    loaders = FewBatches(), FewBatches(3, seed=1)
+    with pytest.raises(ZeroDivisionError):
+        train(supernet, loaders[0], args, {}, parts, stop, loaders[1], budget)
+    assert load_checkpoint(parts)["epoch"] == 1
+    resumed, _ = trained(args, table, parts)
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    states = [load_checkpoint(tmp_path / f"{n}.pt")["sampler"] for n in ("whole", "parts")]
+    if "alpha" in states[0]:
+        assert states[0]["alpha"].abs().sum() > 0
+        assert torch.equal(states[0]["alpha"], states[1]["alpha"])
+
+
+def test_architecture_steps_touch_alpha_only(tiny: SearchSpace, tiny_table) -> None:
+    supernet = new_supernet(arguments("--search-space", TINY), tiny, CPU)
+    sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
+    optimizer = torch.optim.SGD([sampler.alpha], 0.1)
+    hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
+    training = ArchitectureTraining(sampler, supernet, FewBatches(), optimizer, hardware, 1)
+    before = {k: v.clone() for k, v in supernet.named_parameters()}
+    training.step(0)  # warm-up
+    assert (sampler.alpha == 0).all()
+    training.step(1)
+    assert (sampler.alpha[sampler.mask] != 0).any() and (sampler.alpha[~sampler.mask] == 0).all()
+    assert all(p.grad is None and torch.equal(p, before[k]) for k, p in supernet.named_parameters())
+
+
+class DearIsGood(nn.Module):
+    """A supernet whose cross-entropy falls with the cost of its choices."""
+
+    def __init__(self, table: LookupTable) -> None:
+        super().__init__()
+        costs = torch.from_numpy(table.costs["flops"]).float()
+        self.gain = costs / costs.max()
+
+    def forward(self, x: Tensor, weights: Tensor, used=None, checkpoint: bool = False) -> Tensor:
+        good = (weights * self.gain).sum() - 1
+        return torch.stack([good, -good]).expand(len(x), 2)
+
+
+class ZeroLabels(FewBatches):
+    def __iter__(self):
+        for _ in range(self.number):
+            yield torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "gumbel", "binary"])
+@pytest.mark.parametrize("hc_loss", ["abs", "hinge", "log_ratio", "multiplicative"])
+def test_a_larger_weight_means_a_lower_expected_cost(
+    kind: str, hc_loss: str, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """Target: the cheapest network, so that cross-entropy and constraint pull apart."""
+    low, high = tiny_table.range("flops")
+    costs = []
+    for weight in (0.0, 0.03, 0.3, 3.0):
+        rng = np.random.default_rng(0)
+        kinds = {"softmax": SoftmaxSampler, "gumbel": GumbelSampler, "binary": BinaryGateSampler}
+        sampler = kinds[kind](tiny.num_choices, rng)
+        # logarithms of costs differ less than costs
+        scaled = 10 * weight if hc_loss == "log_ratio" else weight
+        training = ArchitectureTraining(
+            sampler,
+            DearIsGood(tiny_table),
+            ZeroLabels(),
+            torch.optim.Adam([sampler.alpha], 0.05, betas=(0.5, 0.999)),
+            HardwareLoss(tiny_table, "flops", low, hc_loss, scaled),
+        )
+        for _ in range(80):
+            training.step(0)
+        costs.append(training.summary()["expected_cost"] * 1e6)
+    assert all(a > b for a, b in itertools.pairwise(costs)), costs
+    assert costs[0] > (low + high) / 2 > costs[-1]
+
+
+def test_hardware_losses_are_their_formulas(tiny_table: LookupTable) -> None:
+    p = torch.full((4, 4), 0.25)
+    ce = torch.tensor(2.0)
+    target = 300_000
+    cost = tiny_table.fixed["flops"] + 0.25 * float(tiny_table.costs["flops"].sum())
+    expected = {
+        "abs": 2 + 0.6 * abs(cost / target - 1),
+        "hinge": 2 + 0.6 * max(0.0, cost / target - 1),
+        "log_ratio": 2 * (np.log(cost) / np.log(target)) ** 0.6,
+        "multiplicative": 2 * (cost / target) ** 0.6,
+    }
+    for kind, value in expected.items():
+        loss = HardwareLoss(tiny_table, "flops", target, kind, 0.6)
+        assert loss(ce, p).item() == pytest.approx(value, rel=1e-6)
+        assert loss.expected_cost(p).item() == pytest.approx(cost)
+
+
+PLANTED = (2, 0, 1, 2)
+
+
+class Noisy(nn.Module):
+    """Passes a fifth of the signal, drowned in noise of the signal's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.2 * x + x.detach().std() * torch.randn_like(x)
+
+
+class PlantedSupernet(Supernet):
+    """Of each layer only the planted choice passes the signal; nothing in it needs training."""
+
+    def build_layer(self, layer: int, style: BlockStyle) -> nn.Module:
+        choices = [
+            nn.Identity() if c == PLANTED[layer] else Noisy()
+            for c in range(len(self.space.layers[layer].choices))
+        ]
+        return nn.ModuleList(choices)
+
+    def forward(self, x: Tensor, path, used=None, checkpoint: bool = False) -> Tensor:
+        self.stem, self.first, self.head = nn.Identity(), nn.Identity(), nn.Flatten()
+        return super().forward(x, path, used, checkpoint)
+
+
+class Stripes(FewBatches):
+    """Class c is a one at position c of ten."""
+
+    def __iter__(self):
+        for _ in range(self.number):
+            labels = torch.randint(10, (32,), generator=self.generator)
+            yield 3 * F.one_hot(labels, 10).float().view(32, 10, 1, 1), labels
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary", "evolution"])
+def test_the_planted_architecture_is_found(
+    kind: str, seed: int, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    torch.manual_seed(seed)
+    supernet = PlantedSupernet(tiny)
+    rng = np.random.default_rng(seed)
+    counts = BudgetCounts(tiny_table, "flops")
+    if kind == "evolution":
+        images, labels = (torch.cat(parts) for parts in zip(*Stripes(10, seed=seed), strict=True))
+        strategy = EvolutionSearch(Budget(counts, None, None), rng, 5, 24, 6)
+        scores: dict[tuple[int, ...], float] = {}
+        while len(asked := strategy.ask()):
+            with torch.no_grad():
+                top1 = [(supernet(images, a).argmax(1) == labels).float().mean() for a in asked]
+            strategy.tell(asked, np.array(top1))
+            scores |= dict(zip(map(tuple, asked.tolist()), top1, strict=True))
+        assert max(scores, key=scores.get) == PLANTED
+        return
+    sampler = {
+        "softmax": lambda: SoftmaxSampler(tiny.num_choices, rng),
+        "gumbel": lambda: GumbelSampler(tiny.num_choices, rng),
+        "gumbel_hard": lambda: GumbelSampler(tiny.num_choices, rng, hard=True),
+        "binary": lambda: BinaryGateSampler(tiny.num_choices, rng),
+    }[kind]()
+    training = ArchitectureTraining(
+        sampler,
+        supernet,
+        Stripes(10, seed=seed),
+        torch.optim.Adam([sampler.alpha], 0.05, betas=(0.5, 0.999)),
+        HardwareLoss(tiny_table, "flops", None, "abs", 0.0),
+    )
+    for _ in range(300):
+        training.step(0)
+    assert tuple(sampler.probabilities().argmax(1).tolist()) == PLANTED
+
+
+def test_a_prior_steers_mutation(tiny: SearchSpace, tiny_table: LookupTable) -> None:
+    """Mutated layers follow the prior; a certain choice is all that they become."""
+    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    prior = np.array([[0.7, 0.1, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0], [1, 0, 0, 0]])
+    strategy = EvolutionSearch(
+        budget, np.random.default_rng(0), 3, 20, 4, mutation_prob=1.0, prior=prior
+    )
+    strategy.tell(strategy.ask(), np.arange(20.0))
+    mutants = strategy._mutate(8000)
+    for column, row in zip(mutants.T, prior, strict=True):
+        assert np.bincount(column, minlength=4) / 8000 == pytest.approx(row, abs=0.03)
+
+
+def test_search_command(command: Command, tmp_path: Path) -> None:
+    """The contract's files; the architecture is the most probable one within the budget."""
+    flags = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--batch-size", 128)
+    flags = (*flags, "--sample-strategy", "gumbel", "--hc-weight", 0.1, "--title", "d")
+    done = command("search.py", "--search-strategy", "gradient", *flags)
+    run = tmp_path / "runs" / "d"
+    for name in ("history.csv", "pareto.png", "unconstrained_architecture.yaml", "supernet.pt"):
+        assert (run / name).stat().st_size > 0
+    assert "without a budget" in done.stdout
+    space, found = load_architecture(run / "best_architecture.yaml")
+    counts = BudgetCounts(load_table(space), "flops")
+    budget = Budget(counts, None, counts.median)
+    p = load_checkpoint(run / "supernet.pt")["sampler"]["probabilities"].double().numpy()
+    inside = budget.enumerate()
+    assert found.tolist() == max(inside, key=lambda a: p[range(4), a].prod()).tolist()
+    before = (run / "history.csv").read_bytes()
+    command("search.py", "--title", "d", "--resume")
+    assert (run / "history.csv").read_bytes() == before
+    # its probabilities are the mutation prior of an evolution, and read at another budget
+    again = ("--checkpoint", run / "supernet.pt", "--device", "cpu", "--no-random-control")
+    evolution = ("--generation-num", 2, "--population", 4, "--parent-num", 2, "--title", "e")
+    command("search.py", *again, *evolution)
+    command("search.py", *again, "--search-strategy", "differentiable", "--target-hc", 0.2)
+    done = command("search.py", *again, "--search-space", "spos", ok=False)

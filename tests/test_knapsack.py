@@ -1,0 +1,63 @@
+"""The most probable architecture within a budget, against all architectures one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lookup_table import Budget, BudgetCounts, LookupTable, load_table
+from lookup_table.knapsack import most_probable
+from model import load_space
+from search_strategy import log_probability
+
+
+def brute_force(p: np.ndarray, budget: Budget) -> float:
+    everything = np.array(list(itertools.product(*map(range, budget.counts.num_choices))))
+    inside = everything[budget.contains(everything)]
+    return max(sum(math.log(row[c]) for row, c in zip(p, a, strict=True)) for a in inside)
+
+
+def some_table(rng: np.random.Generator, top: int) -> LookupTable:
+    num_choices = np.array([3, 4, 2, 4, 1, 3])
+    costs = rng.integers(0, top, size=(6, 4))
+    costs[np.arange(4) >= num_choices[:, None]] = 0
+    return LookupTable({"flops": costs, "params": costs}, {"flops": 7, "params": 7}, num_choices)
+
+
+@pytest.mark.parametrize("top", [30, 10**12])
+def test_it_equals_brute_force(top: int, rng: np.random.Generator) -> None:
+    """With one bin per cost, and with cells of costs that are 10^12 apart."""
+    for _ in range(25):
+        counts = BudgetCounts(some_table(rng, top), "flops")
+        assert counts.exact == (top == 30)
+        p = rng.dirichlet(np.full(4, 0.5), size=6)
+        some = rng.integers(0, counts.num_choices, size=(2, 6))
+        low, high = sorted(counts.table.cost(some, "flops").tolist())
+        for window in ((None, high), (low, None), (low, high), (low, low)):
+            budget = Budget(counts, *window)
+            found = most_probable(p, budget)
+            assert budget.contains(found[None])[0]
+            assert log_probability(p, found) == pytest.approx(brute_force(p, budget))
+
+
+def test_without_a_bound_it_is_the_argmax(rng: np.random.Generator) -> None:
+    table = load_table(load_space("proxylessnas", 8, 10))
+    counts = BudgetCounts(table, "flops")
+    p = rng.random((21, 7))
+    expected = [row[:n].argmax() for row, n in zip(p, counts.num_choices, strict=True)]
+    assert most_probable(p, Budget(counts, None, None)).tolist() == expected
+    within = most_probable(p, Budget(counts, None, counts.median // 2))
+    assert table.cost(within, "flops") <= counts.median // 2
+
+
+def test_certain_choices_that_do_not_fit_give_way() -> None:
+    """Probability 0 is no obstacle where nothing else is within the budget."""
+    counts = BudgetCounts(some_table(np.random.default_rng(0), 30), "flops")
+    low, _ = counts.table.range("flops")
+    dearest = [row[:n].argmax() for row, n in zip(counts.table.costs["flops"], counts.num_choices)]  # noqa: B905
+    budget = Budget(counts, None, low)
+    found = most_probable(np.eye(4)[dearest], budget)
+    assert counts.table.cost(found, "flops") == low

@@ -1,0 +1,443 @@
+"""Samplers against counts, chi-square tests, torch and the papers' formulas."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from test_evaluator import trained_like
+from torch import Tensor
+from torch.nn import functional as F
+
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from model import SearchSpace, Supernet, build_supernet, load_space
+from sampler import (
+    BinaryGateSampler,
+    FairSampler,
+    GumbelSampler,
+    SandwichSampler,
+    SoftmaxSampler,
+    ThresholdSampler,
+    UniformSampler,
+)
+
+NUM_CHOICES = np.array([6, 7, 1, 3, 7])
+
+
+def with_alpha(sampler, dtype: torch.dtype = torch.float32, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    alpha = torch.randn(sampler.alpha.shape, generator=generator, dtype=dtype)
+    sampler.alpha = alpha.requires_grad_()
+    return sampler
+
+
+def counts_of(paths: np.ndarray) -> list[np.ndarray]:
+    return [np.bincount(c, minlength=n) for c, n in zip(paths.T, NUM_CHOICES, strict=True)]
+
+
+def test_strict_fairness_is_exact(rng: np.random.Generator) -> None:
+    """Each choice of a full layer once per step; of others, equal over the cycle, never 2 apart."""
+    sampler = FairSampler(NUM_CHOICES, rng)
+    seen = np.empty((0, 5), dtype=int)
+    for step in range(1, 6 * 7 * 3 + 1):
+        paths = sampler.step_paths()
+        assert paths.shape == (7, 5)
+        seen = np.concatenate([seen, paths])
+        counts = counts_of(seen)
+        for n, count in zip(NUM_CHOICES, counts, strict=True):
+            assert count.max() - count.min() <= (7 % n != 0)
+            if (7 * step) % n == 0:  # a whole number of permutations has been dealt
+                assert (count == 7 * step // n).all()
+        assert (np.sort(paths[:, [1, 4]], axis=0) == np.arange(7)[:, None]).all()
+    pairs = np.bincount(seen[:, 1] * 7 + seen[:, 4], minlength=49)
+    assert chisquare(pairs).pvalue > 1e-4  # layers are permuted independently
+
+
+def test_fair_gradients_add_up(tiny: SearchSpace) -> None:
+    """One step's accumulated gradient is that of the sum of the paths' losses."""
+    paths = FairSampler(tiny.num_choices, np.random.default_rng(0)).step_paths()
+    x = torch.randn(4, 3, 8, 8)
+    one_by_one, at_once = (trained_like(tiny) for _ in range(2))
+    at_once.load_state_dict(one_by_one.state_dict())
+    for path in paths:
+        one_by_one.eval()(x, path).square().sum().backward()
+    sum(at_once.eval()(x, path).square().sum() for path in paths).backward()
+    for a, b in zip(one_by_one.parameters(), at_once.parameters(), strict=True):
+        assert a.grad is not None and torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_in_budget_paths_are_uniform_over_the_budget(tiny: SearchSpace, tiny_table) -> None:
+    counts = BudgetCounts(tiny_table, "flops")
+    budget = Budget(counts, int(0.8 * counts.median), counts.median)
+    inside = {key: i for i, key in enumerate(architecture_keys(budget.enumerate()))}
+    sampler = UniformSampler(tiny.num_choices, np.random.default_rng(0), budget.sample)
+    drawn = np.concatenate([sampler.step_paths() for _ in range(20 * len(inside))])
+    assert 10 < len(inside) < 192
+    frequencies = np.bincount([inside[k] for k in architecture_keys(drawn)], minlength=len(inside))
+    assert chisquare(frequencies).pvalue > 1e-4
+
+
+def test_sandwich_has_the_largest_first_and_the_smallest_last() -> None:
+    space = load_space("singlepath", 8, 10)
+    paths = SandwichSampler(space, np.random.default_rng(0)).step_paths()
+    assert space.decode(paths[0]) == ["k5_e6"] * 20 + ["k3_e6"]
+    smallest = [x for _ in range(5) for x in ("k3_e3", "skip", "skip", "skip")] + ["k3_e6"]
+    assert space.decode(paths[3]) == smallest
+    assert paths.shape == (4, 21) and (paths[1] != paths[2]).any()
+
+
+def make(kind: str, space: SearchSpace, table: LookupTable):
+    rng = np.random.default_rng(5)
+    return {
+        "uniform": lambda: UniformSampler(space.num_choices, rng),
+        "in_budget": lambda: UniformSampler(
+            space.num_choices, rng, Budget(BudgetCounts(table, "flops"), None, None).sample
+        ),
+        "fair": lambda: FairSampler(np.array([3, 4, 2, 4]), rng),
+        "softmax": lambda: SoftmaxSampler(space.num_choices, rng),
+        "gumbel": lambda: GumbelSampler(space.num_choices, rng),
+        "binary": lambda: BinaryGateSampler(space.num_choices, rng),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "in_budget", "fair", "softmax", "gumbel", "binary"])
+def test_a_restored_sampler_goes_on_the_same(kind: str, tiny, tiny_table) -> None:
+    sampler, other = (make(kind, tiny, tiny_table) for _ in range(2))
+    if hasattr(sampler, "alpha"):
+        with_alpha(sampler)
+        sampler.temperature = 2.5
+    for _ in range(3):
+        sampler.step_paths()
+    other.load_state_dict(copy.deepcopy(sampler.state_dict()))
+    for _ in range(70):
+        for a, b in zip(sampler.step_paths(), other.step_paths(), strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_equals_torch_under_the_same_noise(hard: bool, monkeypatch) -> None:
+    """Values and gradients, with a layer of fewer choices among full ones."""
+    sampler = with_alpha(GumbelSampler(np.array([4, 4, 3]), np.random.default_rng(0), hard))
+    sampler.temperature = 0.7
+    torch.manual_seed(3)
+    noise = -torch.empty(3, 4).exponential_().log()
+    monkeypatch.setattr(sampler, "gumbel_noise", lambda: noise)
+    torch.manual_seed(3)
+    logits = sampler.alpha.detach().clone()
+    logits[2, 3] = -torch.inf
+    logits.requires_grad_()
+    expected = F.gumbel_softmax(logits, tau=0.7, hard=hard, dim=1)
+    weights = sampler.draw().weights
+    assert torch.allclose(weights, expected, atol=1e-6)
+    values = torch.randn(3, 4)
+    (weights * values).sum().backward()
+    (expected * values).sum().backward()
+    assert torch.allclose(sampler.alpha.grad, logits.grad, atol=1e-6)
+    assert sampler.alpha.grad[2, 3] == 0
+
+
+@pytest.mark.parametrize("kind", ["gumbel", "binary"])
+def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    sampler = (
+        GumbelSampler(NUM_CHOICES, rng, hard=True)
+        if kind == "gumbel"
+        else BinaryGateSampler(NUM_CHOICES, rng)
+    )
+    with_alpha(sampler)
+    paths = np.array([sampler.step_paths()[0] for _ in range(1500)])
+    p = sampler.probabilities().detach().double().numpy()
+    for row, count, n in zip(p, counts_of(paths), NUM_CHOICES, strict=True):
+        expected = 1500 * row[:n] / row[:n].sum()
+        assert n == 1 or chisquare(count, expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary"])
+def test_expected_cost_is_the_mean_of_sampled_costs(kind: str, tiny, tiny_table) -> None:
+    from search_strategy import HardwareLoss
+
+    rng = np.random.default_rng(2)
+    sampler = {
+        "softmax": lambda: SoftmaxSampler(tiny.num_choices, rng),
+        "gumbel": lambda: GumbelSampler(tiny.num_choices, rng),
+        "gumbel_hard": lambda: GumbelSampler(tiny.num_choices, rng, hard=True),
+        "binary": lambda: BinaryGateSampler(tiny.num_choices, rng),
+    }[kind]()
+    with_alpha(sampler)
+    hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
+    drawn = sampler.draw().probabilities
+    expected = hardware.expected_cost(drawn).item()
+    p = sampler.probabilities().detach().double().numpy()
+    columns = [rng.choice(len(r), 20000, p=r / r.sum()) for r in p]
+    costs = tiny_table.cost(np.stack(columns, axis=1), "flops")
+    assert abs(costs.mean() - expected) < 5 * costs.std() / 20000**0.5
+
+
+def double_supernet(space: SearchSpace) -> Supernet:
+    return trained_like(space).double().eval()  # eval: a loss that is smooth in the weights
+
+
+def loss_of(supernet: Supernet, x: Tensor, weights: Tensor, used=None) -> Tensor:
+    labels = torch.arange(len(x)) % 10
+    return F.cross_entropy(supernet(x, weights, used), labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hc_loss"),
+    [
+        ("softmax", "abs"),
+        ("gumbel", "hinge"),
+        ("softmax", "log_ratio"),
+        ("gumbel", "multiplicative"),
+    ],
+)
+def test_architecture_gradients_equal_finite_differences(
+    kind: str, hc_loss: str, tiny, tiny_table, monkeypatch
+) -> None:
+    from search_strategy import HardwareLoss
+
+    supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    rng = np.random.default_rng(0)
+    made = SoftmaxSampler if kind == "softmax" else GumbelSampler
+    sampler = with_alpha(made(tiny.num_choices, rng), torch.float64)
+    sampler.temperature = 1.3
+    noise = sampler.gumbel_noise()
+    monkeypatch.setattr(sampler, "gumbel_noise", lambda: noise)
+    hardware = HardwareLoss(tiny_table, "flops", tiny_table.range("flops")[0], hc_loss, 0.8)
+
+    def loss() -> Tensor:
+        drawn = sampler.draw()
+        return hardware(loss_of(supernet, x, drawn.weights), drawn.probabilities)
+
+    (gradient,) = torch.autograd.grad(loss(), [sampler.alpha])
+    alpha = sampler.alpha
+    for layer, choice in [(0, 0), (2, 1), (3, 2)]:
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                alpha[layer, choice] += sign * 1e-5
+                values.append(loss().item())
+                alpha[layer, choice] -= sign * 1e-5
+        numeric = (values[0] - values[1]) / 2e-5
+        assert gradient[layer, choice].item() == pytest.approx(numeric, rel=1e-5, abs=1e-9)
+    assert (gradient[~sampler.mask] == 0).all()
+
+
+def test_binary_gate_gradient_is_the_papers_equation_4(tiny: SearchSpace) -> None:
+    """dL/d alpha_i = sum_j dL/dg_j p_j (delta_ij - p_i), with dL/dg by finite differences."""
+    supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    sampler = with_alpha(
+        BinaryGateSampler(tiny.num_choices, np.random.default_rng(4)), torch.float64
+    )
+    drawn = sampler.draw()
+    gates = drawn.weights.detach()
+    assert drawn.used.sum(1).tolist() == [2, 2, 2, 2] and (gates.sum(1) == 1).all()
+    (gradient,) = torch.autograd.grad(
+        loss_of(supernet, x, drawn.weights, drawn.used), [sampler.alpha]
+    )
+    for layer in range(4):
+        i, j = np.flatnonzero(drawn.used[layer])
+        slopes = []
+        for choice in (i, j):
+            values = []
+            for sign in (1, -1):
+                moved = gates.clone()
+                moved[layer, choice] += sign * 1e-5
+                with torch.no_grad():
+                    values.append(loss_of(supernet, x, moved).item())
+            slopes.append((values[0] - values[1]) / 2e-5)
+        a, b = sampler.alpha[layer, [i, j]].exp().tolist()
+        p = a / (a + b), b / (a + b)
+        for me in (0, 1):
+            formula = sum(slopes[k] * p[k] * ((k == me) - p[me]) for k in (0, 1))
+            got = gradient[layer, (i, j)[me]].item()
+            assert got == pytest.approx(formula, rel=1e-4, abs=1e-10)
+        others = np.flatnonzero(~drawn.used[layer])
+        assert (gradient[layer, others] == 0).all()
+
+
+def test_two_gates_are_drawn_without_replacement() -> None:
+    """The frequency of each pair is p_i p_j (1 / (1 - p_i) + 1 / (1 - p_j))."""
+    sampler = with_alpha(BinaryGateSampler(np.array([4]), np.random.default_rng(0)))
+    p = sampler.probabilities().detach()[0].tolist()
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    expected = [p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i, j in pairs]
+    assert sum(expected) == pytest.approx(1)
+    counts = dict.fromkeys(pairs, 0)
+    for _ in range(3000):
+        j, i = np.flatnonzero(sampler.draw().used[0])
+        counts[(i, j)] += 1
+    scaled = 3000 * np.array(expected) / sum(expected)
+    assert chisquare(list(counts.values()), scaled).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_an_update_of_two_gates_leaves_the_others_alone(optimizer: str) -> None:
+    """Also with momentum and weight decay; of the two, one gains what the other loses."""
+    sampler = with_alpha(BinaryGateSampler(np.array([5, 3, 1]), np.random.default_rng(0)))
+    step = (
+        torch.optim.SGD([sampler.alpha], 0.5, 0.9, weight_decay=0.1)
+        if optimizer == "sgd"
+        else torch.optim.Adam([sampler.alpha], 0.5, weight_decay=0.1)
+    )
+    for _ in range(20):
+        drawn, before = sampler.draw(), sampler.alpha.detach().clone()
+        p_before = sampler.probabilities().detach()
+        values = torch.randn(3, 5)
+        (sampler.alpha.grad,) = torch.autograd.grad((drawn.weights * values).sum(), sampler.alpha)
+        step.step()
+        sampler.after_update(drawn, before)
+        p_after = sampler.probabilities().detach()
+        unsampled = torch.from_numpy(~drawn.used) & sampler.mask
+        assert torch.allclose(p_after[unsampled], p_before[unsampled], atol=1e-6)
+        change = (p_after - p_before)[:2]
+        assert torch.allclose(change.sum(1), torch.zeros(2), atol=1e-6)
+        assert (change.abs() > 1e-5).sum() <= 4
+        assert p_after[2, 0] == 1
+
+
+class Calls:
+    """How often each choice of each layer of a supernet is run."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.made: list[tuple[int, int, bool]] = []
+        for i, choices in enumerate(supernet.layers):
+            for c, module in enumerate(choices):
+                module.register_forward_hook(
+                    lambda m, x, y, key=(i, c): self.made.append((*key, torch.is_grad_enabled()))
+                )
+
+
+def test_hard_gumbel_is_exact_without_graphs_of_what_it_does_not_take(tiny: SearchSpace) -> None:
+    """The gradient is that of the full sum of all choices, each with its graph."""
+    supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    sampler = with_alpha(
+        GumbelSampler(tiny.num_choices, np.random.default_rng(0), hard=True), torch.float64
+    )
+    drawn = sampler.draw()
+    calls = Calls(supernet)
+    loss = loss_of(supernet, x, drawn.weights, drawn.used)
+    (gradient,) = torch.autograd.grad(loss, [sampler.alpha], retain_graph=True)
+    with_graph = [key[:2] for key in calls.made if key[2]]
+    path = drawn.weights.argmax(1).tolist()
+    assert with_graph == list(enumerate(path)) and len(calls.made) == tiny.num_choices.sum()
+
+    y = supernet.first(supernet.stem(x))
+    for i, choices in enumerate(supernet.layers):
+        y = sum(drawn.weights[i, c] * m(y) for c, m in enumerate(choices))
+    dense = F.cross_entropy(supernet.head(y), torch.arange(4))
+    (expected,) = torch.autograd.grad(dense, [sampler.alpha])
+    assert torch.allclose(gradient, expected, rtol=1e-9)
+
+
+def test_weight_steps_of_hard_samplers_run_one_path(tiny: SearchSpace) -> None:
+    supernet, x = trained_like(tiny), torch.randn(2, 3, 8, 8)
+    calls = Calls(supernet)
+    for sampler in (
+        GumbelSampler(tiny.num_choices, np.random.default_rng(0), hard=True),
+        BinaryGateSampler(tiny.num_choices, np.random.default_rng(0)),
+    ):
+        calls.made.clear()
+        for path in sampler.step_paths():
+            supernet(x, path)
+        assert len(calls.made) == 4
+    calls.made.clear()
+    biased = GumbelSampler(tiny.num_choices, np.random.default_rng(0), True, True)
+    drawn = biased.draw()
+    supernet(x, drawn.weights, drawn.used).sum().backward()
+    assert len(calls.made) == 4 and biased.alpha.grad.abs().sum() > 0
+
+
+def test_checkpointed_activations_change_nothing(tiny: SearchSpace) -> None:
+    """Outputs, gradients, and BN statistics, which the second computation must not move again."""
+    x = torch.randn(8, 3, 8, 8)
+    nets = [trained_like(tiny).train() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    weights = [torch.rand(4, 4, generator=torch.Generator().manual_seed(0)) for _ in nets]
+    outs = []
+    for net, w, checkpoint in zip(nets, weights, (False, True), strict=True):
+        w.requires_grad_()
+        out = net(x, w, checkpoint=checkpoint)
+        out.square().sum().backward()
+        outs.append(out)
+    assert torch.equal(*outs) and torch.allclose(weights[0].grad, weights[1].grad)
+    a, b = (net.state_dict() for net in nets)
+    assert all(torch.equal(a[k], b[k]) for k in a)  # running statistics among them
+    for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6)
+
+
+def random_thresholds(space: SearchSpace, seed: int) -> Tensor:
+    return 0.2 + 1.4 * torch.rand(
+        space.num_layers, 3, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_thresholds_run_the_path_they_decide(training: bool) -> None:
+    space = load_space("singlepath", 8, 10)
+    x = torch.randn(12, 3, 8, 8)
+    decided = set()
+    for seed in range(2):
+        gated, sliced = (trained_like(space).train(training) for _ in range(2))
+        for i in range(space.num_layers):  # norms near 1, as at the start of a training
+            torch.nn.init.normal_(gated.layers[i].depthwise.conv.weight, 0, (2 / 25) ** 0.5)
+        sliced.load_state_dict(gated.state_dict())
+        thresholds = random_thresholds(space, seed)
+        with torch.no_grad():
+            one_hot = gated.choice_gates(thresholds)
+            path = one_hot.argmax(1).numpy()
+            assert (one_hot.sum(1) == 1).all()
+            assert np.array_equal(gated.choice_scores(thresholds).argmax(1).numpy(), path)
+            expected = sliced(x, path)
+            assert expected.std() > 0.1
+            assert torch.allclose(gated(x, thresholds), expected, atol=1e-4)
+        decided |= set(path.tolist())
+    assert len(decided) == 5
+
+
+def test_threshold_decisions_are_the_papers_equations() -> None:
+    """Norms, indicators and the slope of the cost by hand for one layer (eq. 4 to 8)."""
+    space = load_space("singlepath", 8, 10)
+    supernet = build_supernet(space)
+    w = supernet.layers[1].depthwise.conv.weight.detach()  # [144, 1, 5, 5]
+    unit = 2 / 25
+    inner = w.clone()
+    inner[:, :, 1:4, 1:4] = 0
+    ring = inner.square().sum() / (unit * 144 * 16)
+    thresholds = torch.full((space.num_layers, 3), 0.5)
+    thresholds[1, 1] = ring + 0.1  # 3x3
+    w3 = w - inner
+    first, second = (w3[s].square().sum() / (unit * 72 * 25) for s in (slice(72), slice(72, None)))
+    thresholds[1, 0], thresholds[1, 2] = first - 0.2, second + 0.3  # kept, expansion 3
+    thresholds.requires_grad_()
+    margins = supernet.gate_margins(thresholds)[1]
+    assert torch.allclose(margins, torch.tensor([0.2, -0.1, -0.3]), atol=1e-5)
+    gates = supernet.choice_gates(thresholds)
+    names = space.layers[1].choices
+    assert names[gates[1].argmax()] == "k3_e3"
+    cost = dict(zip(names, torch.tensor([3.0, 7.0, 5.0, 11.0, 0.0]), strict=True))
+    total = sum(gates[1, c] * cost[name] for c, name in enumerate(names))
+    (slope,) = torch.autograd.grad(total, thresholds)
+    s = torch.sigmoid(torch.tensor([0.2, -0.1, -0.3]))
+    derivative = -s * (1 - s)
+    # eq. 8's two-way sums at the decision: what opening each gate would add
+    assert slope[1, 0] == pytest.approx((derivative[0] * cost["k3_e3"]).item(), rel=1e-4)
+    assert slope[1, 2] == pytest.approx((derivative[2] * (7.0 - 3.0)).item(), rel=1e-4)
+    assert slope[1, 1] == pytest.approx((derivative[1] * (5.0 - 3.0)).item(), rel=1e-4)
+
+
+def test_threshold_gradients_reach_thresholds_and_weights() -> None:
+    space = load_space("singlepath", 8, 10)
+    supernet = build_supernet(space)
+    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0))
+    drawn = sampler.draw()
+    supernet(torch.randn(4, 3, 8, 8), drawn.weights).square().sum().backward()
+    margins = supernet.gate_margins(sampler.alpha)
+    real = torch.isfinite(margins)
+    assert (sampler.alpha.grad[real] != 0).float().mean() > 0.9
+    assert (sampler.alpha.grad[~real] == 0).all()
+    assert real.sum() == 15 * 3 + 5 * 2  # skip only in layers 2 to 4; the last layer is fixed
