@@ -20,7 +20,7 @@ except ImportError:  # Windows: there runs are not protected from each other
 
 from tqdm import tqdm
 
-from utils.files import TEMPORARY, remove_temporaries
+from utils.files import remove_temporaries
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -85,8 +85,9 @@ def _is_taken(folder: Path) -> bool:
     """Whether there is more than what a run leaves that ended before it had written its flags."""
     if not folder.is_dir():
         return folder.exists()
-    files = {path.name for path in folder.iterdir()} - {LOCK, "log.txt"}
-    return any(not name.startswith(TEMPORARY) for name in files)
+    if (folder / LOCK).exists():  # ours
+        return (folder / "config.yaml").exists()
+    return any(folder.iterdir())
 
 
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:
