@@ -22,8 +22,13 @@ from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from model.space_file import shipped_spaces
 from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler
-from search import build_strategy, set_prior
-from search_strategy import ArchitectureTraining, EvolutionSearch, HardwareLoss
+from search_strategy import (
+    ArchitectureTraining,
+    EvolutionSearch,
+    HardwareLoss,
+    build_strategy,
+    set_prior,
+)
 from train_supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
@@ -125,11 +130,15 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
                 args.search_strategy = search
-                set_prior(build_strategy(args, budget, np.random.default_rng(0)), path)
+                set_prior(
+                    build_strategy(args, budget, np.random.default_rng(0)),
+                    load_checkpoint(path),
+                    path,
+                )
             continue
         args.search_strategy = search
         strategy = build_strategy(args, budget, np.random.default_rng(0))
-        set_prior(strategy, path)
+        set_prior(strategy, load_checkpoint(path), path)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
         while len(asked):
