@@ -78,15 +78,15 @@ from utils.timing import Phases
 SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
-def build_evaluator(supernet: Supernet, splits: Splits, calibration_batches: int) -> Evaluator:
+def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Evaluator:
     """Raises ValueError where the training images do not fill so many calibration batches."""
-    if calibration_batches > len(splits.calibration):
+    if args.calibration_batches > len(splits.calibration):
         raise ValueError(
-            f"--calibration-batches {calibration_batches}: the training images fill only "
+            f"--calibration-batches {args.calibration_batches}: the training images fill only "
             f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
         )
-    batches = [x for x, _ in itertools.islice(splits.calibration, calibration_batches)]
-    return Evaluator(supernet, batches, splits.validation)
+    batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
+    return Evaluator(supernet, batches, splits.validation, args.eval_precision, args.eval_cache_mb)
 
 
 def load_weights(supernet: Supernet, args: Namespace) -> None:
@@ -150,7 +150,7 @@ def main() -> None:
             if checkpoint:
                 load_weights(supernet, args)
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
-        evaluator = oracle or build_evaluator(supernet, splits, args.calibration_batches)
+        evaluator = oracle or build_evaluator(supernet, splits, args)
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)

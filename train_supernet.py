@@ -206,8 +206,9 @@ def train(
         architecture = build_architecture_training(
             args, sampler, supernet, architecture_loader, budget
         )
+    parameters = list(supernet.parameters())  # listing thousands of them takes milliseconds
     optimizer = build_optimizer(
-        args.optimizer, supernet.parameters(), args.lr, args.momentum, args.weight_decay
+        args.optimizer, parameters, args.lr, args.momentum, args.weight_decay
     )
     scheduler = build_scheduler(
         optimizer,
@@ -283,7 +284,7 @@ def train(
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
                 if args.grad_clip:
-                    norm = nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
+                    norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
                     guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
                     optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import (
     Action,
     ArgumentParser,
@@ -21,7 +22,11 @@ from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 
 class HelpFormatter(RawDescriptionHelpFormatter):
-    """States every default that a flag has of its own."""
+    """States every default that a flag has of its own; uses a wide terminal up to 100 columns."""
+
+    def __init__(self, prog: str) -> None:
+        columns = min(100, shutil.get_terminal_size((100, 24)).columns)
+        super().__init__(prog, max_help_position=26, width=columns)
 
     def _get_help_string(self, action: Action) -> str | None:
         text = action.help or ""
@@ -35,8 +40,10 @@ class HelpFormatter(RawDescriptionHelpFormatter):
 class Parser(ArgumentParser):
     """argparse whose errors are one line, and which takes no abbreviated flags."""
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+    def __init__(self, description: str, usage: str = "%(prog)s [flags]") -> None:
+        super().__init__(
+            description=description, usage=usage, formatter_class=HelpFormatter, allow_abbrev=False
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {one_line(message)} (see --help)\n")

@@ -12,6 +12,7 @@ from config_file.arg_config.common import (
     add_space_flags,
     add_training_flags,
 )
+from config_file.arg_config.evaluation_config import add_evaluation_flags
 from config_file.arg_config.layers import unused_flags
 from config_file.arg_config.sampling_config import add_sampling_flags, idle_groups
 from config_file.arg_config.types import folder, integer, number, one_of
@@ -89,6 +90,7 @@ def search_parser(description: str) -> Parser:
         metavar="FILE",
         help="JSON of known accuracies in place of a supernet: nothing is trained",
     )
+    add_evaluation_flags(parser)
     group = parser.add_argument_group("random search")
     group.add_argument(
         "--random-iteration", type=integer(1), default=1000, metavar="N", help="candidates"
