@@ -34,6 +34,7 @@ from search_strategy.ranking import Benchmark, read_benchmark
 from train_supernet import load_inputs
 from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.errors import user_errors
+from utils.run_folder import start_log
 from utils.statistics import rank_agreement, without_nan
 
 
@@ -121,6 +122,7 @@ def compare_representatives(
 
 @user_errors
 def main() -> None:
+    start_log(stream=sys.stderr)
     parser = choices_parser(__doc__)
     args = parse(parser, sys.argv[1:])
     for name in ("checkpoint", "benchmark"):

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
+from utils.run_folder import log
 from utils.statistics import (
     bootstrap_intervals,
     kendall_tau,
@@ -164,6 +166,14 @@ def test_a_bad_benchmark_is_named(text: str, says: str, tiny: SearchSpace, tmp_p
 
 
 # -- the command
+
+
+@pytest.fixture(autouse=True)
+def no_log_left() -> Iterator[None]:
+    """A command run in this process logs to its own, captured, standard error."""
+    before = list(log.handlers)
+    yield
+    log.handlers[:] = before
 
 
 @pytest.fixture(scope="module")
