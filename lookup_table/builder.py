@@ -13,6 +13,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone
 
 
-def _count_nothing(module: nn.Module, inputs: tuple, output: object) -> None:
+def _count_nothing(module: Any, inputs: tuple, output: object) -> None:  # total_ops is thop's
     module.total_ops += torch.zeros(1, dtype=torch.float64)
 
 
@@ -48,6 +49,7 @@ def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
     return int(macs)
 
 
+@torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
 def build_table(space: SearchSpace) -> LookupTable:
     """Profile the space's fixed parts and every choice of every layer."""
     shape = (space.num_layers, space.max_choices)
@@ -122,8 +124,8 @@ def _checksum(costs: dict, fixed: dict) -> str:
 def _write(path: Path, key: dict, table: LookupTable) -> None:
     """Publish by rename, so that two runs that build the same table cannot mix their files."""
     costs = {metric: rows.tolist() for metric, rows in table.costs.items()}
-    content = {"key": key, "costs": costs, "fixed": table.fixed}
-    content["sha256"] = _checksum(costs, table.fixed)
+    checksum = _checksum(costs, table.fixed)
+    content = {"key": key, "costs": costs, "fixed": table.fixed, "sha256": checksum}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:

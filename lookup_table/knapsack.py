@@ -46,7 +46,7 @@ def most_probable(probabilities: np.ndarray, budget: Budget) -> np.ndarray:
         return float(window.max()) if len(window) else -np.inf
 
     # (minus what can be reached, prefix, bins spent, log-probability so far); the best comes first
-    heap = [(-bound(0, 0), (), 0, 0.0)]
+    heap: list[tuple[float, tuple[int, ...], int, float]] = [(-bound(0, 0), (), 0, 0.0)]
     while heap:
         _, prefix, spent, value = heapq.heappop(heap)
         i = len(prefix)

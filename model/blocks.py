@@ -41,6 +41,13 @@ class BlockStyle:
         return ACTIVATIONS[self.activation]()
 
 
+class ConvBN(nn.Sequential):
+    """Conv, BN and, unless it is a linear projection, activation."""
+
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d
+
+
 def conv_bn(
     in_chs: int,
     out_chs: int,
@@ -50,13 +57,13 @@ def conv_bn(
     *,
     groups: int = 1,
     act: bool = True,
-) -> nn.Sequential:
-    """Conv, BN and, unless it is a linear projection, activation."""
+) -> ConvBN:
+    """A `ConvBN` with "same" padding."""
     conv = nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=style.bn(out_chs))
     if act:
         parts["act"] = style.act()
-    return nn.Sequential(parts)
+    return ConvBN(parts)
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
@@ -126,10 +133,10 @@ class ShuffleBlock(nn.Module):
         branch_in = in_chs // 2 if self.keeps_shape else in_chs
         branch_out = out_chs - branch_in
 
-        def depthwise(chs: int, k: int, s: int) -> nn.Sequential:
+        def depthwise(chs: int, k: int, s: int) -> ConvBN:
             return conv_bn(chs, chs, k, s, style, groups=chs, act=False)
 
-        def pointwise(i: int, o: int) -> nn.Sequential:
+        def pointwise(i: int, o: int) -> ConvBN:
             return conv_bn(i, o, 1, 1, style)
 
         if xception:

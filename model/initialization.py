@@ -44,11 +44,11 @@ def align_choices(supernet: Supernet) -> None:
         for module in modules:
             for name, conv in _convs(module).items():
                 big = source.get(name)
-                fits = big is not None and all(
-                    a <= b for a, b in zip(conv.weight.shape, big.weight.shape, strict=True)
-                )
-                same_kind = fits and (big.groups == 1) == (conv.groups == 1)
-                if same_kind and module is not largest:
+                if big is None or module is largest:
+                    continue
+                shapes = zip(conv.weight.shape, big.weight.shape, strict=True)
+                same_kind = (big.groups == 1) == (conv.groups == 1)
+                if same_kind and all(a <= b for a, b in shapes):
                     conv.weight.copy_(slice_kernel(big.weight, conv.weight.shape))
             if isinstance(module, MBConv) and module.residual:
                 nn.init.zeros_(module.project.bn.weight)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.blocks import BlockStyle, MBConv, parse_mbconv
+from model.blocks import BlockStyle, ConvBN, MBConv, parse_mbconv
 from model.space import SearchSpace
 from model.supernet import Path, Supernet
 
@@ -25,6 +26,8 @@ def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """[B, n, H, W] through the first n channels of a wider BN, whose other statistics stay."""
     n = x.shape[1]
     momentum = bn.momentum
+    assert bn.num_batches_tracked is not None  # BNs of a supernet track statistics
+    assert bn.running_mean is not None and bn.running_var is not None
     if bn.training:
         bn.num_batches_tracked.add_(1)
         if momentum is None:  # cumulative mean, as in nn.BatchNorm2d
@@ -42,6 +45,8 @@ def inner(kernel: Tensor, size: int) -> Tensor:
 
 class SuperMBConv(MBConv):
     """An MBConv at a layer's largest kernel and expansion, of which forward uses a slice."""
+
+    expand: ConvBN  # an Identity where expansion 1 has no conv, and is not used there
 
     def __init__(
         self,
@@ -138,7 +143,7 @@ class SuperkernelSupernet(Supernet):
     def __init__(self, space: SearchSpace) -> None:
         # [L][C]: kernel and expansion of each choice; None is skip
         self.slices = [
-            [None if n == "skip" else parse_mbconv(n)[:2] for n in layer.choices]
+            [spec[:2] if (spec := parse_mbconv(n)) else None for n in layer.choices]
             for layer in space.layers
         ]
         super().__init__(space)
@@ -150,6 +155,10 @@ class SuperkernelSupernet(Supernet):
         largest = max(kernels), max(expansions)
         return SuperMBConv(spec.in_chs, spec.out_chs, spec.stride, *largest, style)
 
+    def block(self, layer: int) -> SuperMBConv:
+        """The one block that holds all choices of a layer."""
+        return cast(SuperMBConv, self.layers[layer])
+
     @property
     def num_gates(self) -> int:
         kernels, expansions = (max(len(_distinct(s, i)) for s in self.slices) for i in (0, 1))
@@ -159,7 +168,7 @@ class SuperkernelSupernet(Supernet):
         """Raises ValueError where a layer's choices are not all combinations that gates allow."""
         for i, slices in enumerate(self.slices, 1):
             wanted = {(k, e) for k in _distinct(slices, 0) for e in _distinct(slices, 1)}
-            can_skip = None not in slices or self.layers[i - 1].residual
+            can_skip = None not in slices or self.block(i - 1).residual
             if {s for s in slices if s is not None} != wanted or not can_skip:
                 raise ValueError(
                     f"layer {i} of {self.space.name}: thresholds decide kernel and expansion one "
@@ -168,7 +177,7 @@ class SuperkernelSupernet(Supernet):
 
     def layer_gates(self, layer: int, thresholds: Tensor) -> LayerGates:
         """The gates of one layer with thresholds [G]; differentiable, also in the weights."""
-        slices, block = self.slices[layer], self.layers[layer]
+        slices, block = self.slices[layer], self.block(layer)
         kernels, expansions = _distinct(slices, 0), _distinct(slices, 1)
         first_expansion = self.num_gates - max(len(_distinct(s, 1)) for s in self.slices) + 1
         w = block.depthwise.conv.weight  # [H, 1, K, K]
@@ -276,13 +285,13 @@ class SuperkernelSupernet(Supernet):
                 f"[{len(self.layers)}, {self.num_gates}]"
             )
         x = self.first(self.stem(x))
-        for i, block in enumerate(self.layers):
-            x = block.forward_gated(x, self.layer_gates(i, path[i]))
+        for i in range(len(self.layers)):
+            x = self.block(i).forward_gated(x, self.layer_gates(i, path[i]))
         return self.head(x)
 
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
         part = self.slices[layer][choice]
-        return x if part is None else self.layers[layer](x, *part)
+        return x if part is None else self.block(layer)(x, *part)
 
     def choice_module(self, layer: int, choice: int) -> nn.Module:
         return self.skip if self.slices[layer][choice] is None else self.layers[layer]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ class Supernet(nn.Module):
         where the weight wants its gradient (output times output's gradient), run without a graph.
         """
         total = None
-        for c, module in enumerate(self.layers[layer]):
+        for c, module in enumerate(self.choices(layer)):
             if not used[c] or (values[c] == 0 and not weights.requires_grad):
                 continue
             if values[c] == 0:
@@ -161,13 +162,17 @@ class Supernet(nn.Module):
             raise ValueError(f"layer {layer + 1}: the weights of all its choices are zero")
         return total
 
+    def choices(self, layer: int) -> nn.ModuleList:
+        """The modules of all choices of one layer, in order."""
+        return cast(nn.ModuleList, self.layers[layer])
+
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
         """[B, in, H, W] -> [B, out, H / stride, W / stride] through one choice of one layer."""
-        return self.layers[layer][choice](x)
+        return self.choices(layer)[choice](x)
 
     def choice_module(self, layer: int, choice: int) -> nn.Module:
         """The module that holds the weights of one choice of one layer."""
-        return self.layers[layer][choice]
+        return self.choices(layer)[choice]
 
     def path_modules(self, path: Path) -> Iterator[nn.Module]:
         """The modules that a path runs through, in order."""

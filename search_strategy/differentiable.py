@@ -174,6 +174,7 @@ class DifferentiableSearch:
 
     def unconstrained(self) -> np.ndarray:
         """The most probable architecture of all, int [L]."""
+        assert self.prior is not None
         return argmax_architecture(self.prior, self.budget.counts.num_choices)
 
 

@@ -63,5 +63,5 @@ class HardwareLoss:
         cost = self.expected_cost(probabilities)
         ratio = cost / self.target
         log_ratio = cost.clamp(min=1.0).log() / np.log(max(self.target, 2))
-        parts = (p.to(ce.device, ce.dtype) for p in (ratio, log_ratio))
-        return HC_LOSSES[self.kind](ce, *parts, self.weight)
+        ratio, log_ratio = (p.to(ce.device, ce.dtype) for p in (ratio, log_ratio))
+        return HC_LOSSES[self.kind](ce, ratio, log_ratio, self.weight)

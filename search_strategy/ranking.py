@@ -99,15 +99,15 @@ def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[flo
             )
     if not isinstance(entry, dict) or "mean_acc" not in entry:
         raise ValueError(f"{path}: '{key}' has no 'mean_acc' (its true top-1 in percent)")
-    values = []
-    for name in ("mean_acc", "std"):
-        value = entry.get(name)
-        absent = name == "std" and value is None
+
+    def percent(name: str) -> float:
+        value = entry[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not absent and not (number and math.isfinite(value) and 0 <= value <= 100):
+        if not (number and math.isfinite(value) and 0 <= value <= 100):
             raise ValueError(f"{path}: '{key}': '{name}' must be from 0 to 100, not {value!r}")
-        values.append(value)
-    return values[0], values[1]
+        return value
+
+    return percent("mean_acc"), None if entry.get("std") is None else percent("std")
 
 
 def read_benchmark(path: Path, space: SearchSpace) -> Benchmark:

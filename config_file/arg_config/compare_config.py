@@ -9,7 +9,7 @@ from config_file.arg_config.types import folder
 
 
 def compare_parser(description: str) -> Parser:
-    parser = Parser(description)
+    parser = Parser(description, usage="%(prog)s RUN [RUN ...] [flags]")
     parser.add_argument(
         "runs", type=folder, nargs="+", metavar="RUN", help="folders of runs; runs/* takes all"
     )
