@@ -361,7 +361,8 @@ def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> Lo
         threads=args.latency_threads,
         seconds=args.latency_seconds,
     )
-    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    table = load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
 def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:
