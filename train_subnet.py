@@ -39,6 +39,7 @@ from subnet.report import (
 from subnet.weights import load_trained, new_network
 from train_supernet import load_data, save_splits, supernet_facts
 from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -97,6 +98,12 @@ def train(
     )
     stateful = {"subnet": net, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
     stateful |= {"averaged": averaged} if averaged is not None else {}
+    precision = Precision(args.amp, loader.device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    parts = [net.stem, net.first, *net.layers, net.head]
+    blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
+    compile_blocks(blocks)
     last, best, first = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, 0
 
     def validate(done: int) -> None:
@@ -139,15 +146,18 @@ def train(
         for step, (images, labels) in enumerate(loader, epoch * len(loader) + 1):
             lr = scheduler.get_last_lr()[0]
             optimizer.zero_grad(set_to_none=True)
-            loss, logits = objective(net, images, labels)
-            loss.backward()
+            with precision.autocast():
+                loss, logits = objective(net, images, labels)
+            precision.backward(loss)
             (watched,) = distributed.average_gradients(parameters, loss)
             guard.watch(watched, step, lr)
+            precision.unscale(optimizer)
             if args.grad_clip:
                 norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
-                guard.watch(norm, step, lr, what="gradient norm")
+                if not precision.scales:  # fp16 leaves such steps out by itself
+                    guard.watch(norm, step, lr, what="gradient norm")
             if guard.keep_step():
-                optimizer.step()
+                precision.step(optimizer)
                 meter.update(loss, logits, labels)
                 if averaged is not None:
                     averaged.update_parameters(net)
@@ -164,6 +174,7 @@ def train(
         validate(epoch + 1)
         bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
     bar.close()
+    uncompile_blocks(blocks)
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
