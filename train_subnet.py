@@ -38,6 +38,8 @@ from subnet.report import (
 )
 from subnet.weights import load_trained, new_network
 from train_supernet import load_data, save_splits, supernet_facts
+from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -96,6 +98,12 @@ def train(
     )
     stateful = {"subnet": net, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
     stateful |= {"averaged": averaged} if averaged is not None else {}
+    precision = Precision(args.amp, loader.device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    parts = [net.stem, net.first, *net.layers, net.head]
+    blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
+    compile_blocks(blocks)
     last, best, first = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, 0
 
     def validate(done: int) -> None:
@@ -112,8 +120,8 @@ def train(
         for path in [folder / "best.pt"] * better + [last]:
             save_checkpoint(path, "subnet", **states, facts=facts, config=config)
 
-    if last.exists():
-        state = load_checkpoint(last, "subnet")
+    if distributed.from_main(last.exists()):
+        state = distributed.from_main(load_checkpoint(last, "subnet") if last.exists() else None)
         check_facts(last, state["facts"], facts)
         restore(last, state, stateful)
         restore_generators(state)
@@ -131,21 +139,25 @@ def train(
         dynamic_ncols=True,
         mininterval=0.5,
     )
-    guard = LossGuard(args.on_nan, loader.device)
+    guard, parameters = LossGuard(args.on_nan, loader.device), list(net.parameters())
     for epoch in range(first, args.epochs):
         net.train()
         meter = Meter(loader.device)
         for step, (images, labels) in enumerate(loader, epoch * len(loader) + 1):
             lr = scheduler.get_last_lr()[0]
             optimizer.zero_grad(set_to_none=True)
-            loss, logits = objective(net, images, labels)
-            loss.backward()
-            guard.watch(loss, step, lr)
+            with precision.autocast():
+                loss, logits = objective(net, images, labels)
+            precision.backward(loss)
+            (watched,) = distributed.average_gradients(parameters, loss)
+            guard.watch(watched, step, lr)
+            precision.unscale(optimizer)
             if args.grad_clip:
-                norm = nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
-                guard.watch(norm, step, lr, what="gradient norm")
+                norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
+                if not precision.scales:  # fp16 leaves such steps out by itself
+                    guard.watch(norm, step, lr, what="gradient norm")
             if guard.keep_step():
-                optimizer.step()
+                precision.step(optimizer)
                 meter.update(loss, logits, labels)
                 if averaged is not None:
                     averaged.update_parameters(net)
@@ -154,6 +166,7 @@ def train(
             scheduler.step()
             bar.update()
         guard.flush()
+        meter.add_ranks()
         loss_value, top1 = meter.read()
         writer.add_scalar("train/loss", loss_value, epoch + 1)
         writer.add_scalar("train/top1", top1, epoch + 1)
@@ -161,6 +174,7 @@ def train(
         validate(epoch + 1)
         bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
     bar.close()
+    uncompile_blocks(blocks)
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
@@ -234,6 +248,8 @@ def main() -> None:
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         train(net, splits, args, config, facts, folder, writer)
+        if not ranks.is_main():
+            return
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, args, folder)
         writer.add_scalar("test/top1", test.top1, args.epochs)
