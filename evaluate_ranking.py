@@ -147,7 +147,7 @@ def main() -> None:
         table = load_table(space, args.cache_dir)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
         load_weights(supernet, args)
-        evaluator = build_evaluator(supernet, splits, args.calibration_batches)
+        evaluator = build_evaluator(supernet, splits, args)
         evaluator.validation = draw_images(
             splits.validation, args.validation_images, args.random_seed
         )

@@ -23,7 +23,14 @@ from config_file.arg_config.layers import config_values, parse, unused_flags, wr
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, resolve_sampling
 from config_file.arg_config.supernet_config import supernet_parser
 from data import Loader, Splits, load_splits
-from lookup_table import Budget, BudgetCounts, load_table
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    LatencySettings,
+    LookupTable,
+    load_costs,
+    user_table_text,
+)
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import (
@@ -52,7 +59,7 @@ from utils.device import (
     stream,
 )
 from utils.errors import user_errors
-from utils.files import atomic_path
+from utils.files import atomic_path, write_text
 from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
@@ -199,8 +206,9 @@ def train(
         architecture = build_architecture_training(
             args, sampler, supernet, architecture_loader, budget
         )
+    parameters = list(supernet.parameters())  # listing thousands of them takes milliseconds
     optimizer = build_optimizer(
-        args.optimizer, supernet.parameters(), args.lr, args.momentum, args.weight_decay
+        args.optimizer, parameters, args.lr, args.momentum, args.weight_decay
     )
     scheduler = build_scheduler(
         optimizer,
@@ -276,7 +284,7 @@ def train(
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
                 if args.grad_clip:
-                    norm = nn.utils.clip_grad_norm_(supernet.parameters(), args.grad_clip)
+                    norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
                     guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
                     optimizer.step()
@@ -329,6 +337,29 @@ def write_architecture(
     writer.add_figure("architecture/probabilities", figure, done)
 
 
+def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
+    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
+    stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
+    if args.resume and stored.exists():
+        args.lookup_table = stored
+    wanted = {args.info_metric}
+    if getattr(args, "search_strategy", None) == "pareto":
+        wanted |= set(args.objectives)
+    settings = LatencySettings(
+        batch_size=args.latency_batch_size,
+        threads=args.latency_threads,
+        seconds=args.latency_seconds,
+    )
+    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+
+
+def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:
+    """Numbers that cannot be counted again belong to the run; its config then names them."""
+    if table.sources and not args.resume:
+        args.lookup_table = folder / "lookup_table.yaml"
+        write_text(args.lookup_table, user_table_text(space, table, next(iter(table.sources))))
+
+
 def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
     """The budget in single MACs or params; `median` becomes a number in `args`.
 
@@ -356,12 +387,14 @@ def main() -> None:
     resolve_sampling(args, space)
     budget = None
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
-        counts = BudgetCounts(load_table(space, args.cache_dir), args.info_metric)
-        budget = resolve_budget(args, counts)
+        table = build_costs(args, space, device)
+        budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
 
     name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
     start_log(folder)
+    if budget is not None:
+        save_costs(args, folder, space, table)
     config = config_values(parser, args)
     if not args.resume:
         write_config(folder / "config.yaml", config)

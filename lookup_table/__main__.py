@@ -3,23 +3,33 @@
 python -m lookup_table --arch runs/digits/best_architecture.yaml
 python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
 python -m lookup_table --search-space spos --table
+python -m lookup_table --search-space fbnet --input-size 32 --latency --save cpu.yaml
+python -m lookup_table --search-space fbnet --lookup-table phone.yaml --table
 """
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from config_file.arg_config.table_config import table_parser
+from lookup_table.budget import Budget
 from lookup_table.builder import load_table
-from lookup_table.table import METRICS, LookupTable, in_millions
+from lookup_table.counts import BudgetCounts
+from lookup_table.equivalence import Equivalence
+from lookup_table.latency import LatencySettings, measure_latency, validate
+from lookup_table.table import METRICS, MILLION, LookupTable, in_millions
+from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
+from utils.device import pick_device
 from utils.errors import user_errors
+from utils.files import write_text
 
 
 def load_inputs(args: Namespace) -> tuple[SearchSpace, np.ndarray | None]:
@@ -57,45 +67,73 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 
 
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
-    """What is printed as JSON."""
+    """What is printed as JSON. Costs: single MACs and params, other metrics in their unit."""
     if architecture is not None:
-        costs = {metric: int(table.cost(architecture, metric)) for metric in METRICS}
         facts = architecture_facts(space, architecture)
-        return {**costs, "measured": measure(space, architecture), **facts}
+        return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
+    ranges: dict[str, list] = {metric: list(table.range(metric)) for metric in table.metrics}
+    for metric in table.metrics[len(METRICS) :]:
+        ranges[metric] = [cost / MILLION for cost in ranges[metric]]
     return {
         "search_space": space.name,
         "input_size": space.input_size,
         "num_classes": space.num_classes,
         "layers": space.num_layers,
         "architectures": space.size,
-        **{metric: list(table.range(metric)) for metric in METRICS},
+        "networks": Equivalence(space).size,
+        **ranges,
     }
 
 
 def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> None:
-    """Every choice of every layer with its costs in millions; the chosen one is marked."""
+    """Every choice of every layer with its costs; the chosen one is marked."""
+
+    def cells(costs: Iterable[int]) -> str:
+        return "".join(f"{in_millions(cost):>12}" for cost in costs)
+
+    def line(name: str, costs: Iterable[int]) -> None:
+        print(f"{name:<31} {'':<11}{cells(costs)}")
+
     print(f"{space.name} at {space.input_size} px, {space.num_classes} classes")
-    print(
-        f"{'layer':>5}  {'channels':>10}  {'px':>10}  {'choice':<12}{'M MACs':>12}{'M params':>12}"
-    )
+    titles = "".join(f"{table.unit(metric):>12}" for metric in table.metrics)
+    print(f"{'layer':>5}  {'channels':>10}  {'px':>10}  {'choice':<12}{titles}")
     for i, layer in enumerate(space.layers):
         out_size = -(-layer.in_size // layer.stride)
         where = f"{i + 1:>5}  {f'{layer.in_chs}→{layer.out_chs}':>10}  "
         where += f"{f'{layer.in_size}→{out_size}':>10}  "
         for c, name in enumerate(layer.choices):
-            macs, params = (in_millions(table.costs[metric][i, c]) for metric in METRICS)
             chosen = "*" if architecture is not None and architecture[i] == c else " "
-            print(f"{where}{chosen + name:<12}{macs:>12}{params:>12}")
+            costs = [table.costs[metric][i, c] for metric in table.metrics]
+            print(f"{where}{chosen + name:<12}{cells(costs)}")
             where = " " * len(where)
-    fixed = [in_millions(table.fixed[metric]) for metric in METRICS]
-    print(f"{'stem, first block, head':<31} {'':<11}{fixed[0]:>12}{fixed[1]:>12}")
+    line("stem, first block, head", table.fixed.values())
     if architecture is not None:
-        total = [in_millions(table.cost(architecture, metric)) for metric in METRICS]
-        print(f"{'this architecture (*)':<31} {'':<11}{total[0]:>12}{total[1]:>12}")
+        total = [table.cost(architecture, metric) for metric in table.metrics]
+        line("this architecture (*)", total)
     for name, end in (("cheapest", 0), ("dearest", 1)):
-        costs = [in_millions(table.range(metric)[end]) for metric in METRICS]
-        print(f"{name:<31} {'':<11}{costs[0]:>12}{costs[1]:>12}")
-    print(f"{space.size:,} architectures")
+        line(name, [table.range(metric)[end] for metric in table.metrics])
+    print(f"{space.size:,} architectures, {Equivalence(space).size:,} different networks")
+
+
+def add_latency(
+    args: Namespace, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
+) -> tuple[LookupTable, dict]:
+    """Measures blocks and whole networks: the given architecture, or random ones."""
+    device = pick_device(args.device)
+    settings = LatencySettings(
+        batch_size=args.latency_batch_size,
+        threads=args.latency_threads,
+        seconds=args.latency_seconds,
+    )
+    table = measure_latency(space, table, device, settings)
+    networks = architecture[None] if architecture is not None else None
+    if networks is None:
+        budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
+        networks = budget.sample(args.latency_networks, np.random.default_rng(0))
+    report = validate(space, table, networks, device, settings) if len(networks) else {}
+    facts = dict(table.sources["latency"])
+    table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
+    return table, {"latency_source": facts, "latency_against_whole_networks": report}
 
 
 @user_errors
@@ -103,10 +141,19 @@ def main() -> None:
     args = table_parser(__doc__).parse_args()
     space, architecture = load_inputs(args)
     table = load_table(space, args.cache_dir)
+    if args.lookup_table:
+        table = read_user_table(args.lookup_table, space, table)
+    measured: dict = {}
+    if args.save and not args.latency:
+        raise ValueError("--save writes what --latency measures; give --latency too")
+    if args.latency:
+        table, measured = add_latency(args, space, table, architecture)
+        if args.save:
+            write_text(args.save, user_table_text(space, table, "latency"))
     if args.table:
         print_table(space, table, architecture)
     else:
-        print(json.dumps(summary(space, table, architecture), indent=2))
+        print(json.dumps(summary(space, table, architecture) | measured, indent=2))
 
 
 if __name__ == "__main__":

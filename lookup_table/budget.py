@@ -1,10 +1,8 @@
-"""Exact sampling of architectures within a budget, by dynamic programming over the lookup table.
+"""Exact sampling of architectures within a budget.
 
-With a layer's cheapest choice as 0 and the greatest common divisor of all differences as the unit,
-costs are small integers, and the number of ways in which the last layers add up to exactly b units
-is a sum of shifted vectors (the counting half of a knapsack). Walking down those counts draws every
-architecture of the window [low, high] with the same probability: no rejection, no endless loop, and
-an empty window is known before anything is drawn. Legend: L layers, C choices, N architectures.
+The counts of architectures per cost (`lookup_table/counts.py`) say what a window [low, high] holds
+before anything is drawn, and walking down them draws each of it with the same probability: no
+rejection, no endless loop, and an infeasible budget is an error at once. L layers, N architectures.
 """
 
 from __future__ import annotations
@@ -14,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
-from lookup_table.table import UNIT, LookupTable, in_millions
+from lookup_table.counts import BudgetCounts
+from lookup_table.table import in_millions
 
-MAX_BINS = 1 << 21  # 2 M counts per layer; beyond it costs are counted in coarser cells
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window
-BATCH = 4096  # architectures drawn at a time
+BATCH = 4096  # architectures drawn at a time then
+MAX_LISTED = 1 << 17  # with cells: windows of no more architectures are listed
 
 
 def architecture_keys(architectures: np.ndarray) -> list[tuple[int, ...]]:
@@ -26,86 +25,45 @@ def architecture_keys(architectures: np.ndarray) -> list[tuple[int, ...]]:
     return list(map(tuple, np.asarray(architectures).tolist()))
 
 
-class BudgetCounts:
-    """Counts of completions per cost for one metric of one table.
-
-    `suffix[i][b]` is the number of ways in which layers i.. cost exactly b units more than their
-    cheapest choices. int64 where the space's size fits, else float64 (relative error below 1e-14).
-    """
-
-    def __init__(self, table: LookupTable, metric: str) -> None:
-        self.table = table
-        self.metric = metric
-        self.num_choices = table.num_choices
-        rows = [r[:n] for r, n in zip(table.costs[metric], self.num_choices, strict=True)]
-        extra = [row - row.min() for row in rows]
-        self.base = table.range(metric)[0]
-        self.unit = int(np.gcd.reduce(np.concatenate(extra))) or 1
-        span = sum(int(e.max()) for e in extra)
-        self.exact = span // self.unit < MAX_BINS
-        if not self.exact:  # odd widths: cells, and every draw is checked against the true cost
-            self.unit = -(-span // MAX_BINS)
-        self.steps = [e // self.unit for e in extra]
-        self.suffix = self._count()
-
-    def _count(self) -> list[np.ndarray]:
-        size = float(np.prod(self.num_choices.astype(np.float64)))
-        dtype = np.int64 if size < 2**62 else np.float64
-        suffix = [np.ones(1, dtype=dtype)]
-        for steps in reversed(self.steps):
-            after = suffix[-1]
-            counts = np.zeros(len(after) + int(steps.max()), dtype=dtype)
-            for step in steps.tolist():
-                counts[step : step + len(after)] += after
-            suffix.append(counts)
-        return suffix[::-1]
-
-    def bins(self, low: int, high: int) -> tuple[int, int]:
-        """The half-open range of suffix[0] whose costs can lie in [low, high]."""
-        slack = 0 if self.exact else len(self.steps)  # each layer was rounded down
-        start = -(-(low - self.base) // self.unit) - slack
-        stop = (high - self.base) // self.unit + 1
-        last = len(self.suffix[0])
-        return min(max(start, 0), last), min(max(stop, 0), last)
-
-    @cached_property
-    def median(self) -> int:
-        """The median cost over all architectures (to a unit)."""
-        cumulative = np.cumsum(self.suffix[0].astype(np.float64))
-        return self.base + self.unit * int(np.searchsorted(cumulative, cumulative[-1] / 2))
-
-    def nearest(self, low: int, high: int) -> list[int]:
-        """The costs that exist next below and next above an empty window."""
-        start, stop = self.bins(low, high)
-        exists = np.flatnonzero(self.suffix[0])
-        below, above = exists[exists < start][-1:], exists[exists >= stop][:1]
-        return [int(self.base + self.unit * b) for b in (*below, *above)]
-
-
 class Budget:
     """The architectures whose cost is in [low, high].
 
     Args:
-        counts: of the metric that is constrained.
-        low, high: in single MACs or params; None is no bound.
+        counts: of the metric that is constrained; with an equivalence, of one code per network.
+        low, high: in single MACs or params, or ns; None is no bound.
+        among: only these, int [M, L], as an oracle knows them; None is no such restriction.
 
     Raises:
         ValueError: no architecture is inside; the message states what is feasible.
     """
 
-    def __init__(self, counts: BudgetCounts, low: int | None, high: int | None) -> None:
+    def __init__(
+        self,
+        counts: BudgetCounts,
+        low: int | None,
+        high: int | None,
+        among: np.ndarray | None = None,
+    ) -> None:
         self.counts = counts
         lowest, highest = counts.table.range(counts.metric)
         self.low = lowest if low is None else int(low)
         self.high = highest if high is None else int(high)
+        self.known = None if among is None else set(architecture_keys(among))
+        self.listed: np.ndarray | None = None  # everything inside, where counts do not tell
         start, stop = counts.bins(self.low, self.high)
-        if stop <= start or not counts.suffix[0][start:stop].any():
+        inside = counts.total[start:stop].any() if stop > start else False
+        if inside and among is not None:
+            self.listed = among[self.contains(among)]
+        elif inside and not counts.exact and counts.total[start:stop].sum() <= MAX_LISTED:
+            self.listed = self._list()
+        if not inside or (self.listed is not None and not len(self.listed)):
             raise ValueError(self._infeasible(lowest, highest))
 
     def _infeasible(self, lowest: int, highest: int) -> str:
-        unit = UNIT[self.counts.metric]
+        unit = self.counts.table.unit(self.counts.metric)
+        what = "no architecture of this space" if self.known is None else "none of those known"
         text = (
-            f"no architecture of this space costs between {in_millions(self.low)} and "
+            f"{what} costs between {in_millions(self.low)} and "
             f"{in_millions(self.high)} {unit}: its range is {in_millions(lowest)} to "
             f"{in_millions(highest)} {unit}"
         )
@@ -116,9 +74,11 @@ class Budget:
 
     @cached_property
     def count(self) -> int:
-        """How many architectures are inside (with cells: at least so many are near it)."""
+        """How many architectures are inside (with cells: about so many)."""
+        if self.listed is not None:
+            return len(self.listed)
         start, stop = self.counts.bins(self.low, self.high)
-        window = self.counts.suffix[0][start:stop]
+        window = self.counts.total[start:stop]
         if window.dtype == np.float64:
             return int(window.sum())
         return sum(window[window > 0].tolist())  # Python integers do not overflow
@@ -126,7 +86,15 @@ class Budget:
     def contains(self, architectures: np.ndarray) -> np.ndarray:
         """int [N, L] -> bool [N]."""
         cost = self.counts.table.cost(architectures, self.counts.metric)
-        return (cost >= self.low) & (cost <= self.high)
+        inside = (cost >= self.low) & (cost <= self.high)
+        if self.known is not None:
+            inside &= [key in self.known for key in architecture_keys(architectures)]
+        return inside
+
+    def canonical(self, architectures: np.ndarray) -> np.ndarray:
+        """int [N, L] -> the codes that stand for the same networks."""
+        equivalence = self.counts.equivalence
+        return architectures if equivalence is None else equivalence.canonical(architectures)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n independent architectures [n, L], uniform over those inside.
@@ -134,39 +102,23 @@ class Budget:
         Raises:
             ValueError: the table is counted in cells, and hardly any cell's costs are inside.
         """
-        drawn = self._draw(n, rng)
+        if self.listed is not None:
+            return self.listed[rng.integers(len(self.listed), size=n)]
+        window = self.counts.bins(self.low, self.high)
+        drawn = self.counts.draw(n, *window, rng)
         if self.counts.exact:
             return drawn
-        kept = drawn[self.contains(drawn)]
+        kept = [drawn[self.contains(drawn)]]
         for _ in range(MAX_ROUNDS):
-            if len(kept) >= n:
-                return kept[:n]
-            drawn = self._draw(max(n, BATCH), rng)
-            kept = np.concatenate([kept, drawn[self.contains(drawn)]])
-        if len(kept) >= n:
-            return kept[:n]
+            if sum(map(len, kept)) >= n:
+                return np.concatenate(kept)[:n]
+            drawn = self.counts.draw(max(n, BATCH), *window, rng)
+            kept.append(drawn[self.contains(drawn)])
+        width = in_millions(self.counts.unit * len(self.counts.steps))
         raise ValueError(
             f"the window {in_millions(self.low)} to {in_millions(self.high)} is too narrow to "
-            f"sample; widen it by {in_millions(self.counts.unit * len(self.counts.steps))}"
+            f"sample; widen --min-hc to --target-hc by {width}"
         )
-
-    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw a total for each sample, then choices down the layers that add up to it."""
-        start, stop = self.counts.bins(self.low, self.high)
-        cumulative = np.cumsum(self.counts.suffix[0][start:stop], dtype=np.float64)
-        left = start + _pick(cumulative, rng.random(n))
-        architectures = np.empty((n, len(self.counts.steps)), dtype=np.int64)
-        for i, steps in enumerate(self.counts.steps):
-            after = self.counts.suffix[i + 1]
-            rest = left[:, None] - steps  # [n, C] units for the layers that follow
-            possible = (rest >= 0) & (rest < len(after))
-            weights = np.where(possible, after[np.where(possible, rest, 0)], 0).astype(np.float64)
-            cumulative = np.cumsum(weights, axis=1)
-            target = rng.random(n) * cumulative[:, -1]
-            choice = np.minimum((cumulative <= target[:, None]).sum(axis=1), len(steps) - 1)
-            architectures[:, i] = choice
-            left = left - steps[choice]
-        return architectures
 
     def sample_unique(
         self, n: int, rng: np.random.Generator, exclude: Collection[tuple[int, ...]] = ()
@@ -177,7 +129,8 @@ class Budget:
         """
         seen = set(exclude)
         # Where repeats are rare, drawing again ends soon; where few are inside, list them all.
-        if self.counts.exact and self.count <= 4 * (len(seen) + n):
+        countable = self.counts.exact or self.listed is not None
+        if countable and self.count <= 4 * (len(seen) + n):
             everything = self.enumerate()
             left = [i for i, key in enumerate(architecture_keys(everything)) if key not in seen]
             return everything[rng.permutation(left)[:n]] if left else everything[:0]
@@ -192,22 +145,44 @@ class Budget:
                 break
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
+    def largest(self) -> np.ndarray:
+        """The architecture [L] that costs most (with cells: the dearest of many), always the same.
+
+        Of several that cost the same, one drawn uniformly.
+        """
+        rng = np.random.default_rng(0)
+        if self.listed is not None:
+            costs = self.counts.table.cost(self.listed, self.counts.metric)
+            return self.listed[int(costs.argmax())]
+        start, stop = self.counts.bins(self.low, self.high)
+        top = start + int(np.flatnonzero(self.counts.total[start:stop])[-1])
+        if self.counts.exact:
+            return self.counts.draw(1, top, top + 1, rng)[0]
+        # a cell's costs are spread over as many cells as there are layers
+        drawn = self.counts.draw(BATCH, max(start, top - len(self.counts.steps)), stop, rng)
+        drawn = np.concatenate([drawn[self.contains(drawn)], self.sample(BATCH, rng)])
+        return drawn[int(self.counts.table.cost(drawn, self.counts.metric).argmax())]
+
     def enumerate(self) -> np.ndarray:
         """All architectures inside, int [count, L], in lexicographic order. For small windows."""
-        start, stop = self.counts.bins(self.low, self.high)
+        return self._list() if self.listed is None else self.listed
+
+    def _list(self) -> np.ndarray:
+        counts = self.counts
+        start, stop = counts.bins(self.low, self.high)
         partial = np.zeros((1, 0), dtype=np.int64)
-        spent = np.zeros(1, dtype=np.int64)
-        for i, steps in enumerate(self.counts.steps):
-            reachable = np.concatenate([[0], np.cumsum(self.counts.suffix[i + 1] > 0)])
+        spent, state = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool)
+        for i, (steps, binds) in enumerate(zip(counts.steps, counts.binding, strict=True)):
+            after = counts.suffix[i + 1]
+            reachable = np.pad(np.cumsum(after > 0, axis=1), ((0, 0), (1, 0)))
             total = spent[:, None] + steps  # [M, C]
-            low = np.clip(start - total, 0, len(reachable) - 1)
-            high = np.clip(stop - total, 0, len(reachable) - 1)
-            row, choice = np.nonzero(reachable[high] > reachable[low])
+            low = np.clip(start - total, 0, after.shape[1])
+            high = np.clip(stop - total, 0, after.shape[1])
+            after_state = binds.astype(np.intp) if len(after) == 2 else np.zeros_like(steps)
+            goes_on = reachable[after_state, high] > reachable[after_state, low]
+            if counts.continues[i]:
+                goes_on &= ~state[:, None] | binds
+            row, choice = np.nonzero(goes_on)
             partial = np.column_stack([partial[row], choice])
-            spent = total[row, choice]
+            spent, state = total[row, choice], binds[choice]
         return partial[self.contains(partial)]
-
-
-def _pick(cumulative: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Indices drawn in proportion to the increments of `cumulative`; never one of weight 0."""
-    return np.searchsorted(cumulative, uniform * cumulative[-1], side="right")

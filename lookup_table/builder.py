@@ -49,6 +49,7 @@ def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
     return int(macs)
 
 
+@torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
 def build_table(space: SearchSpace) -> LookupTable:
     """Profile the space's fixed parts and every choice of every layer."""
     shape = (space.num_layers, space.max_choices)

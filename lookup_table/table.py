@@ -2,18 +2,24 @@
 
 MACs are those of Conv2d and Linear, one multiply-accumulate = 1; params are all parameters of the
 standalone subnet. Both add up exactly over the layers and a fixed part (stem, first block, head).
+Every cost is an integer, a millionth of its metric's unit: single MACs or params, and nanoseconds
+of a latency in ms, so that sums, budgets and their counts are exact for every metric.
 Legend: L layers, C the most choices of any layer, N architectures.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-METRICS = ("flops", "params")
+METRICS = ("flops", "params")  # what every table has
 UNIT = {"flops": "M MACs", "params": "M params"}
+UNITS = {**UNIT, "latency": "ms"}  # of metrics that have one; a user's own metric states its own
 MILLION = 1e6
+BLOCK = 1 << 16  # architectures costed at a time: what is in between stays in the cache
+MAX_ENTRIES = 4096  # of the joint table of several layers: 32 kB
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,84 @@ class LookupTable:
         costs: metric -> int64 [L, C]; entries beyond a layer's number of choices are 0.
         fixed: metric -> cost of the parts every architecture has.
         num_choices: choices of each layer, int [L].
+        units: metric -> what a million of its costs are called; UNITS where it is not named.
+        sources: metric -> what is known of its numbers (device, batch, ...), for measured ones.
     """
 
     costs: dict[str, np.ndarray]
     fixed: dict[str, int]
     num_choices: np.ndarray
+    units: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """flops, params, and what was measured or brought besides."""
+        return tuple(self.costs)
+
+    def unit(self, metric: str) -> str:
+        return self.units.get(metric) or UNITS.get(metric, metric)
+
+    def with_metric(
+        self, metric: str, costs: np.ndarray, fixed: int, unit: str, source: dict
+    ) -> LookupTable:
+        """The same table with a metric more, or with other numbers for one."""
+        return replace(
+            self,
+            costs={**self.costs, metric: costs},
+            fixed={**self.fixed, metric: fixed},
+            units={**self.units, metric: unit},
+            sources={**self.sources, metric: source},
+        )
+
+    @cached_property
+    def _joint(self) -> dict[str, list[tuple[int, int, np.ndarray]]]:
+        """metric -> (first layer, end, costs of all their combinations): one gather for several."""
+        joint: dict[str, list[tuple[int, int, np.ndarray]]] = {}
+        for metric, table in self.costs.items():
+            joint[metric] = []
+            start = 0
+            while start < len(table):
+                stop, sums = start + 1, table[start]
+                while stop < len(table) and sums.size * table.shape[1] <= MAX_ENTRIES:
+                    sums = np.add.outer(sums, table[stop]).ravel()
+                    stop += 1
+                joint[metric].append((start, stop, sums))
+                start = stop
+        return joint
 
     def cost(self, architectures: np.ndarray, metric: str) -> np.ndarray:
-        """int [N, L] or [L] -> int64 [N] or a scalar: the cost of each architecture."""
-        table = self.costs[metric]
-        columns = np.asarray(architectures).T  # [L, N]
-        total = np.full(columns.shape[1:], self.fixed[metric], dtype=table.dtype)
-        for layer, choice in zip(table, columns, strict=True):
-            total += layer[choice]
-        return total
+        """int [N, L] or [L] -> int64 [N] or a scalar: the cost of each architecture.
+
+        Fastest for uint8 in column-major order (`np.asfortranarray`).
+
+        Raises:
+            IndexError: a choice that no layer has.
+        """
+        columns = np.atleast_2d(architectures).T  # [L, N]
+        num_layers, width = self.costs[metric].shape
+        assert len(columns) == num_layers, f"{len(columns)} choices for {num_layers} layers"
+        total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
+        index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
+        part = np.empty(len(index), dtype=np.int64)
+        for start in range(0, len(total), BLOCK):
+            block = columns[:, start : start + BLOCK]
+            if block.max() >= width or block.min() < 0:
+                raise IndexError(f"an architecture has a choice outside 0..{width - 1}")
+            here, n = total[start : start + BLOCK], block.shape[1]
+            for first, stop, sums in self._joint[metric]:
+                code = index[:n]
+                code[:] = block[first]
+                for column in block[first + 1 : stop]:
+                    code *= width
+                    np.add(code, column, out=code, casting="unsafe")
+                here += np.take(sums, code, out=part[:n], mode="clip")
+        return total if np.ndim(architectures) == 2 else total[0]
+
+    def facts(self, architecture: np.ndarray) -> dict[str, int | float]:
+        """Every cost of one architecture [L] for files: flops and params single, others in unit."""
+        costs = {m: int(self.cost(architecture, m)) for m in self.metrics}
+        return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
 
     def range(self, metric: str) -> tuple[int, int]:
         """The lowest and the highest cost of any architecture."""

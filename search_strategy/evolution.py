@@ -1,20 +1,17 @@
 """Evolutionary search (SPOS, https://arxiv.org/abs/1904.00420, section 3.4 and algorithm 1).
 
-Every generation is `population` new, different candidates within the budget: half mutated from
-and half crossed between the `parent_num` best of all candidates so far, the rest (all of the
-first generation) drawn exactly uniformly.
+Every generation is `population` new, different networks within the budget: mutated from and
+crossed between the `parent_num` best so far, the rest (all of the first generation) drawn exactly
+uniformly. With `aging` only networks of the last generations breed, however good older ones are
+(regularised evolution, https://arxiv.org/abs/1802.01548, section 3.1, by generations).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from lookup_table import Budget, architecture_keys
-
-MAX_BATCHES = 20  # of children per half: then the rest of the generation is drawn at random
-OVERDRAW = 8  # children drawn per one wanted: most are out of the budget or seen before
+from search_strategy.breeding import cross, mutate, new_children
 
 
 class EvolutionSearch:
@@ -27,6 +24,9 @@ class EvolutionSearch:
         population: candidates of each.
         parent_num: the best so far that have children.
         mutation_prob: chance of each layer to be drawn anew in a mutation.
+        crossover_prob: share of children that are crossed; the others are mutated.
+        aging: generations for which a candidate can breed; 0 is for ever.
+        patience: generations without a better best after which the search ends; 0 is never.
         prior: probabilities float [L, C] that mutated layers are drawn from; None is uniform.
 
     Raises:
@@ -41,6 +41,9 @@ class EvolutionSearch:
         population: int = 60,
         parent_num: int = 10,
         mutation_prob: float = 0.1,
+        crossover_prob: float = 0.5,
+        aging: int = 0,
+        patience: int = 0,
         prior: np.ndarray | None = None,
     ) -> None:
         if parent_num > population:
@@ -54,29 +57,42 @@ class EvolutionSearch:
         self.population = population
         self.parent_num = parent_num
         self.mutation_prob = mutation_prob
+        self.crossover_prob = crossover_prob
+        self.aging = aging
+        self.patience = patience
         self.prior = prior
         self.generation = 0
         self.parents = np.empty((0, len(self.num_choices)), dtype=np.int64)  # best first
         self.parent_scores = np.empty(0)
+        # what can still breed, newest first; without aging the parents are enough
+        self.alive: list[tuple[np.ndarray, np.ndarray]] = []
         self.seen: set[tuple[int, ...]] = set()
+        self.best, self.best_generation = -np.inf, 0
 
     @property
     def total(self) -> int:
         """How many candidates it will ask for at most."""
         return min(self.generation_num * self.population, self.budget.count)
 
+    @property
+    def finished(self) -> bool:
+        stalled = self.generation - 1 - self.best_generation
+        return self.generation == self.generation_num or 0 < self.patience <= stalled
+
     def ask(self) -> np.ndarray:
         """The next generation, int [N, L]; none when the search is over.
 
         N < population only where the budget holds fewer candidates not yet seen.
         """
-        if self.generation == self.generation_num:
+        if self.finished:
             return self.parents[:0]
         taken = set(self.seen)
         parts = []
         if len(self.parents):
-            parts.append(self._children(self._mutate, self.population // 2, taken))
-            parts.append(self._children(self._cross, self.population // 2, taken))
+            crossed = int(self.crossover_prob * self.population)
+            mutated = self.population - crossed
+            parts.append(new_children(self._mutate, mutated, self.budget, taken, self.rng))
+            parts.append(new_children(self._cross, crossed, self.budget, taken, self.rng))
         rest = self.population - sum(map(len, parts))
         parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
         return np.concatenate(parts)
@@ -84,43 +100,21 @@ class EvolutionSearch:
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
         """Scores of a generation, float [N], higher is better."""
         self.seen.update(architecture_keys(architectures))
-        everyone = np.concatenate([architectures, self.parents])
-        all_scores = np.concatenate([scores, self.parent_scores])
+        old = self.alive if self.aging else [(self.parents, self.parent_scores)]
+        self.alive = [(architectures, scores), *old][: self.aging or None]
+        everyone = np.concatenate([a for a, _ in self.alive])
+        all_scores = np.concatenate([s for _, s in self.alive])
         # of equals the newer one: on a plateau the search drifts on instead of standing still
         best = np.argsort(-all_scores, kind="stable")[: self.parent_num]
         self.parents, self.parent_scores = everyone[best], all_scores[best]
+        if len(scores) and scores.max() > self.best:
+            self.best, self.best_generation = float(scores.max()), self.generation
         self.generation += 1
-
-    def _children(
-        self, make: Callable[[int], np.ndarray], n: int, taken: set[tuple[int, ...]]
-    ) -> np.ndarray:
-        """Up to n children that are within the budget and not in `taken`, which they join."""
-        found: list[np.ndarray] = []
-        for _ in range(MAX_BATCHES):
-            if len(found) == n:
-                break
-            drawn = make(OVERDRAW * n)
-            drawn = drawn[self.budget.contains(drawn)]
-            for child, key in zip(drawn, architecture_keys(drawn), strict=True):
-                if key not in taken and len(found) < n:
-                    taken.add(key)
-                    found.append(child)
-        return np.array(found, dtype=np.int64).reshape(len(found), len(self.num_choices))
 
     def _mutate(self, n: int) -> np.ndarray:
         parents = self.parents[self.rng.integers(len(self.parents), size=n)]
-        fresh = self._fresh(parents.shape)
-        return np.where(self.rng.random(parents.shape) < self.mutation_prob, fresh, parents)
-
-    def _fresh(self, shape: tuple[int, int]) -> np.ndarray:
-        """Choices [n, L] of single layers, uniform or from the prior."""
-        if self.prior is None:
-            return self.rng.integers(0, self.num_choices, size=shape)
-        # a row's shares of [0, 1); its last choice takes what rounding leaves over
-        ends = np.cumsum(self.prior / self.prior.sum(1, keepdims=True), axis=1)  # [L, C]
-        drawn = (self.rng.random(shape)[:, :, None] >= ends).sum(2)
-        return np.minimum(drawn, self.num_choices - 1)
+        return mutate(parents, self.num_choices, self.mutation_prob, self.rng, self.prior)
 
     def _cross(self, n: int) -> np.ndarray:
         mothers, fathers = self.parents[self.rng.integers(len(self.parents), size=(2, n))]
-        return np.where(self.rng.random(mothers.shape) < 0.5, mothers, fathers)
+        return cross(mothers, fathers, self.rng)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from lookup_table import METRICS, LookupTable
-from model import SearchSpace
+from lookup_table.table import MILLION
+from model import SearchSpace, architecture_facts
 
 
 class SearchStrategy(Protocol):
@@ -52,17 +53,66 @@ class History:
         """Index of the highest top-1; of equals the one with the lowest cost, then the first."""
         return int(np.lexsort((self.cost(metric), -self.top1))[0])
 
+    def winner_facts(self, metric: str) -> dict:
+        """The best candidate's entries of an architecture file."""
+        best = self.best(metric)
+        top1 = float(self.top1[best])
+        return candidate_facts(self.space, self.table, self.architectures[best], top1)
+
     def to_csv(self) -> str:
-        """index, round, architecture, flops, params, top1: one line per candidate."""
-        costs = [self.cost(metric).tolist() for metric in METRICS]
-        names = [" ".join(self.space.decode(a)) for a in self.architectures]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["index", "round", "architecture", *METRICS, "top1"])
-        rows = zip(self.rounds.tolist(), names, *costs, self.top1.tolist(), strict=True)
-        for i, (number, name, *numbers) in enumerate(rows):
-            writer.writerow([i, number, name, *numbers])  # floats in full: read back as they were
-        return text.getvalue()
+        """index, round, architecture, flops, params, (latency, ...,) top1: a line per candidate.
+
+        What was measured is in its unit (latency in ms); flops and params are single ones.
+        """
+        return candidates_csv(
+            self.space,
+            self.table,
+            self.architectures,
+            {"index": range(len(self)), "round": self.rounds.tolist()},
+            {"top1": self.top1.tolist()},
+        )
+
+    def round_scalars(self) -> dict[str, float]:
+        """Best, mean and worst of the last round, for TensorBoard."""
+        last = self.rounds == self.rounds[-1]
+        top1, mflops = self.top1[last], self.cost("flops")[last] / MILLION
+        best, worst = top1.argmax(), top1.argmin()
+        return {
+            "top1_best": top1[best],
+            "top1_mean": top1.mean(),
+            "top1_worst": top1[worst],
+            "mflops_best": mflops[best],
+            "mflops_mean": mflops.mean(),
+            "mflops_worst": mflops[worst],
+        }
+
+
+def candidate_facts(
+    space: SearchSpace, table: LookupTable, architecture: np.ndarray, top1: float
+) -> dict:
+    """What an architecture file says of one network."""
+    return architecture_facts(space, architecture) | table.facts(architecture) | {"top1": top1}
+
+
+def candidates_csv(
+    space: SearchSpace,
+    table: LookupTable,
+    architectures: np.ndarray,
+    first: dict[str, Iterable],
+    last: dict[str, Iterable],
+) -> str:
+    """Architectures by name with their costs, between other columns."""
+    names = [" ".join(space.decode(a)) for a in architectures]
+    columns: dict[str, Iterable] = {**first, "architecture": names}
+    for metric in table.metrics:
+        cost = table.cost(architectures, metric)
+        columns[metric] = (cost if metric in METRICS else cost / MILLION).tolist()
+    columns |= last
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))  # floats in full: read back as they were
+    return text.getvalue()
 
 
 def read_scores(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:

@@ -15,6 +15,13 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utils.checkpoint import load_checkpoint  # noqa: E402
+
 CONTEXT = multiprocessing.get_context("forkserver")
 LATE = (
     "sklearn.model_selection",
@@ -53,8 +60,6 @@ def _enter(script: str, words: list[str], folder: Path, output: Path, limit: int
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    import torch
-
     torch.set_num_threads(1)
     sys.argv = [f"{script}.py", *words]
     importlib.import_module(script).main()
@@ -72,3 +77,26 @@ def start(script: str, *flags: object, folder: Path, file_limit: int | None = No
     process = CONTEXT.Process(target=_enter, args=arguments)
     process.start()
     return Running(process, output)
+
+
+def same_state(first: Path, second: Path) -> None:
+    """Weights, optimiser, schedule, sampler, loader and generators, bit for bit."""
+    a, b = load_checkpoint(first), load_checkpoint(second)
+
+    def compare(x: object, y: object, where: str) -> None:
+        assert type(x) is type(y), where
+        if isinstance(x, torch.Tensor):
+            assert torch.equal(x, y), where
+        elif isinstance(x, dict):
+            assert x.keys() == y.keys(), where
+            for key in x:
+                compare(x[key], y[key], f"{where}.{key}")
+        elif isinstance(x, (list, tuple)):
+            assert len(x) == len(y), where
+            for i, (left, right) in enumerate(zip(x, y, strict=True)):
+                compare(left, right, f"{where}[{i}]")
+        else:
+            assert x == y, where
+
+    for key in a.keys() - {"config"}:
+        compare(a[key], b[key], key)

@@ -49,7 +49,23 @@ def test_a_space(tmp_path: Path) -> None:
     assert facts["architectures"] == 4**20 and facts["layers"] == 20
     assert facts["flops"][0] < facts["flops"][1] and facts["params"][0] < facts["params"][1]
     text = lookup(tmp_path, "--search-space", TINY, "--input-size", 8, "--table")
-    assert "192 architectures" in text
+    assert "192 architectures, 156 different networks" in text
+
+
+def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
+    flags = ("--search-space", TINY, "--input-size", 8, "--num-classes", 10)
+    quick = ("--latency-seconds", 0.001, "--latency-networks", 3, "--device", "cpu")
+    facts = json.loads(lookup(tmp_path, *flags, "--latency", *quick, "--save", "cpu.yaml"))
+    against = facts["latency_against_whole_networks"]
+    assert len(against["measured_ms"]) == against["num_networks"] == 3
+    assert facts["latency_source"]["batch_size"] == 1 and facts["networks"] == 156
+    assert 0 < facts["latency"][0] < facts["latency"][1]
+    saved = yaml.safe_load((tmp_path / "cpu.yaml").read_text())
+    assert saved["device"].endswith("(cpu)") and saved["validation"]["num_networks"] == 3
+    again = json.loads(lookup(tmp_path, *flags, "--lookup-table", "cpu.yaml"))
+    assert again["latency"] == facts["latency"]
+    flags = ("--search-space", TINY, "--input-size", 16, "--lookup-table", "cpu.yaml")
+    assert "mend --input-size" in lookup(tmp_path, *flags, ok=False)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from conftest import TINY
-from processes import start
+from processes import same_state, start
 
 from utils.checkpoint import load_checkpoint
 
@@ -24,29 +23,6 @@ def wait_for(path: Path, seconds: float = 120) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} does not appear"
         time.sleep(0.002)
-
-
-def same_state(first: Path, second: Path) -> None:
-    """Weights, optimiser, schedule, sampler, loader and generators, bit for bit."""
-    a, b = load_checkpoint(first), load_checkpoint(second)
-
-    def compare(x: object, y: object, where: str) -> None:
-        assert type(x) is type(y), where
-        if isinstance(x, torch.Tensor):
-            assert torch.equal(x, y), where
-        elif isinstance(x, dict):
-            assert x.keys() == y.keys(), where
-            for key in x:
-                compare(x[key], y[key], f"{where}.{key}")
-        elif isinstance(x, (list, tuple)):
-            assert len(x) == len(y), where
-            for i, (left, right) in enumerate(zip(x, y, strict=True)):
-                compare(left, right, f"{where}[{i}]")
-        else:
-            assert x == y, where
-
-    for key in a.keys() - {"config"}:
-        compare(a[key], b[key], key)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -133,23 +133,94 @@ def test_train_supernet_then_resume_then_search(command: Command, tmp_path: Path
     assert load_architecture(tmp_path / "runs/t/best_architecture.yaml")[0].layers == space.layers
 
 
-def test_an_interrupted_search_resumes_to_the_same_history(
+def test_a_killed_search_resumes_to_the_same_bytes(
     finished: Path, command: Command, tmp_path: Path
 ) -> None:
-    import shutil
+    """SIGKILL as soon as the first candidates are on disk; then --resume."""
+    import signal
+    import subprocess
+    import sys
+    import time
 
-    run = tmp_path / "runs" / "a"
-    shutil.copytree(finished / "runs" / "a", run)
-    whole = (run / "history.csv").read_bytes()
-    lines = whole.splitlines(keepends=True)
-    (run / "history.csv").write_bytes(b"".join(lines[: 1 + 8]))  # the first generation only
-    for name in ("best_architecture.yaml", "random_control.csv", "pareto.png"):
-        (run / name).unlink()
-    command("search.py", "--title", "a", "--resume")
-    assert (run / "history.csv").read_bytes() == whole
-    assert (run / "best_architecture.yaml").exists()
-    done = command("search.py", "--title", "a", "--resume", "--population", 9, ok=False)
+    from conftest import ROOT
+
+    flags = ("--checkpoint", finished / "runs" / "a" / "supernet.pt", "--device", "cpu")
+    flags += ("--population", 40, "--generation-num", 3, "--seeds", 2, "--target-hc", "none")
+    words = [sys.executable, ROOT / "search.py", *flags, "--title", "k"]
+    log = tmp_path / "runs" / "k" / "candidates.log"
+    killed = subprocess.Popen([str(w) for w in words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while killed.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    before = log.read_bytes()
+    assert 0 < before.count(b"\n") < 156 and not (log.parent / "best_architecture.yaml").exists()
+    with log.open("ab") as file:
+        file.write(b"k3_e3 k3_")  # as if it had been killed while it wrote
+    command("search.py", "--title", "k", "--resume")
+    assert log.read_bytes().startswith(before)
+    done = command("search.py", "--title", "k", "--resume", "--population", 9, ok=False)
     assert "--population 9 differs" in done.stderr
+    done = command("search.py", *flags, "--title", "whole")
+    for name in ("history.csv", "random_control.csv", "history_seed1.csv"):
+        whole = (tmp_path / "runs" / "whole" / name).read_bytes()
+        assert (tmp_path / "runs" / "k" / name).read_bytes() == whole
+    for row in ("largest in budget", "without BN calibration", "over 2 seeds", "random networks"):
+        assert f"\n{row}" in done.stdout or f" {row}" in done.stdout
+
+
+def test_pareto_under_a_table_from_a_phone(
+    finished: Path, command: Command, tmp_path: Path, tiny
+) -> None:
+    """Its latency is the budget, a history column, and a row of the front."""
+    rows = ["layer,choice,latency", "fixed,,0.125"]
+    cost = {"k3_e3": 0.5, "k3_e6": 1.0, "k5_e3": 0.75, "skip": 0.0}
+    for i, layer in enumerate(tiny.layers, 1):
+        rows += [f"{i},{name},{cost[name]}" for name in layer.choices]
+    (tmp_path / "phone.csv").write_text("\n".join(rows))
+    flags = ("--checkpoint", finished / "runs" / "a" / "supernet.pt", "--device", "cpu")
+    flags += ("--search-strategy", "pareto", "--objectives", "latency", "params")
+    flags += ("--info-metric", "latency", "--target-hc", 2.2, "--lookup-table", "phone.csv")
+    flags += ("--population", 8, "--generation-num", 2, "--no-random-control")
+    command("search.py", *flags, "--title", "p")
+    run = tmp_path / "runs" / "p"
+    history = read_history(run / "history.csv")
+    assert len(history) == 16 and list(history[0])[-2:] == ["latency", "top1"]
+    for row in history:
+        names = row["architecture"].split(" ")
+        assert float(row["latency"]) == 0.125 + sum(cost[name] for name in names) <= 2.2
+    front = read_history(run / "pareto_front.csv")
+    points = [(-float(r["top1"]), float(r["latency"]), int(r["params"])) for r in front]
+    everyone = [(-float(r["top1"]), float(r["latency"]), int(r["params"])) for r in history]
+    for p in points:
+        assert not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in everyone)
+    assert load_architecture(run / "pareto_front" / "000.yaml")[0].layers == tiny.layers
+    best = yaml.safe_load((run / "best_architecture.yaml").read_text())
+    assert best["info_metric"] == "latency" and best["latency"] <= 2.2
+    (tmp_path / "phone.csv").unlink()  # the run has its own copy
+    assert "lookup_table.yaml" in (run / "config.yaml").read_text()
+    command("search.py", "--title", "p", "--resume")
+
+
+def test_an_oracle_takes_the_place_of_the_supernet(command: Command, tmp_path: Path) -> None:
+    import itertools
+    import json
+
+    entries = {
+        "".join(map(str, digits)): {"mean_acc": 50.0 + sum(digits)}
+        for digits in itertools.product(range(3), repeat=8)
+        if sum(digits) % 2
+    }
+    (tmp_path / "oracle.json").write_text(json.dumps(entries))
+    flags = ("--oracle", "oracle.json", "--input-size", 32, "--title", "o", "--target-hc", "none")
+    flags += ("--population", 20, "--generation-num", 10, "--device", "cpu")
+    done = command("search.py", *flags, "--search-space", "nas_bench_macro", "--aging")
+    assert "true accuracy" in done.stdout and "test top-1" not in done.stdout
+    rows = read_history(tmp_path / "runs" / "o" / "history.csv")
+    assert len(rows) == 200 and max(float(row["top1"]) for row in rows) == 65.0
+    assert all(float(row["top1"]) % 2 == 1 for row in rows)
+    assert not (tmp_path / "runs" / "o" / "supernet.pt").exists()
+    assert "mend --search-space" in command("search.py", *flags[:-2], ok=False).stderr
 
 
 @pytest.mark.parametrize(
@@ -176,6 +247,8 @@ def test_an_interrupted_search_resumes_to_the_same_history(
         (("--resume",), "--title"),
         (("--title", "new", "--resume"), "nothing to resume"),
         (("--popultion", 3), "--popultion"),
+        (("--info-metric", "energy"), "metric 'energy' is unknown"),
+        (("--lookup-table", "none.csv"), "none.csv does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

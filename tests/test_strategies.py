@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    Equivalence,
+    LookupTable,
+    architecture_keys,
+    load_table,
+)
 from model import load_space
-from search_strategy import EvolutionSearch, History, RandomSearch, read_scores, run_search
+from search_strategy import EvolutionSearch, History, RandomSearch
+from search_strategy.breeding import repair
 
 
 @pytest.fixture(scope="module")
@@ -114,22 +122,74 @@ def test_more_parents_than_candidates_is_an_error(budget: Budget) -> None:
         EvolutionSearch(budget, np.random.default_rng(0), 2, 5, 6)
 
 
-def test_history_reads_back_what_it_wrote(tiny, tiny_table, budget, tmp_path) -> None:
-    everything = Budget(BudgetCounts(tiny_table, "flops"), None, None)
-    history = History(tiny, tiny_table)
-    run_search(
-        EvolutionSearch(everything, np.random.default_rng(1), 3, 10, 3),
-        lambda a: 100 * np.sin(a.sum(1)) / 3,
-        history,
-    )
-    (tmp_path / "h.csv").write_text(history.to_csv())
-    scores = read_scores(tmp_path / "h.csv", tiny)
-    expected = dict(zip(architecture_keys(history.architectures), history.top1, strict=True))
-    assert scores == expected  # floats exactly
-
-
 def test_best_of_equals_is_the_cheapest(tiny, tiny_table) -> None:
     history = History(tiny, tiny_table)
     architectures = np.array([[2, 1, 2, 1], [0, 0, 0, 0], [0, 3, 0, 3], [1, 1, 1, 1]])
     history.add(architectures, np.array([50.0, 50.0, 50.0, 20.0]))
     assert history.best("flops") == 2
+
+
+def test_repair_brings_mutants_into_the_budget(budget: Budget) -> None:
+    """Every one, by few changes; what was inside stays as it was, and choices stay valid."""
+    rng = np.random.default_rng(0)
+    table, num_choices = budget.counts.table, budget.counts.num_choices
+    drawn = rng.integers(0, num_choices, size=(500, 21))
+    inside = budget.contains(drawn)
+    repaired = repair(drawn, budget, rng)
+    assert 0.3 < inside.mean() < 0.7 and budget.contains(repaired).all()
+    assert np.array_equal(repaired[inside], drawn[inside])
+    assert (repaired < num_choices).all()
+    lowest, highest = table.range("flops")
+    tight = Budget(budget.counts, None, lowest + (highest - lowest) // 50)
+    assert tight.contains(repair(drawn, tight, rng)).all()
+    window = Budget(budget.counts, budget.high - (highest - lowest) // 50, budget.high)
+    assert window.contains(repair(drawn, window, rng)).mean() > 0.95
+
+
+def test_evolution_asks_no_network_twice(tiny, tiny_table: LookupTable) -> None:
+    """Up to equivalence, to the last of 156 networks."""
+    networks = Equivalence(tiny)
+    everything = Budget(BudgetCounts(tiny_table, "flops", networks), None, None)
+    strategy = EvolutionSearch(everything, np.random.default_rng(0), 50, 20, 5)
+    asked, _ = search(strategy, lambda a: np.sin(a).sum(1))
+    assert networks.is_canonical(asked).all()
+    assert len(set(architecture_keys(asked))) == len(asked) == 156 == networks.size
+
+
+def test_patience_ends_a_search_that_stalls(budget: Budget) -> None:
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 30, 10, 3, patience=4)
+    asked, _ = search(strategy, lambda a: np.zeros(len(a)))
+    assert len(asked) == 5 * 10  # the first is the best; four more bring nothing better
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 12, 10, 3, patience=4)
+    rising = iter(range(1000))
+    asked, _ = search(strategy, lambda a: np.full(len(a), next(rising)))
+    assert len(asked) == 120
+
+
+def test_aging_lets_the_old_die(budget: Budget) -> None:
+    """The best of all, in the first generation, breeds for two generations and no longer."""
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 5, 10, 3, aging=2)
+    generations = []
+    for g in range(4):
+        generations.append(strategy.ask())
+        strategy.tell(generations[-1], np.arange(10.0) + (100 if g == 0 else 0))
+        if g == 1:
+            assert np.array_equal(strategy.parents, generations[0][[9, 8, 7]])
+    newest = np.stack([generations[3][9], generations[2][9], generations[3][8]])
+    assert np.array_equal(strategy.parents, newest)
+
+
+def test_crossover_prob_is_the_share_of_crossed_children(budget: Budget) -> None:
+    """Without mutation and without crossover respectively, children have the genes they may."""
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 40, 8, crossover_prob=1.0)
+    strategy._mutate = None  # type: ignore[method-assign]  # would fail if it were called
+    first = strategy.ask()
+    strategy.tell(first, np.arange(40.0))
+    strategy.budget = Budget(budget.counts, None, None)
+    assert len(strategy.ask()) == 40
+    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 40, 8, crossover_prob=0.0)
+    strategy._cross = None  # type: ignore[method-assign]
+    strategy.tell(strategy.ask(), np.arange(40.0))
+    with pytest.raises(TypeError):
+        strategy.crossover_prob = 0.5
+        strategy.ask()

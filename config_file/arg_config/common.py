@@ -15,7 +15,6 @@ from typing import NoReturn
 
 from config_file.arg_config.data_config import BY_DATASET, add_augment_flags, add_data_flags
 from config_file.arg_config.types import budget, folder, integer, number, widths
-from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
 from utils.errors import one_line
 from utils.finite import ON_NAN
@@ -160,15 +159,43 @@ def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1
 def add_budget_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("budget")
     group.add_argument(
-        "--info-metric", choices=METRICS, default="flops", help="what the budget limits"
+        "--info-metric",
+        default="flops",
+        metavar="{flops,params,latency}",
+        help="what the budget limits; latency is measured here if no table brings it, and a table "
+        "can bring any other metric",
     )
     group.add_argument(
         "--target-hc",
         type=budget,
         metavar="M|median|none",
-        help="upper limit in millions of MACs or params; median of all architectures; none "
+        help="upper limit in millions of MACs or params, or ms; median of all architectures; none "
         f"({BY_DATASET})",
     )
     group.add_argument(
-        "--min-hc", type=budget, metavar="M|none", help="lower limit in millions (default: none)"
+        "--min-hc", type=budget, metavar="M|none", help="lower limit, likewise (default: none)"
+    )
+    add_latency_flags(group)
+
+
+def add_latency_flags(group: _ArgumentGroup) -> None:
+    """Where latencies come from."""
+    group.add_argument(
+        "--lookup-table",
+        type=folder,
+        metavar="FILE",
+        help="YAML or CSV of costs measured elsewhere; see docs/lookup_tables.md",
+    )
+    group.add_argument(
+        "--latency-batch-size", type=integer(1), default=1, metavar="N", help="images per run"
+    )
+    group.add_argument(
+        "--latency-threads", type=integer(1, 1024), default=1, metavar="N", help="CPU threads"
+    )
+    group.add_argument(
+        "--latency-seconds",
+        type=number(0, 3600, open_low=True),
+        default=0.05,
+        metavar="F",
+        help="least time per block; the median of the runs in it counts",
     )

@@ -29,7 +29,6 @@ NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe i
     "resume",
     "list_architectures",
     "evaluate",
-    "benchmark",
 )
 MAY_DIFFER = ("device", "num_workers", "run_dir", "cache_dir", "data_path")  # on resuming
 FROM_CHECKPOINT = (
@@ -46,7 +45,12 @@ Values = dict[str, Any]  # flag (with underscores) -> value; None: as if the fla
 
 
 def _flags(parser: ArgumentParser) -> dict[str, Any]:
-    return {a.dest: a for a in parser._actions if a.dest not in ("help", *NOT_IN_CONFIG)}
+    return {
+        a.dest: a
+        for a in parser._actions
+        if a.dest not in ("help", *NOT_IN_CONFIG)
+        and not (a.dest == "benchmark" and a.nargs == 0)  # a switch that is no training either
+    }
 
 
 def read_layer(path: Path, parser: ArgumentParser) -> Values:

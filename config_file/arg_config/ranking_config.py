@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from config_file.arg_config.common import BY_DATASET, Parser, add_run_flags, add_space_flags
+from config_file.arg_config.evaluation_config import add_evaluation_flags
 from config_file.arg_config.types import folder, integer, numbers
 from lookup_table import METRICS
 
@@ -55,6 +56,7 @@ def ranking_parser(description: str) -> Parser:
         help="millions within which the choice by score is compared with the best (default: "
         "quartiles of the ranked networks)",
     )
+    add_evaluation_flags(parser)
     # what concerns training batches, of which none is seen here
     parser.set_defaults(batch_size=2, augment=False, randaugment=0, cutout=0)
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config_file.arg_config.common import Parser
+from config_file.arg_config.common import Parser, add_latency_flags
 from config_file.arg_config.types import folder, integer, widths
 
 
@@ -32,6 +32,26 @@ def table_parser(description: str) -> Parser:
         metavar="N,N,...",
         help="channels of stem, (first,) stages, last (default: the space's)",
     )
+    group = parser.add_argument_group("latency, and tables measured elsewhere")
+    group.add_argument(
+        "--latency",
+        action="store_true",
+        help="measure every block's latency on --device, and whole networks to compare",
+    )
+    group.add_argument(
+        "--device", choices=("auto", "cuda", "cpu", "mps"), default="auto", help="to measure on"
+    )
+    group.add_argument(
+        "--latency-networks",
+        type=integer(0),
+        default=20,
+        metavar="N",
+        help="random whole networks measured against the table's sums",
+    )
+    group.add_argument(
+        "--save", type=folder, metavar="FILE", help="the measured table, for --lookup-table"
+    )
+    add_latency_flags(group)
     group = parser.add_argument_group("output")
     group.add_argument(
         "--table", action="store_true", help="a table per layer and choice, instead of JSON"

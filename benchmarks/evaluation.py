@@ -1,0 +1,175 @@
+"""Scoring a population with the evaluator against one candidate at a time.
+
+python benchmarks/evaluation.py                            # evolution, generation 10, 60 networks
+python benchmarks/evaluation.py --population random
+python benchmarks/evaluation.py --space nas_bench_macro --population all --networks 200
+python benchmarks/evaluation.py --networks 12 --images 512 --rounds 1
+
+The baseline builds each candidate's standalone network and runs it in float32 NCHW under
+inference_mode at batch 256, calibration of its batch norms included. Both see the same images; all
+sides take turns, and ratios are medians. Accuracy: the largest difference between the logits.
+
+The population comes from the toolkit's own evolution on a score that is a random weight per layer
+and choice, so nothing is trained; what matters here is how many prefixes its candidates share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _common import hardware, interleaved, print_ratios
+
+from lookup_table import Budget, BudgetCounts, load_table
+from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
+from search_strategy import Evaluator, EvolutionSearch
+from search_strategy.evaluator import branching_points, common_prefix
+from utils.device import keep_freed_memory
+
+BATCH = 256
+
+
+def evolved(space: SearchSpace, population: int, generation: int) -> np.ndarray:
+    """The population of a generation (from 1) within the median budget, int [N, L]."""
+    counts = BudgetCounts(load_table(space), "flops")
+    rng = np.random.default_rng(0)
+    worth = rng.normal(size=(space.num_layers, space.max_choices))
+    search = EvolutionSearch(Budget(counts, None, counts.median), rng, generation, population)
+    for _ in range(generation):
+        architectures = search.ask()
+        search.tell(architectures, worth[np.arange(space.num_layers), architectures].sum(1))
+    return architectures
+
+
+def choose_population(space: SearchSpace, args: argparse.Namespace) -> np.ndarray:
+    if args.population == "evolution":
+        architectures = evolved(space, 60, args.generation)
+    elif args.population == "random":
+        architectures = np.random.default_rng(0).integers(
+            0, space.num_choices, (60, space.num_layers)
+        )
+    else:
+        architectures = np.array(list(itertools.product(*map(range, space.num_choices))))
+    return architectures[: args.networks]
+
+
+@torch.inference_mode()
+def standalone_logits(
+    supernet: Supernet, architecture: np.ndarray, calibration: list[Tensor], images: list[Tensor]
+) -> Tensor:
+    """The baseline for one candidate: build, calibrate, run."""
+    net = Subnet(supernet.space, architecture)
+    inherit_weights(net, supernet, architecture)
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.reset_running_stats()
+            m.momentum = None
+    net.train()
+    net.head.dropout.eval()
+    for x in calibration:
+        net(x)
+    net.eval()
+    return torch.cat([net(x) for x in images])
+
+
+def trie_share(space: SearchSpace, architectures: np.ndarray) -> float:
+    """MACs that the trie computes over those of all candidates one by one."""
+    table = load_table(space)
+    costs, fixed = table.costs["flops"], table.fixed["flops"]
+    keys = sorted(map(tuple, architectures.tolist()))
+    shared = [0, *(common_prefix(a, b) for a, b in itertools.pairwise(keys))]
+    layers = [costs[np.arange(len(key)), key] for key in keys]
+    done = sum(c[s:].sum() for c, s in zip(layers, shared, strict=True))
+    return float(done + fixed) / float(sum(c.sum() + fixed for c in layers))
+
+
+def sides_of(supernet: Supernet, architectures: np.ndarray, args: argparse.Namespace) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    size = supernet.space.input_size
+
+    def batches(n: int) -> list[Tensor]:
+        return list(torch.randn(n, 3, size, size, generator=generator).split(BATCH))
+
+    calibration, images = batches(args.calibration_images), batches(args.images)
+    labels = [torch.randint(0, supernet.space.num_classes, (len(x),)) for x in images]
+    validation = list(zip(images, labels, strict=True))
+
+    def evaluate(order: np.ndarray, together: bool, **options: object) -> dict:
+        groups = [order] if together else [row[None] for row in order]
+        logits = {}
+        for group in groups:
+            evaluator = Evaluator(supernet, calibration, validation, **options)
+            keys = sorted(map(tuple, group.tolist()))
+            nodes = evaluator.calibrate(keys)
+            with torch.inference_mode():
+                parts = [dict(evaluator.walk(x, keys, nodes, calibrate=False)) for x in images]
+            logits |= {key: torch.cat([part[key] for part in parts]) for key in keys}
+        return logits
+
+    def baseline() -> dict:
+        return {
+            tuple(a.tolist()): standalone_logits(supernet, a, calibration, images)
+            for a in architectures
+        }
+
+    return {
+        "one by one, fp32 NCHW": baseline,
+        "evaluator, no company": lambda: evaluate(architectures, together=False),
+        "evaluator, fp32": lambda: evaluate(architectures, together=True),
+        "evaluator, bf16": lambda: evaluate(architectures, together=True, precision="bf16"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", default="proxylessnas")
+    parser.add_argument("--population", choices=("evolution", "random", "all"), default="evolution")
+    parser.add_argument("--generation", type=int, default=10)
+    parser.add_argument("--networks", type=int, help="only the first so many (default: all)")
+    parser.add_argument("--input-size", type=int, default=32)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--calibration-images", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(0)
+    space = load_space(args.space, args.input_size, 10)
+    supernet = build_supernet(space).to(memory_format=torch.channels_last)
+    architectures = choose_population(space, args)
+    keys = sorted(map(tuple, architectures.tolist()))
+    print(hardware())
+    print(
+        f"{len(keys)} networks of {space.name} ({args.population}) at {args.input_size} px, "
+        f"{args.calibration_images} + {args.images} images; the trie computes "
+        f"{trie_share(space, architectures):.3f} of the MACs, and keeps up to "
+        f"{max(map(len, branching_points(keys)))} activations"
+    )
+    results: dict[str, dict] = {}
+
+    def remembering(name: str, run) -> object:
+        results[name] = run()
+
+    sides = {
+        name: (lambda name=name, run=run: remembering(name, run))
+        for name, run in sides_of(supernet, architectures, args).items()
+    }
+    seconds = interleaved(sides, args.rounds)
+    print_ratios("speed against one by one", seconds, next(iter(sides)))
+    reference = results["one by one, fp32 NCHW"]
+    for name, logits in results.items():
+        error = max((logits[k] - reference[k]).abs().max().item() for k in keys)
+        print(f"  {name}: logits differ by at most {error:.2g}")
+
+
+if __name__ == "__main__":
+    main()

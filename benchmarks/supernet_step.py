@@ -1,0 +1,95 @@
+"""A training step of the supernet against one of the standalone network of the same path.
+
+python benchmarks/supernet_step.py                          # all five spaces at 32 px
+python benchmarks/supernet_step.py --spaces fbnet --batch-size 256 --rounds 20
+
+A step is zero_grad, forward, loss, backward, clipping and the optimiser. Goal: at most 1.05 times.
+Each round draws a new path, the same for both; sides take turns, ratios are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _common import hardware, interleaved, ratio
+
+from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
+from utils.device import keep_freed_memory
+from utils.optim import OPTIMIZERS, build_optimizer
+
+SPACES = ("proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro")
+
+
+class Training:
+    """One network, its optimiser, and a step of them."""
+
+    def __init__(self, net: nn.Module, optimizer: str) -> None:
+        self.net = net.to(memory_format=torch.channels_last).train()
+        self.parameters = list(net.parameters())
+        self.optimizer = build_optimizer(optimizer, self.parameters, 1e-3, 0.9, 1e-4)
+
+    def step(self, images: Tensor, labels: Tensor, *path: np.ndarray) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(self.net(images, *path), labels).backward()
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.optimizer.step()
+
+
+def compare(space: SearchSpace, args: argparse.Namespace) -> tuple[float, float, float]:
+    """Median seconds of the subnet's and the supernet's step, and the median of their ratios."""
+    rng = np.random.default_rng(0)
+    images = torch.randn(args.batch_size, 3, space.input_size, space.input_size)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, space.num_classes, (args.batch_size,))
+    supernet = Training(build_supernet(space), args.optimizer)
+    seconds: dict[str, list[float]] = {"supernet": [], "subnet": []}
+    for _ in range(args.paths):
+        path = rng.integers(0, space.num_choices)
+        net = Subnet(space, path)
+        inherit_weights(net, supernet.net, path)
+        subnet = Training(net, args.optimizer)
+        sides = {
+            "supernet": lambda path=path: supernet.step(images, labels, path),
+            "subnet": lambda subnet=subnet: subnet.step(images, labels),
+        }
+        for name, times in interleaved(sides, args.rounds).items():
+            seconds[name] += times
+    medians = (statistics.median(seconds[name]) for name in ("subnet", "supernet"))
+    return *medians, ratio(seconds, "supernet", "subnet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--spaces", nargs="+", default=SPACES)
+    parser.add_argument("--input-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
+    parser.add_argument("--paths", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7, help="turns per path")
+    args = parser.parse_args()
+    keep_freed_memory()
+    print(hardware())
+    print(f"{args.input_size} px, batch {args.batch_size}, {args.optimizer}")
+    for name in args.spaces:
+        size = 32 if name == "nas_bench_macro" else args.input_size
+        subnet, supernet, times = compare(load_space(name, size, 10), args)
+        print(
+            f"  {name:<16} subnet {1e3 * subnet:8.1f} ms  supernet {1e3 * supernet:8.1f} ms  "
+            f"ratio {times:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""How many architectures there are of every cost, by dynamic programming over the lookup table.
+
+With a layer's cheapest choice as 0 and the greatest common divisor of all differences as the unit,
+costs are small integers, and the number of ways in which the last layers add up to exactly b units
+is a sum of shifted vectors (the counting half of a knapsack). Given an equivalence only the codes
+that represent a network are counted: a layer that continues a run then has two states, whether or
+not the run has had a skip (or, skips first, a block), after which it must go on so.
+Legend: L layers, C choices, N architectures, B bins of cost, S states.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from lookup_table.equivalence import SKIPS_LAST, Equivalence
+from lookup_table.table import LookupTable
+
+MAX_BINS = 1 << 21  # counts per layer; a space with more is counted in cells of cost instead
+CELLS = 1 << 18
+DRAWN = 1 << 13  # architectures drawn at a time: what is in between stays in the cache
+
+
+class BudgetCounts:
+    """Counts of completions per cost for one metric of one table.
+
+    Attributes:
+        suffix: `suffix[i][s, b]` is the number of ways in which layers i.. cost exactly b units
+            more than their cheapest choices, from state s on. int64 where the space's size fits,
+            else float64 (relative error below 1e-14).
+        exact: whether a bin is one cost; else it is a cell of costs, each layer's rounded down.
+    """
+
+    def __init__(
+        self, table: LookupTable, metric: str, equivalence: Equivalence | None = None
+    ) -> None:
+        self.table = table
+        self.metric = metric
+        self.equivalence = equivalence
+        self.num_choices = table.num_choices
+        rows = [r[:n] for r, n in zip(table.costs[metric], self.num_choices, strict=True)]
+        extra = [row - row.min() for row in rows]
+        self.base = table.range(metric)[0]
+        self.unit = int(np.gcd.reduce(np.concatenate(extra))) or 1
+        span = sum(int(e.max()) for e in extra)
+        self.exact = span // self.unit < MAX_BINS
+        if not self.exact:  # odd numbers: cells, and every draw is checked against the true cost
+            self.unit = -(-span // CELLS)
+        self.steps = [e // self.unit for e in extra]
+        num_layers = len(self.steps)
+        no_runs = np.zeros(num_layers, dtype=bool)
+        self.continues = no_runs if equivalence is None else equivalence.continues
+        # [L][C]: a choice after which the run must go on with such choices only
+        self.binding = [np.zeros(len(s), dtype=bool) for s in self.steps]
+        if equivalence is not None:
+            for i in range(num_layers):
+                is_skip = np.arange(len(self.steps[i])) == equivalence.skip[i]
+                self.binding[i] = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
+        # A layer's completions are looked up at `left - step`: zeros around spare the bounds checks
+        self.margins = [0, *(int(steps.max()) for steps in self.steps)]
+        self.padded = self._count()
+        self.suffix = [
+            p[:, m : p.shape[1] - m] for p, m in zip(self.padded, self.margins, strict=True)
+        ]
+
+    def _count(self) -> list[np.ndarray]:
+        size = float(np.prod(self.num_choices.astype(np.float64)))
+        dtype = np.int64 if size < 2**62 else np.float64
+        after = np.ones((1, 1), dtype=dtype)
+        padded = [np.pad(after, ((0, 0), (self.margins[-1],) * 2))]
+        for i in reversed(range(len(self.steps))):
+            width, margin = after.shape[1], self.margins[i]
+            states = 2 if self.continues[i] else 1
+            length = width + int(self.steps[i].max())
+            here = np.zeros((states, length + 2 * margin), dtype=dtype)
+            counts = here[:, margin : margin + length]
+            for step, binds in zip(self.steps[i].tolist(), self.binding[i].tolist(), strict=True):
+                ways = after[int(binds) if len(after) == 2 else 0]
+                counts[0, step : step + width] += ways
+                if states == 2 and binds:
+                    counts[1, step : step + width] += ways
+            after = counts
+            padded.append(here)
+        return padded[::-1]
+
+    @property
+    def total(self) -> np.ndarray:
+        """Architectures per bin, [B]."""
+        return self.suffix[0][0]
+
+    def bins(self, low: int, high: int) -> tuple[int, int]:
+        """The half-open range of bins whose costs can lie in [low, high]."""
+        slack = 0 if self.exact else len(self.steps)  # each layer was rounded down
+        start = -(-(low - self.base) // self.unit) - slack
+        stop = (high - self.base) // self.unit + 1
+        last = len(self.total)
+        return min(max(start, 0), last), min(max(stop, 0), last)
+
+    @cached_property
+    def median(self) -> int:
+        """The median cost over all architectures (to a unit)."""
+        cumulative = np.cumsum(self.total.astype(np.float64))
+        return self.base + self.unit * int(np.searchsorted(cumulative, cumulative[-1] / 2))
+
+    def nearest(self, low: int, high: int) -> list[int]:
+        """The costs that exist next below and next above an empty window."""
+        start, stop = self.bins(low, high)
+        exists = np.flatnonzero(self.total)
+        below, above = exists[exists < start][-1:], exists[exists >= stop][:1]
+        return [int(self.base + self.unit * b) for b in (*below, *above)]
+
+    def draw(self, n: int, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
+        """n architectures [n, L], uniform over those of bins [start, stop), which hold some.
+
+        An integer below the number of completions picks each choice and what is left of it the
+        next ones. Counts in float64 are too coarse for that, so each layer draws a fresh number.
+        """
+        window = self.total[start:stop]
+        cumulative = np.cumsum(window)
+        whole = cumulative.dtype == np.int64
+        rank = rng.integers(cumulative[-1], size=n) if whole else rng.random(n) * cumulative[-1]
+        rank.sort()  # neighbours in memory are looked up one after another
+        bins = np.minimum(np.searchsorted(cumulative, rank, side="right"), len(window) - 1)
+        rank -= (cumulative - window)[bins]
+        result = np.empty((n, len(self.steps)), dtype=np.int64)
+        order = rng.permutation(n)
+        for first in range(0, n, DRAWN):
+            part = slice(first, first + DRAWN)
+            numbers = rank[part] if whole else rng
+            result[order[part]] = self._descend(start + bins[part], numbers).T
+        return result
+
+    def _descend(self, left: np.ndarray, numbers: np.ndarray | np.random.Generator) -> np.ndarray:
+        """Choices [L, n] down the layers that add up to `left` units [n]; uint8."""
+        n = len(left)
+        dtype = self.total.dtype
+        codes = np.zeros((len(self.steps), n), dtype=np.uint8)
+        weight, below = np.empty(n, dtype=dtype), np.empty(n, dtype=dtype)
+        state = np.zeros(n, dtype=bool)
+        ways = self.total[left]
+        for i, (steps, binds) in enumerate(zip(self.steps, self.binding, strict=True)):
+            after, margin = self.padded[i + 1], self.margins[i + 1]
+            if isinstance(numbers, np.random.Generator):
+                rank = np.minimum(numbers.random(n) * ways, np.nextafter(ways, 0))
+            else:
+                rank = numbers
+            free = (~state).astype(dtype) if self.continues[i] else None
+            summed = np.zeros(n, dtype=dtype)  # completions of the choices so far
+            below[:] = 0  # and of those before the one that is picked
+            for c, step in enumerate(steps.tolist()):
+                row = after[int(binds[c]) if len(after) == 2 else 0]
+                np.take(row[margin - step :], left, out=weight, mode="clip")
+                if free is not None and not binds[c]:
+                    weight *= free
+                summed += weight
+                passed = rank >= summed
+                codes[i] += passed
+                np.copyto(below, summed, where=passed)
+            left = left - steps[codes[i]]
+            state = binds[codes[i]]
+            if rank is numbers:
+                numbers = numbers - below
+            else:
+                ways = after[state.astype(np.intp) if len(after) == 2 else 0, left + margin]
+        return codes

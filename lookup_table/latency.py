@@ -1,0 +1,196 @@
+"""Latency of every block on a device, and how well their sum predicts whole networks.
+
+A network's latency is modelled as the sum of its blocks' (as FBNet, https://arxiv.org/abs/
+1812.03443, section 3.2, and ProxylessNAS do), each the median of repeated runs by
+torch.utils.benchmark after a warm-up, in eval mode without gradients. The sum leaves out what
+blocks do to each other (caches, overlapped kernels), so `validate` states its error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lookup_table.table import LookupTable
+from lookup_table.user_table import read_user_table, user_table_text
+from model.space import SearchSpace
+from model.subnet import Subnet
+from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+
+RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
+WARM_UP = 3  # runs before anything is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySettings:
+    """How latency is measured.
+
+    Attributes:
+        batch_size: images per run.
+        threads: CPU threads of PyTorch.
+        seconds: least time spent on each block (the median is over all runs that fit).
+    """
+
+    batch_size: int = 1
+    threads: int = 1
+    seconds: float = 0.05
+
+
+def device_name(device: torch.device) -> str:
+    """A name that tells one machine's device from another's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        models = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    return f"{name} ({device.type})"
+
+
+def time_module(
+    module: nn.Module, shape: tuple[int, ...], device: torch.device, settings: LatencySettings
+) -> float:
+    """Median seconds of one forward of images of `shape` [C, H, W] in eval mode."""
+    from torch.utils.benchmark import Timer
+
+    x = torch.randn(settings.batch_size, *shape, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    module = module.eval().to(device, memory_format=torch.channels_last)
+    sync = torch.mps.synchronize if device.type == "mps" else (lambda: None)  # CUDA: Timer does
+    timer = Timer(
+        "module(x); sync()",
+        globals={"module": module, "x": x, "sync": sync},
+        num_threads=settings.threads,
+    )
+    with torch.inference_mode():
+        timer.timeit(WARM_UP)
+        return timer.blocked_autorange(min_run_time=settings.seconds).median
+
+
+def measure_latency(
+    space: SearchSpace,
+    table: LookupTable,
+    device: torch.device,
+    settings: LatencySettings,
+) -> LookupTable:
+    """`table` with the metric latency, ns per block rounded to RESOLUTION.
+
+    Layers of one shape share their measurement.
+    """
+    distinct: dict[tuple, tuple[int, int]] = {}
+    keys = {}
+    for i, layer in enumerate(space.layers):
+        for c, name in enumerate(layer.choices):
+            keys[i, c] = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
+            distinct.setdefault(keys[i, c], (i, c))
+    known: dict[tuple, int] = {}
+    for key, (i, c) in tqdm(distinct.items(), desc="latency", unit="block", dynamic_ncols=True):
+        block, layer = build_choice(space, i, c, space.style), space.layers[i]
+        shape = (layer.in_chs, layer.in_size, layer.in_size)
+        nothing = isinstance(block, nn.Identity)  # the network is built without it
+        seconds = 0.0 if nothing else time_module(block, shape, device, settings)
+        known[key] = _rounded(seconds)
+    fixed = 0
+    parts = (
+        (build_stem(space, space.style), (IN_CHS, space.input_size, space.input_size)),
+        (build_first(space, space.style), (space.stem_width, space.stem_size, space.stem_size)),
+        (
+            build_head(space, space.style),
+            (space.layers[-1].out_chs, space.last_size, space.last_size),
+        ),
+    )
+    for part, shape in parts:
+        if not isinstance(part, nn.Identity):
+            fixed += _rounded(time_module(part, shape, device, settings))
+    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
+    for (i, c), key in keys.items():
+        costs[i, c] = known[key]
+    return table.with_metric("latency", costs, fixed, "ms", source(device, settings))
+
+
+def _rounded(seconds: float) -> int:
+    return round(seconds * 1e9 / RESOLUTION) * RESOLUTION
+
+
+def source(device: torch.device, settings: LatencySettings) -> dict:
+    """What a measurement depends on, besides the space."""
+    return {
+        "device": device_name(device),
+        **asdict(settings),
+        "dtype": "float32",
+        "memory_format": "channels_last",
+        "torch": str(torch.__version__),
+    }
+
+
+def validate(
+    space: SearchSpace,
+    table: LookupTable,
+    architectures: np.ndarray,
+    device: torch.device,
+    settings: LatencySettings,
+) -> dict:
+    """Measures whole networks, int [N, L], against the table's sums.
+
+    Returns:
+        num_networks; spearman (rank correlation; None where it is not defined); the mean and
+        largest relative error of the sum, |sum - whole| / whole; bias, the mean of sum / whole;
+        and predicted_ms and measured_ms, lists [N].
+    """
+    from scipy.stats import spearmanr
+
+    size = (IN_CHS, space.input_size, space.input_size)
+    whole = [time_module(Subnet(space, a), size, device, settings) for a in architectures]
+    measured = np.array(whole) * 1e3
+    predicted = table.cost(architectures, "latency") / 1e6
+    errors = np.abs(predicted - measured) / measured
+    rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan
+    return {
+        "num_networks": len(measured),
+        "spearman": None if np.isnan(rank) else round(float(rank), 4),
+        "mean_relative_error": round(float(errors.mean()), 4),
+        "max_relative_error": round(float(errors.max()), 4),
+        "bias": round(float((predicted / measured).mean()), 4),
+        "predicted_ms": [round(v, 4) for v in predicted.tolist()],
+        "measured_ms": [round(v, 4) for v in measured.tolist()],
+    }
+
+
+def load_latency(
+    space: SearchSpace,
+    table: LookupTable,
+    device: torch.device,
+    settings: LatencySettings,
+    cache_dir: Path | None,
+) -> LookupTable:
+    """`measure_latency`, or what it gave before for this space, device and settings."""
+    if cache_dir is None:
+        return measure_latency(space, table, device, settings)
+    key = {**source(device, settings), "fingerprint": space.fingerprint, "space": space.name}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    path = Path(cache_dir) / f"latency_{digest}.yaml"
+    try:
+        known = read_user_table(path, space, table)
+        stored = known.sources["latency"]
+        if all(stored.get(k) == v for k, v in source(device, settings).items()):
+            return known
+    except (ValueError, OSError, KeyError):
+        pass  # not measured yet, or damaged
+    table = measure_latency(space, table, device, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(user_table_text(space, table, "latency"))
+    os.replace(temporary, path)
+    return table

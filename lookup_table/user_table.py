@@ -1,0 +1,168 @@
+"""Costs that a user brings: `--lookup-table FILE`, measured anywhere, of any metric.
+
+YAML (or JSON), costs in the unit that --target-hc has (M MACs, M params, ms, or the file's own):
+
+    metric: latency            # flops, params, latency or any other name
+    unit: ms                   # of a metric of your own; default: the metric's unit, or its name
+    device: Pixel 9, 1 thread  # free text; all other keys are kept as they are
+    search_space: fbnet        # these three, where given, must be those of the run
+    input_size: 224
+    num_classes: 1000
+    fixed: 1.25                # stem, first block and head together
+    layers:                    # one mapping per searchable layer: choice -> cost
+      - {k3_e1: 0.41, ..., skip: 0}
+
+CSV, the same as rows; lines that begin with # hold the other keys:
+
+    # device: Pixel 9, 1 thread
+    layer,choice,latency
+    fixed,,1.25
+    1,k3_e1,0.41
+
+A cost is rounded up to a millionth of its unit, so that what fits a budget here fits it there.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lookup_table.table import UNITS, LookupTable
+from model.space import SearchSpace
+from model.space_file import read_yaml
+
+MILLIONTHS = 10**6
+MAX_COST = 1e9  # of one block, in its unit: sums of millionths stay far inside int64
+METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+DESCRIBED = ("search_space", "input_size", "num_classes")
+
+
+def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) -> LookupTable:
+    """`table` with the metric of a user's file.
+
+    Raises:
+        ValueError: the file is unreadable, of another space, or a cost is missing, negative or
+            no number; the message names the layer and the choice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"--lookup-table {path} does not exist; mend the path")
+    try:
+        spec = _read_csv(path) if path.suffix == ".csv" else read_yaml(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error.reason})") from error
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path}: a lookup table must be a mapping of keys to values")
+    for key in ("metric", "fixed", "layers"):
+        if key not in spec:
+            raise ValueError(f"{path}: key '{key}' is missing")
+    metric = spec["metric"]
+    if not isinstance(metric, str) or not METRIC_NAME.fullmatch(metric):
+        raise ValueError(f"{path}: metric {metric!r} is not a name such as latency or energy")
+    for key in DESCRIBED:
+        if key in spec and str(spec[key]) != str(wanted := getattr(space, key_of(key))):
+            raise ValueError(
+                f"{path} is of {key} {spec[key]}, this run of {wanted}; mend "
+                f"--{key.replace('_', '-')}"
+            )
+    costs, fixed = _costs(path, spec, space)
+    unit = str(spec.get("unit") or UNITS.get(metric, metric))
+    source = {k: v for k, v in spec.items() if k not in ("metric", "unit", "fixed", "layers")}
+    return table.with_metric(metric, costs, fixed, unit, {"file": str(path), **source})
+
+
+def key_of(key: str) -> str:
+    """The space's attribute of a key of the file."""
+    return {"search_space": "name"}.get(key, key)
+
+
+def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]:
+    layers = spec["layers"]
+    if not isinstance(layers, list) or len(layers) != space.num_layers:
+        n = len(layers) if isinstance(layers, list) else "no list of"
+        raise ValueError(
+            f"{path} has {n} layers, but {space.name} has {space.num_layers} searchable ones"
+        )
+    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
+    for i, (given, layer) in enumerate(zip(layers, space.layers, strict=True)):
+        where = f"{path}: layer {i + 1} of {space.num_layers}"
+        if not isinstance(given, dict):
+            raise ValueError(f"{where} must be a mapping of choices to costs")
+        if unknown := [str(c) for c in given if c not in layer.choices]:
+            raise ValueError(
+                f"{where}: choice '{unknown[0]}' is not in {space.name} there "
+                f"(allowed: {', '.join(layer.choices)})"
+            )
+        for c, name in enumerate(layer.choices):
+            if name not in given:
+                raise ValueError(f"{where}: the cost of choice '{name}' is missing")
+            costs[i, c] = _millionths(given[name], f"{where}: choice '{name}'")
+    return costs, _millionths(spec["fixed"], f"{path}: fixed")
+
+
+def _millionths(value: Any, where: str) -> int:
+    """A cost in its unit -> whole millionths, rounded up."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{where}: cost {value!r} is not a number")
+    if not math.isfinite(value) or not 0 <= value <= MAX_COST:
+        raise ValueError(f"{where}: cost {value} must be a finite number from 0 to {MAX_COST:g}")
+    return math.ceil(Fraction(str(value)) * MILLIONTHS)
+
+
+def _read_csv(path: Path) -> dict:
+    """The mapping that the YAML form has."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    spec: dict[str, Any] = {}
+    for line in lines:
+        key, colon, value = line.removeprefix("#").partition(":")
+        if line.startswith("#") and colon:
+            spec[key.strip()] = value.strip()
+    rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+    if not rows or len(rows[0]) != 3 or [c.strip() for c in rows[0][:2]] != ["layer", "choice"]:
+        raise ValueError(f"{path}: the first row must be layer,choice,METRIC (as in latency)")
+    spec["metric"] = rows[0][2].strip()
+    layers: dict[int, dict[str, float]] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != 3:
+            raise ValueError(f"{path}: row {number} has {len(row)} fields, not 3")
+        layer, choice, text = (word.strip() for word in row)
+        try:
+            cost = float(text) if not re.fullmatch(r"\d+", text) else int(text)
+        except ValueError:
+            raise ValueError(f"{path}: row {number}: cost {text!r} is not a number") from None
+        if layer == "fixed":
+            spec["fixed"] = cost
+        elif layer.isdecimal() and 1 <= int(layer) <= 10_000:
+            known = layers.setdefault(int(layer), {})
+            if choice in known:
+                raise ValueError(f"{path}: row {number}: layer {layer}, '{choice}' is there twice")
+            known[choice] = cost
+        else:
+            raise ValueError(f"{path}: row {number}: layer {layer!r} is no number, nor fixed")
+    spec["layers"] = [layers.get(i + 1, {}) for i in range(max(layers, default=0))]
+    return spec
+
+
+def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
+    """One metric of a table as the YAML that `read_user_table` reads."""
+    spec: dict[str, Any] = {
+        "metric": metric,
+        "unit": table.unit(metric),
+        "search_space": space.name,
+        "input_size": space.input_size,
+        "num_classes": space.num_classes,
+    }
+    spec |= {k: v for k, v in table.sources.get(metric, {}).items() if k not in spec}
+    spec["fixed"] = table.fixed[metric] / MILLIONTHS
+    spec["layers"] = [
+        {name: cost / MILLIONTHS for name, cost in zip(layer.choices, row.tolist(), strict=False)}
+        for layer, row in zip(space.layers, table.costs[metric], strict=True)
+    ]
+    return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=1000)

@@ -1,0 +1,99 @@
+"""Children of architectures: mutation, crossover, repair into the budget, no network twice.
+
+Legend: L layers, N architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lookup_table import Budget, architecture_keys
+
+MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
+OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
+REPAIRS_PER_LAYER = 3
+
+
+def mutate(
+    parents: np.ndarray,
+    num_choices: np.ndarray,
+    prob: float,
+    rng: np.random.Generator,
+    prior: np.ndarray | None = None,
+) -> np.ndarray:
+    """int [N, L]; each layer is drawn anew with probability `prob`.
+
+    Args:
+        prior: probabilities float [L, C] that fresh choices are drawn from; None is uniform.
+    """
+    if prior is None:
+        fresh = rng.integers(0, num_choices, size=parents.shape)
+    else:
+        # a row's shares of [0, 1); its last choice takes what rounding leaves over
+        ends = np.cumsum(prior / prior.sum(1, keepdims=True), axis=1)  # [L, C]
+        fresh = (rng.random(parents.shape)[:, :, None] >= ends).sum(2)
+        fresh = np.minimum(fresh, num_choices - 1)
+    return np.where(rng.random(parents.shape) < prob, fresh, parents)
+
+
+def cross(mothers: np.ndarray, fathers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int [N, L] twice; each layer is one parent's or the other's (uniform crossover)."""
+    return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
+
+
+def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) -> np.ndarray:
+    """Architectures [N, L] brought into the budget by a few random changes each.
+
+    While one costs too much, a random layer gets a random cheaper choice of its own; while too
+    little, a dearer one. What is inside already stays as it is. In a narrow window a change can
+    go too far, so after some rounds what is still outside is returned as it is then.
+    """
+    table, metric = budget.counts.table, budget.counts.metric
+    rows = np.arange(table.costs[metric].shape[1])
+    valid = rows < table.num_choices[:, None]  # [L, C]
+    result = np.array(architectures)
+    for _ in range(REPAIRS_PER_LAYER * result.shape[1]):
+        cost = table.cost(result, metric)
+        outside = np.flatnonzero((cost < budget.low) | (cost > budget.high))
+        if not len(outside):
+            break
+        now = result[outside]  # [M, L]
+        step = (
+            table.costs[metric]
+            - np.take_along_axis(table.costs[metric], now.T, axis=1).T[:, :, None]
+        )  # [M, L, C]: what a change adds
+        too_dear = (cost[outside] > budget.high)[:, None, None]
+        helps = np.where(too_dear, step < 0, step > 0) & valid
+        layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)
+        candidates = helps[np.arange(len(now)), layer]  # [M, C]
+        choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)
+        movable = candidates.any(1)
+        result[outside[movable], layer[movable]] = choice[movable]
+    return result
+
+
+def new_children(
+    make: Callable[[int], np.ndarray],
+    n: int,
+    budget: Budget,
+    taken: set[tuple[int, ...]],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Up to n children within the budget whose networks are not in `taken`, which they join.
+
+    Args:
+        make: gives that many children, int [N, L], of any cost.
+    """
+    found: list[np.ndarray] = []
+    for _ in range(MAX_BATCHES):
+        if len(found) == n:
+            break
+        drawn = budget.canonical(repair(make(OVERDRAW * n), budget, rng))
+        drawn = drawn[budget.contains(drawn)]
+        for child, key in zip(drawn, architecture_keys(drawn), strict=True):
+            if key not in taken and len(found) < n:
+                taken.add(key)
+                found.append(child)
+    return np.array(found, dtype=np.int64).reshape(len(found), len(budget.counts.num_choices))

@@ -1,0 +1,83 @@
+"""Codes that are one network: against networks that are compared layer by layer, and counts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from model import SearchSpace, load_space
+from model.supernet import build_choice
+
+BOTH = pytest.mark.parametrize("skips", ["last", "first"])
+
+
+def all_codes(space: SearchSpace) -> np.ndarray:
+    return np.array(list(itertools.product(*(range(n) for n in space.num_choices))))
+
+
+def built(space: SearchSpace, architecture: np.ndarray) -> str:
+    """The modules of the standalone network in order, without what does nothing."""
+    blocks = [repr(build_choice(space, i, int(c), space.style)) for i, c in enumerate(architecture)]
+    return "".join(block for block in blocks if block != "Identity()")
+
+
+@BOTH
+def test_nas_bench_macro_has_3969_networks(skips: str) -> None:
+    """The published count (arXiv 2103.11922)."""
+    space = load_space("nas_bench_macro", 32, 10)
+    equivalence = Equivalence(space, skips)
+    codes = all_codes(space)
+    canonical = equivalence.canonical(codes)
+    assert len(codes) == 6561
+    assert len(np.unique(canonical, axis=0)) == equivalence.size == 3969
+    assert equivalence.is_canonical(codes).sum() == 3969
+    assert np.array_equal(equivalence.canonical(canonical), canonical)
+
+
+@BOTH
+def test_codes_are_equivalent_just_where_they_build_the_same_network(
+    tiny: SearchSpace, skips: str
+) -> None:
+    equivalence = Equivalence(tiny, skips)
+    codes = all_codes(tiny)
+    networks = [built(tiny, code) for code in codes]
+    keys = architecture_keys(equivalence.canonical(codes))
+    pairs = set(zip(networks, keys, strict=True))
+    assert len(set(networks)) == len(set(keys)) == len(pairs) == equivalence.size == 13 * 12
+    assert networks == [built(tiny, np.array(key)) for key in keys]
+
+
+def test_where_the_skips_stand(tiny: SearchSpace) -> None:
+    skip = tiny.layers[0].choices.index("skip")
+    code = np.array([skip, 1, 0, 2])
+    assert Equivalence(tiny, "last").canonical(code).tolist() == [1, skip, 0, 2]
+    assert Equivalence(tiny, "first").canonical(code).tolist() == code.tolist()
+    assert Equivalence(load_space("spos", 32, 10)).runs == []
+
+
+@BOTH
+@pytest.mark.parametrize("metric", ["flops", "params"])
+def test_counts_and_draws_are_of_networks(
+    tiny: SearchSpace, tiny_table: LookupTable, skips: str, metric: str, rng: np.random.Generator
+) -> None:
+    """Brute force: every network inside once, each with the same probability."""
+    equivalence = Equivalence(tiny, skips)
+    networks = np.unique(equivalence.canonical(all_codes(tiny)), axis=0)
+    cost = np.sort(tiny_table.cost(networks, metric))
+    counts = BudgetCounts(tiny_table, metric, equivalence)
+    for low, high in [(None, None), (None, cost[80]), (cost[40], cost[50]), (cost[0], cost[0])]:
+        budget = Budget(counts, low, high)
+        inside = networks[budget.contains(networks)]
+        assert budget.count == len(inside)
+        assert np.array_equal(budget.enumerate(), inside)
+        tally = dict.fromkeys(architecture_keys(inside), 0)
+        for key in architecture_keys(budget.sample(60 * len(inside), rng)):
+            tally[key] += 1  # a KeyError would be one outside, or not the network's own code
+        if len(tally) > 1:
+            assert chisquare(list(tally.values())).pvalue > 1e-4
+        largest = budget.largest()
+        assert tiny_table.cost(largest, metric) == tiny_table.cost(inside, metric).max()

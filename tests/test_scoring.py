@@ -1,0 +1,83 @@
+"""The candidate log, and a search that is stopped at any candidate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from model import SearchSpace
+from search_strategy import CandidateLog, EvolutionSearch, History, LoggedScores, run_search
+
+
+class Stopped(Exception):
+    pass
+
+
+class Counting:
+    """A score source that counts what it evaluates, and can stop at any group."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.cache: dict = {}
+        self.evaluated: list[tuple[int, ...]] = []
+        self.stop_after = stop_after
+
+    def __call__(self, architectures: np.ndarray, on_progress=lambda done, top1: None):
+        if self.stop_after is not None and len(self.evaluated) >= self.stop_after:
+            raise Stopped
+        self.evaluated += architecture_keys(architectures)
+        scores = 100 * np.abs(np.sin(architectures @ np.arange(1, architectures.shape[1] + 1))) / 3
+        self.cache.update(zip(architecture_keys(architectures), scores.tolist(), strict=True))
+        return scores
+
+
+def run(space: SearchSpace, table: LookupTable, path: Path, source: Counting) -> str:
+    budget = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
+    history = History(space, table)
+    scores = LoggedScores(source, CandidateLog(path, space))
+    run_search(EvolutionSearch(budget, np.random.default_rng(3), 4, 20, 5), scores, history)
+    return history.to_csv()
+
+
+def test_a_search_stopped_anywhere_goes_on_to_the_same_history(
+    tiny: SearchSpace, tiny_table: LookupTable, tmp_path: Path
+) -> None:
+    """Stopped after each group, then the log cut within a line: nothing twice, same bytes."""
+    whole = Counting()
+    expected = run(tiny, tiny_table, tmp_path / "whole.log", whole)
+    assert len(whole.evaluated) == 80
+    log = (tmp_path / "whole.log").read_bytes()
+    for stop in (1, 9, 21, 30, 60):
+        path = tmp_path / f"{stop}.log"
+        first = Counting(stop)
+        with pytest.raises(Stopped):
+            run(tiny, tiny_table, path, first)
+        second = Counting()
+        assert run(tiny, tiny_table, path, second) == expected
+        assert sorted(first.evaluated + second.evaluated) == sorted(whole.evaluated)
+    for cut in (3, len(log) // 3, len(log) // 2 + 1, len(log) - 1):
+        path = tmp_path / f"cut{cut}.log"
+        path.write_bytes(log[:cut])
+        again = Counting()
+        assert run(tiny, tiny_table, path, again) == expected
+        assert len(again.evaluated) == 80 - log[:cut].count(b"\n")
+        assert path.read_bytes().count(b"\n") == 80
+
+
+def test_a_damaged_log_is_an_error(tiny: SearchSpace, tmp_path: Path) -> None:
+    for text in ("k3_e3 k3_e3 k3_e3,1.0\n", "k3_e3 k3_e3 k3_e3 k3_e3,x\n", "\x00\n"):
+        (tmp_path / "log").write_text(text)
+        with pytest.raises(ValueError, match="damaged in line 1"):
+            CandidateLog(tmp_path / "log", tiny).read()
+
+
+def test_the_bar_counts_every_candidate(tiny, tiny_table, tmp_path) -> None:
+    scores = LoggedScores(Counting(), CandidateLog(tmp_path / "log", tiny))
+    budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
+    architectures = budget.sample_unique(30, np.random.default_rng(0))
+    with scores.progress(60, "test"):
+        first = scores(architectures)
+        assert scores(architectures).tolist() == first.tolist()
+        assert scores.best == first.max()

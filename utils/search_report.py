@@ -1,0 +1,147 @@
+"""The end of a search: its answer in a file, the plot, and what the answer is compared with.
+
+What comes from the search is passed in: nothing of ours is imported but
+other utils.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from utils.files import write_text
+from utils.plots import plot_pareto
+from utils.report import clock, summary_table
+from utils.run_folder import log
+from utils.timing import Phases
+
+MILLION = 1e6
+
+
+class SearchReport:
+    """Collects the controls of a search, then saves and prints everything.
+
+    Args:
+        args: the run's flags.
+        folder: the run folder.
+        history: all candidates of the search.
+        facts: the winner's entries of an architecture file.
+    """
+
+    def __init__(self, args: Namespace, folder: Path, history: Any, facts: dict) -> None:
+        self.args = args
+        self.folder = folder
+        self.history = history
+        self.table = history.table
+        self.unit = self.table.unit(args.info_metric)
+        self.top1 = float(facts["top1"])
+        self.facts = facts
+        self.facts |= {"target_hc": args.target_hc, "min_hc": args.min_hc}
+        self.facts |= {"info_metric": args.info_metric}
+        self.facts["source"] = f"{args.search_strategy} search, run {folder.name}"
+        self.after = ""  # another table, below the summary
+        self.accuracy = "true accuracy" if args.oracle else "validation top-1"
+        limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {self.unit}"
+        if args.min_hc is not None:
+            limit += f", at least {args.min_hc:,.3f} {self.unit}"
+        costs = {"MACs": f"{facts['flops'] / MILLION:,.3f} M"}
+        costs["params"] = f"{facts['params'] / MILLION:,.3f} M"
+        for metric in self.table.metrics[2:]:
+            costs[metric] = f"{facts[metric]:,.4g} {self.table.unit(metric)}"
+        self.rows = {
+            "best architecture": " ".join(facts["choices"]),
+            **costs,
+            "budget": limit,
+            self.accuracy: f"{self.top1:.2f} %",
+        }
+
+    def add_test(self, top1: float) -> None:
+        self.facts["test_top1"] = top1
+        self.rows["test top-1"] = f"{top1:.2f} %  (supernet weights; the only use of the test set)"
+
+    def add_uncalibrated(self, top1: float) -> None:
+        self.rows["without BN calibration"] = (
+            f"{top1:.2f} % ({top1 - self.top1:+.2f}: the supernet's own BN statistics)"
+        )
+
+    def add_random(self, control: Any) -> None:
+        self.rows[f"{len(control)} random networks"] = (
+            f"{self.accuracy}: mean {control.top1.mean():.2f} %, best {control.top1.max():.2f} %"
+        )
+
+    def add_largest(self, architecture: np.ndarray, top1: float) -> None:
+        cost = self.table.cost(architecture, self.args.info_metric) / MILLION
+        self.rows["largest in budget"] = f"{top1:.2f} % at {cost:,.3f} {self.unit}"
+
+    def add_seeds(self, bests: Sequence[float]) -> None:
+        """The best of each of several searches; the first is the one that is reported."""
+        self.rows[f"over {len(bests)} seeds"] = (
+            f"best of each search: mean {np.mean(bests):.2f} %, standard deviation "
+            f"{np.std(bests, ddof=1):.2f}, from {min(bests):.2f} to {max(bests):.2f} %"
+        )
+
+    def add_front(self, number: int, hypervolume: float) -> None:
+        self.rows["Pareto front"] = (
+            f"{number} networks in pareto_front.csv and pareto_front/; hypervolume "
+            f"{hypervolume:.4f}"
+        )
+
+    def add_unconstrained(self, facts: dict, log_probability: float) -> None:
+        """The most probable architecture without a budget, and by how many nats it is that."""
+        facts |= {"source": "most probable, no budget"}
+        text = yaml.safe_dump(facts, sort_keys=False)
+        write_text(self.folder / "unconstrained_architecture.yaml", text)
+        metric = self.args.info_metric
+        cost = facts[metric] / (MILLION if metric in ("flops", "params") else 1)
+        rows = {
+            "choices": " ".join(facts["choices"]),
+            "cost": f"{cost:,.3f} {self.unit}",
+            "validation top-1": f"{facts['top1']:.2f} %",
+            "log-probability": f"{log_probability:.3f} nats above the architecture within the "
+            f"budget",
+        }
+        self.after = summary_table("\nmost probable architecture without a budget", rows)
+
+    def finish(self, phases: Phases, writer: Any) -> dict[str, str]:
+        """Save the best architecture, the plot and TensorBoard's hparams; print the summary.
+
+        Returns:
+            The rows of the summary.
+        """
+        args, history, metric = self.args, self.history, self.args.info_metric
+        text = yaml.safe_dump(self.facts, sort_keys=False)
+        write_text(self.folder / "best_architecture.yaml", text)
+        plot_pareto(
+            self.folder / "pareto.png",
+            history.cost(metric) / MILLION,
+            history.top1,
+            history.rounds,
+            history.best(metric),
+            (args.min_hc, args.target_hc),
+            self.unit,
+            f"{args.search_strategy} on {history.space.name}, {args.dataset} "
+            f"({len(history)} networks)",
+        )
+        writer.add_text("best_architecture", f"```\n{text}```")
+        hparams = {k: v for k, v in vars(args).items() if isinstance(v, (str, int, float, bool))}
+        numbers = ("top1", "test_top1", *self.table.metrics)
+        finals = {f"final/{k}": self.facts[k] for k in numbers if k in self.facts}
+        for count in ("final/flops", "final/params"):
+            finals[count] /= MILLION
+        writer.add_hparams(hparams, finals, run_name=".")
+
+        self.rows["candidates"] = f"{len(history)} different networks, all within the budget"
+        spent = ", ".join(f"{k} {clock(s)}" for k, s in phases.seconds.items())
+        self.rows["wall time"] = spent
+        self.rows["files"] = (
+            f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
+        )
+        log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", self.rows))
+        if self.after:
+            log.info(self.after)
+        return self.rows
