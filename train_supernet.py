@@ -34,12 +34,10 @@ from lookup_table import (
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import (
+    SAMPLERS,
     ArchitectureSampler,
-    BinaryGateSampler,
-    FairSampler,
     GumbelSampler,
     SandwichSampler,
-    SoftmaxSampler,
     ThresholdSampler,
     UniformSampler,
 )
@@ -140,8 +138,7 @@ def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
         return ThresholdSampler(supernet, num_choices, rng)
     if args.sample_strategy in (None, "uniform"):
         return UniformSampler(num_choices, rng, budget.sample if args.sample_in_budget else None)
-    kinds = {"fair": FairSampler, "softmax": SoftmaxSampler, "binary": BinaryGateSampler}
-    return kinds[args.sample_strategy](num_choices, rng)
+    return SAMPLERS[args.sample_strategy](num_choices, rng)
 
 
 def build_architecture_training(
