@@ -38,6 +38,7 @@ from subnet.report import (
 )
 from subnet.weights import load_trained, new_network
 from train_supernet import load_data, save_splits, supernet_facts
+from utils import distributed, ranks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -112,8 +113,8 @@ def train(
         for path in [folder / "best.pt"] * better + [last]:
             save_checkpoint(path, "subnet", **states, facts=facts, config=config)
 
-    if last.exists():
-        state = load_checkpoint(last, "subnet")
+    if distributed.from_main(last.exists()):
+        state = distributed.from_main(load_checkpoint(last, "subnet") if last.exists() else None)
         check_facts(last, state["facts"], facts)
         restore(last, state, stateful)
         restore_generators(state)
@@ -131,7 +132,7 @@ def train(
         dynamic_ncols=True,
         mininterval=0.5,
     )
-    guard = LossGuard(args.on_nan, loader.device)
+    guard, parameters = LossGuard(args.on_nan, loader.device), list(net.parameters())
     for epoch in range(first, args.epochs):
         net.train()
         meter = Meter(loader.device)
@@ -140,9 +141,10 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss, logits = objective(net, images, labels)
             loss.backward()
-            guard.watch(loss, step, lr)
+            (watched,) = distributed.average_gradients(parameters, loss)
+            guard.watch(watched, step, lr)
             if args.grad_clip:
-                norm = nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
+                norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
                 guard.watch(norm, step, lr, what="gradient norm")
             if guard.keep_step():
                 optimizer.step()
@@ -154,6 +156,7 @@ def train(
             scheduler.step()
             bar.update()
         guard.flush()
+        meter.add_ranks()
         loss_value, top1 = meter.read()
         writer.add_scalar("train/loss", loss_value, epoch + 1)
         writer.add_scalar("train/top1", top1, epoch + 1)
@@ -233,6 +236,8 @@ def main() -> None:
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         train(net, splits, args, config, facts, folder, writer)
+        if not ranks.is_main():
+            return
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, args, folder)
         writer.add_scalar("test/top1", test.top1, args.epochs)

@@ -4,6 +4,7 @@ python train_supernet.py                                  # proxylessnas on the 
 python train_supernet.py --search-space fbnet --dataset cifar10 --title fbnet_c10
 python train_supernet.py --sample-strategy gumbel --target-hc 5 --hc-weight 0.5
 python train_supernet.py --title fbnet_c10 --resume       # go on after an interruption
+torchrun --nproc_per_node 4 train_supernet.py --dataset cifar10  # see docs/scaling.md
 python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 """
 
@@ -42,6 +43,7 @@ from sampler import (
     UniformSampler,
 )
 from search_strategy import ArchitectureTraining, HardwareLoss
+from utils import distributed, ranks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -86,6 +88,8 @@ def load_data(args: Namespace, device: torch.device) -> Splits:
         cutout=args.cutout,
         pipeline=args.data_pipeline,
         cache_dir=args.cache_dir,
+        rank=ranks.rank(),
+        world_size=ranks.world_size(),
     )
 
 
@@ -166,6 +170,7 @@ def build_architecture_training(
         args.a_warmup_epochs,
         lambda epoch: args.temperature_init * args.temperature_decay**epoch,
         args.checkpoint_activations,
+        distributed.average_gradients,
     )
 
 
@@ -225,8 +230,8 @@ def train(
     }
     first = skip = 0  # epochs that are done, and steps of the next one
     meter, state = Meter(device), None
-    if path.exists():
-        state = load_checkpoint(path)
+    if distributed.from_main(path.exists()):
+        state = distributed.from_main(load_checkpoint(path) if path.exists() else None)
         check_facts(path, state["facts"], facts)
         restore(path, state, stateful)
         first, skip = state["epoch"], state.get("step", 0)
@@ -236,7 +241,7 @@ def train(
             meter.load_state_dict(state["meter"])
 
     criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
-    guard = LossGuard(args.on_nan, device)
+    guard, check_path = LossGuard(args.on_nan, device), distributed.PathCheck()
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
     bar = tqdm(
         total=args.epochs * len(loader),
@@ -271,22 +276,27 @@ def train(
                 seen, target = [], labels
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
                 for route in sampler.step_paths():
+                    check_path(route)
                     logits = supernet(images, route, checkpoint=args.checkpoint_activations)
                     loss = criterion(logits, target)
                     if architecture:
                         loss = architecture.weight_loss(loss)
                     loss.backward()
-                    guard.watch(loss, number, lr, route)
-                    seen.append((loss, logits, labels))
+                    seen.append((loss, logits, labels, route))
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
+                *losses, stop = distributed.average_gradients(
+                    parameters, *(parts[0] for parts in seen), float(signals.asked)
+                )
+                for loss, parts in zip(losses, seen, strict=True):
+                    guard.watch(loss, number, lr, parts[3])
                 if args.grad_clip:
                     norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
                     guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
                     optimizer.step()
                     for parts in seen:
-                        meter.update(*parts)
+                        meter.update(*parts[:3])
                 else:
                     mend_batch_norms(supernet)
                 scheduler.step()
@@ -295,12 +305,13 @@ def train(
                     total = architecture.sampler.alpha.detach().sum()
                     guard.watch(total, number, lr, what="sum of the architecture parameters")
                 bar.update()
-                if signals.asked:
+                if distributed.any_asked(stop, signals.asked, number):
                     save(epoch, step, epoch_start)
-                    signals.raise_if_asked()
+                    signals.stop()
             skip = 0
             done = epoch + 1
             guard.flush()
+            meter.add_ranks()
             loss_value, top1 = meter.read()
             for tag, value in {
                 "train/loss": loss_value,

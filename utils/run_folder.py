@@ -21,6 +21,7 @@ except ImportError:  # Windows: there runs are not protected from each other
 from tqdm import tqdm
 
 from utils.files import TEMPORARY, remove_temporaries
+from utils.ranks import is_main, quiet, scratch_folder
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -52,6 +53,10 @@ def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
+    if not is_main():
+        quiet()
+        log.addHandler(logging.NullHandler())
+        return
     log.addHandler(_TqdmHandler(stream))
     if folder:
         file = _FileHandler(folder / "log.txt", encoding="utf-8")
@@ -72,7 +77,7 @@ def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
     """Raises ValueError if the title is taken, or there is nothing to resume. Creates nothing."""
     if resume and title is None:
         raise ValueError("--resume needs the --title of the run to go on with")
-    if title is None:
+    if title is None or not is_main():  # of several processes, one looks
         return
     folder = run_dir / check_title(title)
     if resume and not (folder / "config.yaml").is_file():
@@ -92,11 +97,14 @@ def _is_taken(folder: Path) -> bool:
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:
     """Create runs/<title>, or with --resume find it, and lock it for this process.
 
-    An automatic title is `name` and the time.
+    An automatic title is `name` and the time. Of several ranks the first has the folder, each
+    other one a scratch folder of its own.
 
     Raises:
         ValueError: the title is taken, or another process is writing that run.
     """
+    if not is_main():
+        return scratch_folder()
     check_run_folder(run_dir, title, resume)
     if title is None:
         title = _automatic_title(run_dir, name)
