@@ -219,6 +219,10 @@ def main() -> None:
     arch = args.run_dir / args.title / "best_architecture.yaml" if args.resume else args.arch
     space, architecture = load_architecture(arch, args.input_size, splits.num_classes)
     table = load_table(space, args.cache_dir)
+    resumed = args.resume and (arch.parent / "last.pt").exists()
+    facts = supernet_facts(args, space)
+    net = new_network(space, architecture, splits, args, facts, resumed)
+    facts["arch"] = space.decode(architecture)
     folder = make_run_folder(args.run_dir, args.title, args.resume, f"subnet_{args.dataset}")
     start_log(folder, quiet=args.quiet)
     config = config_values(parser, args)
@@ -230,9 +234,6 @@ def main() -> None:
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(f"run folder {folder}, device {device}, {macs} M MACs at {space.input_size} px")
 
-    facts = supernet_facts(args, space)
-    net = new_network(space, architecture, splits, args, facts, (folder / "last.pt").exists())
-    facts["arch"] = space.decode(architecture)
     start = time.perf_counter()
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):

@@ -210,8 +210,8 @@ def test_user_errors_are_one_line(main: Main, arch: Path, tmp_path: Path) -> Non
         ("--arch", arch, "--epochs", 0): "give that too",
         ("--arch", arch, "--teacher", "fbnet_c"): "belong together",
         ("--arch", arch, "--evaluate", "gone.safetensors"): "do not exist",
-        ("--arch", arch, "--evaluate", other): "not of a subnet",
-        ("--arch", arch, "--init-from", other): "not of a supernet",
+        ("--arch", arch, "--evaluate", other): "no format version",
+        ("--arch", arch, "--init-from", other): "no format version",
         ("--arch", arch, "--export-torch", "gone/n.pt2"): "its folder does not exist",
         ("--arch", arch, "--batch-size", 5000): "1077 training images",
     }
