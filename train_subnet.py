@@ -213,6 +213,7 @@ def main() -> None:
     start_log()
     parser = subnet_parser(__doc__)
     args = parse_subnet(parser, sys.argv[1:])
+    start_log(quiet=args.quiet)
     if args.list_architectures:
         print(published_text())
         return
@@ -234,7 +235,7 @@ def main() -> None:
     net = new_network(space, architecture, splits, args, facts, resumed)
     facts["arch"] = space.decode(architecture)
     folder = make_run_folder(args.run_dir, args.title, args.resume, f"subnet_{args.dataset}")
-    start_log(folder)
+    start_log(folder, quiet=args.quiet)
     config = config_values(parser, args)
     known = {"dataset": args.dataset, "source": f"train_subnet.py --arch {args.arch}"}
     if not args.resume:

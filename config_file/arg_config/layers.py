@@ -27,6 +27,8 @@ NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe i
     "title",
     "config",
     "resume",
+    "quiet",
+    "dry_run",
     "list_architectures",
     "evaluate",
 )
@@ -105,6 +107,8 @@ def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
 
 def _takes_list(action: Action, text: str) -> bool:
     """Whether a flag's own type makes a list of its text; a text that is wrong is argparse's."""
+    if action.nargs == "+":
+        return True
     if not callable(action.type):
         return False
     try:
