@@ -23,9 +23,10 @@ from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.ranking_config import ranking_parser
 from data import Loader
 from lookup_table import UNIT, LookupTable, load_table
+from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet
-from search import MILLION, ScoredCandidates, build_evaluator, load_weights
-from search_strategy import Evaluator, read_scores
+from search import build_evaluator, load_weights
+from search_strategy import CandidateLog, LoggedScores
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
@@ -44,7 +45,6 @@ from utils.timing import Phases
 
 TOP_K = (10, 50, 100)
 CEILING_DRAWS = 20
-CHUNK = 512  # networks between two writes of ranking.csv
 
 
 def choose_networks(benchmark: Benchmark, args: Namespace) -> Benchmark:
@@ -89,21 +89,6 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple
     return list(batches)
 
 
-def score_networks(
-    evaluator: Evaluator, space: SearchSpace, table: LookupTable, benchmark: Benchmark, path: Path
-) -> np.ndarray:
-    """Top-1 of each network, [N]; what `path` holds of an interrupted run is not scored again."""
-    if path.exists():
-        evaluator.cache.update(read_scores(path, space))
-    n = len(benchmark.accuracy)
-    scored, top1 = ScoredCandidates(evaluator, n, "ranking"), np.empty(0)
-    for start in range(0, n, CHUNK):
-        top1 = np.concatenate([top1, scored(benchmark.architectures[start : start + CHUNK])])
-        write_text(path, ranking_csv(space, table, benchmark, top1))
-    scored.bar.close()
-    return top1
-
-
 def result(
     args: Namespace, space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
 ) -> dict:
@@ -133,6 +118,7 @@ def main() -> None:
     phases = Phases()
     parser = ranking_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    start_log(stream=sys.stderr, quiet=args.quiet)
     check_run_folder(args.run_dir, args.title, args.resume)
     for name in ("checkpoint", "benchmark"):
         if getattr(args, name) is None:
@@ -154,15 +140,17 @@ def main() -> None:
 
     name = f"ranking_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder, stream=sys.stderr)
+    start_log(folder, stream=sys.stderr, quiet=args.quiet)
     if not args.resume:
         write_config(folder / "config.yaml", config_values(parser, args))
     log.info(
         f"run folder {folder}, device {device}: {len(benchmark.accuracy)} distinct networks "
         f"({benchmark.num_codes} codes in {args.benchmark})"
     )
-    with phases("scoring"):
-        top1 = score_networks(evaluator, space, table, benchmark, folder / "ranking.csv")
+    scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+    with phases("scoring"), scores.progress(len(benchmark.accuracy), "ranking"):
+        top1 = scores(benchmark.architectures)  # what an interrupted run logged is not scored again
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, top1))
     with phases("statistics"):
         found = result(args, space, table, benchmark, top1)
     found |= {"seconds": phases.seconds, "folder": str(folder)}

@@ -38,6 +38,8 @@ from subnet.report import (
 )
 from subnet.weights import load_trained, new_network
 from train_supernet import load_data, save_splits, supernet_facts
+from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -99,6 +101,12 @@ def train(
     )
     stateful = {"subnet": net, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
     stateful |= {"averaged": averaged} if averaged is not None else {}
+    precision = Precision(args.amp, loader.device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    parts = [net.stem, net.first, *net.layers, net.head]
+    blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
+    compile_blocks(blocks)
     last, best, state = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, None
     first = skip = 0  # epochs that are done, and steps of the next one
     meter, guard = Meter(loader.device), LossGuard(args.on_nan, loader.device)
@@ -122,8 +130,8 @@ def train(
         for path in [folder / "best.pt"] * better + [last]:
             save(path, done, 0, loader.state_dict())
 
-    if last.exists():
-        state = load_checkpoint(last, "subnet")
+    if distributed.from_main(last.exists()):
+        state = distributed.from_main(load_checkpoint(last, "subnet") if last.exists() else None)
         check_facts(last, state["facts"], facts)
         restore(last, state, stateful)
         first, skip, best = state["epoch"], state.get("step", 0), state["best"]
@@ -143,6 +151,7 @@ def train(
         dynamic_ncols=True,
         mininterval=0.5,
     )
+    parameters = list(net.parameters())
     with deferred() as signals:
         for epoch in range(first, args.epochs):
             net.train()
@@ -155,14 +164,20 @@ def train(
             for step, (images, labels) in enumerate(batches, skip + 1):
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
                 optimizer.zero_grad(set_to_none=True)
-                loss, logits = objective(net, images, labels)
-                loss.backward()
-                guard.watch(loss, number, lr)
+                with precision.autocast():
+                    loss, logits = objective(net, images, labels)
+                precision.backward(loss)
+                watched, stop = distributed.average_gradients(
+                    parameters, loss, float(signals.asked)
+                )
+                guard.watch(watched, number, lr)
+                precision.unscale(optimizer)
                 if args.grad_clip:
-                    norm = nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
-                    guard.watch(norm, number, lr, what="gradient norm")
+                    norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
+                    if not precision.scales:  # fp16 leaves such steps out by itself
+                        guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
-                    optimizer.step()
+                    precision.step(optimizer)
                     meter.update(loss, logits, labels)
                     if averaged is not None:
                         averaged.update_parameters(net)
@@ -170,11 +185,12 @@ def train(
                     mend_batch_norms(net)
                 scheduler.step()
                 bar.update()
-                if signals.asked:
+                if distributed.any_asked(stop, signals.asked, number):
                     save(last, epoch, step, epoch_start)
-                    signals.raise_if_asked()
+                    signals.stop()
             skip = 0
             guard.flush()
+            meter.add_ranks()
             loss_value, top1 = meter.read()
             writer.add_scalar("train/loss", loss_value, epoch + 1)
             writer.add_scalar("train/top1", top1, epoch + 1)
@@ -183,6 +199,7 @@ def train(
             validate(epoch + 1)
             bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
     bar.close()
+    uncompile_blocks(blocks)
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
@@ -221,6 +238,7 @@ def main() -> None:
     start_log()
     parser = subnet_parser(__doc__)
     args = parse_subnet(parser, sys.argv[1:])
+    start_log(quiet=args.quiet)
     if args.list_architectures:
         print(published_text())
         return
@@ -242,7 +260,7 @@ def main() -> None:
     net = new_network(space, architecture, splits, args, facts, resumed)
     facts["arch"] = space.decode(architecture)
     folder = make_run_folder(args.run_dir, args.title, args.resume, f"subnet_{args.dataset}")
-    start_log(folder)
+    start_log(folder, quiet=args.quiet)
     config = config_values(parser, args)
     known = {"dataset": args.dataset, "source": f"train_subnet.py --arch {args.arch}"}
     if not args.resume:
@@ -256,6 +274,8 @@ def main() -> None:
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         train(net, splits, args, config, facts, folder, writer)
+        if not ranks.is_main():
+            return
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, args, folder)
         writer.add_scalar("test/top1", test.top1, args.epochs)

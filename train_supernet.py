@@ -4,6 +4,7 @@ python train_supernet.py                                  # proxylessnas on the 
 python train_supernet.py --search-space fbnet --dataset cifar10 --title fbnet_c10
 python train_supernet.py --sample-strategy gumbel --target-hc 5 --hc-weight 0.5
 python train_supernet.py --title fbnet_c10 --resume       # go on after an interruption
+torchrun --nproc_per_node 4 train_supernet.py --dataset cifar10  # see docs/scaling.md
 python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 """
 
@@ -34,16 +35,16 @@ from lookup_table import (
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import (
+    SAMPLERS,
     ArchitectureSampler,
-    BinaryGateSampler,
-    FairSampler,
     GumbelSampler,
     SandwichSampler,
-    SoftmaxSampler,
     ThresholdSampler,
     UniformSampler,
 )
 from search_strategy import ArchitectureTraining, HardwareLoss
+from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -64,6 +65,7 @@ from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
+from utils.plan import FirstBatches, check_plan, in_bytes, peak_memory, plan_text, plan_training
 from utils.plots import probability_map
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Meter
@@ -88,7 +90,12 @@ def load_data(args: Namespace, device: torch.device) -> Splits:
         cutout=args.cutout,
         pipeline=args.data_pipeline,
         cache_dir=args.cache_dir,
+        rank=ranks.rank(),
+        world_size=ranks.world_size(),
     )
+
+
+TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 
 
 def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
@@ -140,8 +147,7 @@ def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
         return ThresholdSampler(supernet, num_choices, rng)
     if args.sample_strategy in (None, "uniform"):
         return UniformSampler(num_choices, rng, budget.sample if args.sample_in_budget else None)
-    kinds = {"fair": FairSampler, "softmax": SoftmaxSampler, "binary": BinaryGateSampler}
-    return kinds[args.sample_strategy](num_choices, rng)
+    return SAMPLERS[args.sample_strategy](num_choices, rng)
 
 
 def build_architecture_training(
@@ -169,6 +175,7 @@ def build_architecture_training(
         args.a_warmup_epochs,
         lambda epoch: args.temperature_init * args.temperature_decay**epoch,
         args.checkpoint_activations,
+        distributed.average_gradients,
     )
 
 
@@ -226,10 +233,15 @@ def train(
         "sampler": architecture or sampler,
         "loader": loader,
     }
+    precision = Precision(args.amp, device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    if args.compile:
+        compile_blocks(supernet.blocks())
     first = skip = 0  # epochs that are done, and steps of the next one
     meter, state = Meter(device), None
-    if path.exists():
-        state = load_checkpoint(path)
+    if distributed.from_main(path.exists()):
+        state = distributed.from_main(load_checkpoint(path) if path.exists() else None)
         check_facts(path, state["facts"], facts)
         restore(path, state, stateful)
         first, skip = state["epoch"], state.get("step", 0)
@@ -239,7 +251,7 @@ def train(
             meter.load_state_dict(state["meter"])
 
     criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
-    guard = LossGuard(args.on_nan, device)
+    guard, check_path = LossGuard(args.on_nan, device), distributed.PathCheck()
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
     bar = tqdm(
         total=args.epochs * len(loader),
@@ -274,22 +286,30 @@ def train(
                 seen, target = [], labels
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
                 for route in sampler.step_paths():
-                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
-                    loss = criterion(logits, target)
+                    check_path(route)
+                    with precision.autocast():
+                        logits = supernet(images, route, checkpoint=args.checkpoint_activations)
+                        loss = criterion(logits, target)
                     if architecture:
                         loss = architecture.weight_loss(loss)
-                    loss.backward()
-                    guard.watch(loss, number, lr, route)
-                    seen.append((loss, logits, labels))
+                    precision.backward(loss)
+                    seen.append((loss, logits, labels, route))
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
+                *losses, stop = distributed.average_gradients(
+                    parameters, *(parts[0] for parts in seen), float(signals.asked)
+                )
+                for loss, parts in zip(losses, seen, strict=True):
+                    guard.watch(loss, number, lr, parts[3])
+                precision.unscale(optimizer)
                 if args.grad_clip:
                     norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
-                    guard.watch(norm, number, lr, what="gradient norm")
+                    if not precision.scales:  # fp16 leaves such steps out by itself
+                        guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
-                    optimizer.step()
+                    precision.step(optimizer)
                     for parts in seen:
-                        meter.update(*parts)
+                        meter.update(*parts[:3])
                 else:
                     mend_batch_norms(supernet)
                 scheduler.step()
@@ -298,12 +318,13 @@ def train(
                     total = architecture.sampler.alpha.detach().sum()
                     guard.watch(total, number, lr, what="sum of the architecture parameters")
                 bar.update()
-                if signals.asked:
+                if distributed.any_asked(stop, signals.asked, number):
                     save(epoch, step, epoch_start)
-                    signals.raise_if_asked()
+                    signals.stop()
             skip = 0
             done = epoch + 1
             guard.flush()
+            meter.add_ranks()
             loss_value, top1 = meter.read()
             for tag, value in {
                 "train/loss": loss_value,
@@ -325,16 +346,39 @@ def train(
         log.info(f"--on-nan skip: {guard.skipped} of the steps of this start were left out")
 
 
+def training_plan(
+    supernet: Supernet, splits: Splits, args: Namespace, budget: Budget | None
+) -> dict[str, str]:
+    """What the training will take, by doing some steps of it."""
+    short = Namespace(**{**vars(args), "epochs": 1})
+
+    def probe(batches: FirstBatches, folder: Path) -> None:
+        path = folder / "supernet.pt"
+        with SummaryWriter(str(folder)) as writer:
+            train(supernet, batches, short, {}, path, writer, splits.architecture, budget)
+
+    return plan_training(probe, splits.train, args.epochs)
+
+
+def supernet_rows(supernet: Supernet, device: torch.device) -> dict[str, str]:
+    """The last rows of a plan; after the others, so that memory is known."""
+    params = sum(p.numel() for p in supernet.parameters())
+    return {
+        "supernet": f"{params:,} parameters, {in_bytes(4 * params)}",
+        "memory": f"about {in_bytes(peak_memory(device))} on {device} (the most of this trial)",
+    }
+
+
 def write_architecture(
     architecture: ArchitectureTraining, writer: SummaryWriter, done: int
 ) -> None:
     """Numbers and the heat map of the choice probabilities after `done` epochs."""
     for tag, value in architecture.summary().items():
-        writer.add_scalar(f"architecture/{tag}", value, done)
+        writer.add_scalar(f"arch/{tag}", value, done)
     sampler = architecture.sampler
     probabilities = sampler.probabilities().detach().numpy()
     figure = probability_map(probabilities, sampler.num_choices)
-    writer.add_figure("architecture/probabilities", figure, done)
+    writer.add_figure("arch/probabilities", figure, done)
 
 
 def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
@@ -350,7 +394,8 @@ def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> Lo
         threads=args.latency_threads,
         seconds=args.latency_seconds,
     )
-    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    table = load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
 def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:
@@ -379,6 +424,8 @@ def main() -> None:
     start_log()
     parser = supernet_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    start_log(quiet=args.quiet)
+    check_plan(args)
     check_run_folder(args.run_dir, args.title, args.resume)
     keep_freed_memory()
     device = pick_device(args.device)
@@ -389,10 +436,16 @@ def main() -> None:
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
         table = build_costs(args, space, device)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
+    if args.dry_run:
+        supernet = new_supernet(args, space, device)
+        rows = training_plan(supernet, splits, args, budget) | supernet_rows(supernet, device)
+        rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
+        print(plan_text(f"supernet of {space.name} on {args.dataset}", rows))
+        return
 
     name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder)
+    start_log(folder, quiet=args.quiet)
     if budget is not None:
         save_costs(args, folder, space, table)
     config = config_values(parser, args)

@@ -66,7 +66,7 @@ def time_module(
 
     x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
     x = x.to(device, memory_format=torch.channels_last)
-    module = module.eval().to(device, memory_format=torch.channels_last)
+    module = module.eval().to(device).to(memory_format=torch.channels_last)
     sync = torch.mps.synchronize if device.type == "mps" else (lambda: None)  # CUDA: Timer does
     timer = Timer(
         "module(x); sync()",

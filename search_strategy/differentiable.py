@@ -74,6 +74,7 @@ class ArchitectureTraining:
         warmup_epochs: epochs in which only the weights are trained.
         temperature: epoch -> temperature, for samplers that have one.
         checkpoint: keep no activations of weighted choices.
+        average_gradients: over processes that share each batch.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ArchitectureTraining:
         warmup_epochs: int = 0,
         temperature: Callable[[int], float] = lambda epoch: 1.0,
         checkpoint: bool = False,
+        average_gradients: Callable[[list[Tensor]], object] = lambda parameters: None,
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
@@ -95,6 +97,7 @@ class ArchitectureTraining:
         self.warmup_epochs = warmup_epochs
         self.temperature = temperature
         self.checkpoint = checkpoint
+        self.average_gradients = average_gradients
 
     def start_epoch(self, epoch: int) -> None:
         self.sampler.temperature = self.temperature(epoch)
@@ -116,6 +119,7 @@ class ArchitectureTraining:
         alpha = self.sampler.alpha
         # a network in which no gate is left to train has no gradient at all
         (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
+        self.average_gradients([alpha])
         before = alpha.detach().clone()
         self.optimizer.step()
         self.sampler.after_update(drawn, before)

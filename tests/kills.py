@@ -58,6 +58,11 @@ JOBS = {
         (*SMALL, "--generation-num", 4, "--population", 8, "--parent-num", 3),
         files=SEARCHED,
     ),
+    "pareto": Job(
+        "search",
+        (*SMALL, "--search-strategy", "pareto", "--generation-num", 3, "--population", 8),
+        files=("history.csv",),
+    ),
     "differentiable": Job(
         "search",
         (*SMALL, "--search-strategy", "differentiable", "--a-warmup-epochs", 1),

@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import torch
 
+from utils.distributed import join
+
 SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
 
 
@@ -29,10 +31,10 @@ def keep_freed_memory() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU.
+    """`auto` takes CUDA, then MPS, then the CPU. Under torchrun, joins the other processes.
 
     Raises:
-        ValueError: the device asked for is not there.
+        ValueError: the device asked for is not there, or not the other processes.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -40,10 +42,10 @@ def pick_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
+        name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise ValueError(f"--device {name}: this machine has none; use --device auto")
-    return torch.device(name)
+    return join(torch.device(name))
 
 
 def seed_everything(seed: int) -> None:

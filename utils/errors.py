@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from utils.interruption import Interrupted, catch_signals
 from utils.memory import out_of_memory
+from utils.ranks import is_main, rank
 from utils.run_folder import log, resume_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +79,16 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def _say(line: str) -> None:
-    """To standard error, and to the log file of the run where there is one."""
+    """To standard error, and to the log file of the run where there is one.
+
+    Of several processes that have not joined yet, which all meet the same error, the first speaks.
+    """
+    if not is_main():
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            return
+        line = f"[rank {rank()}] {line}"
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()  # else the line would begin behind an unfinished bar
     print(line, file=sys.stderr)

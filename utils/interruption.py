@@ -42,6 +42,10 @@ class Deferral:
         if self.number is not None:
             raise Interrupted(self.number)
 
+    def stop(self) -> None:
+        """Raises Interrupted, also where it was another process that a signal has come to."""
+        raise Interrupted(self.number or signal.SIGTERM)
+
 
 _deferral: Deferral | None = None
 

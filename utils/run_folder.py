@@ -21,6 +21,8 @@ except ImportError:  # Windows: there runs are not protected from each other
 from tqdm import tqdm
 
 from utils.files import remove_temporaries
+from utils.progress import set_up_bars
+from utils.ranks import is_main, scratch_folder
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -46,13 +48,23 @@ class _FileHandler(logging.FileHandler):
         raise sys.exc_info()[1]  # type: ignore[misc]
 
 
-def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
-    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt."""
+def start_log(
+    folder: Path | None = None, stream: TextIO | None = None, quiet: bool = False
+) -> None:
+    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt.
+
+    `quiet` leaves the terminal to errors. Ranks other than 0 say nothing else either.
+    """
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    log.addHandler(_TqdmHandler(stream))
+    set_up_bars(quiet or not is_main())
+    log.addHandler(logging.NullHandler())
+    if not is_main():
+        return
+    if not quiet:
+        log.addHandler(_TqdmHandler(stream))
     if folder:
         file = _FileHandler(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -72,7 +84,7 @@ def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
     """Raises ValueError if the title is taken, or there is nothing to resume. Creates nothing."""
     if resume and title is None:
         raise ValueError("--resume needs the --title of the run to go on with")
-    if title is None:
+    if title is None or not is_main():  # of several processes, one looks
         return
     folder = run_dir / check_title(title)
     if resume and not (folder / "config.yaml").is_file():
@@ -93,11 +105,14 @@ def _is_taken(folder: Path) -> bool:
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:
     """Create runs/<title>, or with --resume find it, and lock it for this process.
 
-    An automatic title is `name` and the time.
+    An automatic title is `name` and the time. Of several ranks the first has the folder, each
+    other one a scratch folder of its own.
 
     Raises:
         ValueError: the title is taken, or another process is writing that run.
     """
+    if not is_main():
+        return scratch_folder()
     check_run_folder(run_dir, title, resume)
     if title is None:
         title = _automatic_title(run_dir, name)

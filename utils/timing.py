@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from utils.distributed import add_up
+from utils.ranks import world_size
+
 
 class Phases:
     """Seconds per named phase, in order of first use."""
@@ -37,6 +40,11 @@ class Meter:
         correct = (logits.detach().argmax(1) == labels).sum()
         self.sums += torch.stack([loss.detach() * len(labels), correct.to(self.sums.dtype)])
         self.images += len(labels)
+
+    def add_ranks(self) -> None:
+        """Add what the other processes have seen, as much as this one."""
+        add_up(self.sums)
+        self.images *= world_size()
 
     def read(self) -> tuple[float, float]:
         """Mean loss and top-1 in percent. On a GPU this waits for the device."""

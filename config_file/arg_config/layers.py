@@ -27,6 +27,8 @@ NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe i
     "title",
     "config",
     "resume",
+    "quiet",
+    "dry_run",
     "list_architectures",
     "evaluate",
 )

@@ -1,0 +1,202 @@
+"""Several processes, started by torchrun, that work as one: each has a GPU, or a part of a CPU.
+
+    torchrun --nproc_per_node 4 train_supernet.py --dataset cifar10
+    torchrun --nnodes 8 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 search.py
+
+Every rank runs the same script with the same seed, so all draw the same paths; each sees its part
+of every training batch. Gradients of the parameters a step has used, and only those, are averaged
+in one flat all-reduce. Rank 0 alone writes to the run folder. Without torchrun, everything here
+does nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import functools
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from utils.ranks import is_main, launched, rank, world_size
+
+TIMEOUT = 600.0  # seconds that a rank waits for the others; ONESHOT_NAS_TIMEOUT overrides it
+CHECK_EVERY = 100  # steps between two comparisons of the paths that the ranks have drawn
+T = TypeVar("T")
+
+
+def join(device: torch.device) -> torch.device:
+    """Join the other processes; the device of this one: with CUDA, the local rank's GPU.
+
+    Raises:
+        ValueError: the others did not come in time, or this machine has fewer GPUs than processes.
+    """
+    if not launched() or dist.is_initialized():
+        return device
+    if device.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"--nproc_per_node is more than the {torch.cuda.device_count()} GPUs there are; "
+                f"start one process per GPU"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    seconds = float(os.environ.get("ONESHOT_NAS_TIMEOUT", TIMEOUT))
+    timeout = datetime.timedelta(seconds=seconds)
+    _or_lost(dist.init_process_group)(backend, timeout=timeout)
+    atexit.register(dist.destroy_process_group)
+    return device
+
+
+def _or_lost(collective: Callable[..., T]) -> Callable[..., T]:
+    """A collective whose failure is one clear line instead of a library's traceback."""
+
+    @functools.wraps(collective)
+    def call(*args: Any, **options: Any) -> T:
+        try:
+            return collective(*args, **options)
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            raise ValueError(
+                f"rank {rank()} of {world_size()} lost the others ({reason}); what stopped them "
+                f"stands in their output. Start again with --resume"
+            ) from error
+
+    return call
+
+
+@_or_lost
+def from_main(value: T) -> T:
+    """Rank 0's value, on every rank; the value of the others does not matter."""
+    if not dist.is_initialized():
+        return value
+    box = [value if is_main() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+@_or_lost
+def gather(value: T) -> list[T]:
+    """Every rank's value, in order of rank, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@_or_lost
+def add_up(tensor: Tensor) -> None:
+    """Sum a tensor over ranks, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], *scalars: Tensor | float) -> list[Tensor]:
+    """Average the gradients there are, in place; and the scalars, which are returned.
+
+    All in one all-reduce of one flat buffer. Parameters without a gradient, those of paths that
+    the step did not take, are neither sent nor touched; every rank must have the same ones.
+    """
+    device = parameters[0].device
+    numbers = [torch.as_tensor(s, device=device, dtype=torch.float32).detach() for s in scalars]
+    if not dist.is_initialized():
+        return numbers
+    used = [p.grad for p in parameters if p.grad is not None]
+    tensors = [*used, *numbers]
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    add_up(flat)
+    flat /= world_size()
+    parts = flat.split([t.numel() for t in tensors])
+    if used:
+        views = [part.view_as(t) for part, t in zip(parts, used, strict=False)]
+        torch._foreach_copy_(used, views)  # one launch instead of one per tensor
+    return [part[0] for part in parts[len(used) :]]
+
+
+class PathCheck:
+    """Every CHECK_EVERY steps: have all ranks drawn the same paths? Else their weights differ."""
+
+    def __init__(self, every: int = CHECK_EVERY) -> None:
+        self.every = every
+        self.steps = self.fingerprint = 0
+
+    def __call__(self, path: Any) -> None:
+        """Add a path, int [L], or weights, float [L, C]; its turn come, compare.
+
+        Raises:
+            ValueError: ranks have drawn different paths.
+        """
+        if not dist.is_initialized():
+            return
+        data = path.detach().cpu().numpy() if isinstance(path, Tensor) else np.asarray(path)
+        self.fingerprint = zlib.crc32(data.tobytes(), self.fingerprint)
+        self.steps += 1
+        if self.steps % self.every == 0 and len(set(seen := gather(self.fingerprint))) > 1:
+            raise ValueError(
+                f"the ranks drew different paths within {self.steps} steps (fingerprints {seen}); "
+                f"start all of them with the same flags and versions"
+            )
+
+
+def any_asked(share: Tensor, own: bool, step: int) -> bool:
+    """Whether a signal to stop has come to any rank: all must stop after the same step.
+
+    `share` is the average over ranks of `own`; on a GPU it is looked at every 20 steps only, as
+    each look waits for the device.
+    """
+    if not dist.is_initialized():
+        return own
+    return (share.device.type == "cpu" or step % 20 == 0) and share.item() > 0
+
+
+class SharedScores:
+    """An evaluator whose candidates are spread over the ranks; rank 0 asks, the others `serve`.
+
+    Args:
+        evaluator: callable, architectures [N, L] -> scores [N], with a `cache` of scores by
+            architecture; its score must not depend on which others it is given.
+    """
+
+    def __init__(self, evaluator: Any) -> None:
+        self.evaluator = evaluator
+        self.cache: dict[tuple[int, ...], float] = evaluator.cache
+
+    def __call__(self, architectures: Any, on_progress: Callable = lambda done, top1: None) -> Any:
+        keys = sorted(set(map(tuple, architectures.tolist())) - self.cache.keys())
+        if keys:
+            from_main(keys)  # to those who serve
+            self._score(keys, lambda done, top1: on_progress(done * world_size(), top1))
+        return self.evaluator(architectures, lambda done, top1: None)  # all are in the cache
+
+    def test(self, *args: Any) -> float:
+        """Of the evaluator, on rank 0 alone."""
+        return self.evaluator.test(*args)
+
+    def serve(self) -> bool:
+        """On ranks other than 0: score a part of what rank 0 asks until it is done, then True."""
+        if is_main():
+            return False
+        while keys := from_main(None):
+            self._score(keys, lambda done, top1: None)
+        return True
+
+    def close(self) -> None:
+        """On rank 0: let the others go."""
+        from_main([])
+
+    def _score(self, keys: list[tuple[int, ...]], on_progress: Callable) -> None:
+        size = -(-len(keys) // world_size())  # sorted neighbours share their beginning
+        mine = keys[rank() * size : (rank() + 1) * size]
+        if mine:
+            self.evaluator(np.array(mine), on_progress)
+        for part in gather({key: self.cache[key] for key in mine}):
+            self.cache.update(part)
