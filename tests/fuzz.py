@@ -47,7 +47,7 @@ from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
 from search_strategy import read_scores  # noqa: E402
 from search_strategy.build import build_strategy  # noqa: E402
 from search_strategy.ranking import read_benchmark  # noqa: E402
-from train_supernet import resolve_budget  # noqa: E402
+from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
 from utils.run_folder import check_title  # noqa: E402
