@@ -160,7 +160,8 @@ def main() -> None:
     print(hardware())
     print(
         f"{len(keys)} networks of {space.name} ({args.population}) at {args.input_size} px, "
-        f"{args.calibration_images} + {args.images} images, {len(sample)} one by one; the trie computes "
+        f"{args.calibration_images} + {args.images} images, "
+        f"{len(sample)} one by one; the trie computes "
         f"{trie_share(space, architectures):.3f} of the MACs, and keeps up to "
         f"{max(map(len, branching_points(keys)))} activations"
     )
