@@ -15,6 +15,7 @@ test: $(DEV_READY)
 lint: $(DEV_READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)

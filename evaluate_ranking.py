@@ -123,6 +123,7 @@ def main() -> None:
     phases = Phases()
     parser = ranking_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    start_log(stream=sys.stderr, quiet=args.quiet)
     check_run_folder(args.run_dir, args.title, args.resume)
     for name in ("checkpoint", "benchmark"):
         if getattr(args, name) is None:
@@ -144,7 +145,7 @@ def main() -> None:
 
     name = f"ranking_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder, stream=sys.stderr)
+    start_log(folder, stream=sys.stderr, quiet=args.quiet)
     if not args.resume:
         write_config(folder / "config.yaml", config_values(parser, args))
     log.info(

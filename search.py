@@ -25,6 +25,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.layers import config_values, parse, write_config
@@ -36,7 +37,7 @@ from lookup_table import (
     Equivalence,
     in_millions,
 )
-from model import Supernet
+from model import SearchSpace, Supernet
 from search_strategy import (
     CandidateLog,
     DifferentiableSearch,
@@ -55,6 +56,7 @@ from search_strategy import (
     uncalibrated_top1,
 )
 from train_supernet import (
+    TRAINING_FILES,
     build_costs,
     load_inputs,
     new_supernet,
@@ -62,7 +64,9 @@ from train_supernet import (
     save_costs,
     save_splits,
     supernet_facts,
+    supernet_rows,
     train,
+    training_plan,
 )
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.device import (
@@ -77,11 +81,13 @@ from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
+from utils.plan import PROBE_CANDIDATES, check_plan, plan_scoring, plan_text
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.timing import Phases
 
+SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
@@ -114,15 +120,47 @@ def search_to_file(
 ) -> History:
     """Run a search; after each round its history is on disk and its numbers in TensorBoard."""
 
+    group = name.replace(" ", "_")
+
     def on_round() -> None:
         write_text(path, history.to_csv())
         scalars = history.round_scalars() | getattr(strategy, "metrics", {})
         for tag, value in scalars.items():
-            writer.add_scalar(f"{name}/{tag}", value, history.rounds[-1])
+            writer.add_scalar(f"{group}/{tag}", value, history.rounds[-1])
 
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)
     return history
+
+
+def space_rows(
+    args: Namespace, space: SearchSpace, networks: Equivalence, budget: Budget
+) -> dict[str, str]:
+    """What there is to search: the first rows of a plan."""
+    table, metric = budget.counts.table, args.info_metric
+    low, high = (in_millions(cost) for cost in table.range(metric))
+    unit = table.unit(metric)
+    return {
+        "search space": f"{space.num_layers} layers at {space.input_size} px, {space.size:.4g} "
+        f"codes of {networks.size:.4g} networks, {low} to {high} {unit}",
+        "within the budget": f"{budget.count:.4g} networks, {in_millions(budget.low)} to "
+        f"{in_millions(budget.high)} {unit}",
+    }
+
+
+def scoring_plan(
+    args: Namespace,
+    evaluator: Evaluator,
+    strategy: SearchStrategy,
+    budget: Budget,
+    device: torch.device,
+) -> dict[str, str]:
+    """How many candidates will be scored, and what that takes by scoring some random ones."""
+    number = args.seeds * strategy.total
+    if args.random_control and args.search_strategy != "random":
+        number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
+    some = budget.sample_unique(PROBE_CANDIDATES, np.random.default_rng(0))
+    return plan_scoring(lambda: evaluator(some), len(some), number, device)
 
 
 @user_errors
@@ -131,6 +169,8 @@ def main() -> None:
     phases = Phases()
     parser = search_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    start_log(quiet=args.quiet)
+    check_plan(args)
     if args.oracle and args.checkpoint:
         raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
     if args.oracle and args.search_strategy == "differentiable":
@@ -158,10 +198,23 @@ def main() -> None:
                 load_weights(supernet, args)
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
         evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
+    if args.dry_run:
+        rows = space_rows(args, space, networks, budget)
+        if oracle is None:
+            if not checkpoint:
+                rows |= training_plan(supernet, splits, args, codes)
+            rows |= scoring_plan(args, evaluator, strategy, budget, device)
+            rows |= supernet_rows(supernet, device)
+        files = TRAINING_FILES
+        if checkpoint or oracle:
+            files = files.replace("supernet.pt, ", "")
+        rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {files}, {SEARCH_FILES}"
+        print(plan_text(f"{args.search_strategy} search of {space.name} on {args.dataset}", rows))
+        return
 
     name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder)
+    start_log(folder, quiet=args.quiet)
     save_costs(args, folder, space, table)
     config = config_values(parser, args)
     if not args.resume:
@@ -202,7 +255,7 @@ def main() -> None:
             return search_to_file(strategy, scores, history, folder / file, name, writer)
 
         with phases("search"):
-            history = search(strategy, "history.csv", args.search_strategy)
+            history = search(strategy, "history.csv", "search")
         winner = history.architectures[history.best(args.info_metric)]
         report = SearchReport(
             args,

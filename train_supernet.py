@@ -40,12 +40,10 @@ from lookup_table import (
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from sampler import (
+    SAMPLERS,
     ArchitectureSampler,
-    BinaryGateSampler,
-    FairSampler,
     GumbelSampler,
     SandwichSampler,
-    SoftmaxSampler,
     ThresholdSampler,
     UniformSampler,
 )
@@ -72,6 +70,7 @@ from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
+from utils.plan import FirstBatches, check_plan, in_bytes, peak_memory, plan_text, plan_training
 from utils.plots import probability_map
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.timing import Meter
@@ -99,6 +98,9 @@ def load_data(args: Namespace, device: torch.device) -> Splits:
         rank=ranks.rank(),
         world_size=ranks.world_size(),
     )
+
+
+TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 
 
 def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
@@ -151,8 +153,7 @@ def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
         return ThresholdSampler(supernet, num_choices, rng)
     if args.sample_strategy in (None, "uniform"):
         return UniformSampler(num_choices, rng, budget.sample if args.sample_in_budget else None)
-    kinds = {"fair": FairSampler, "softmax": SoftmaxSampler, "binary": BinaryGateSampler}
-    return kinds[args.sample_strategy](num_choices, rng)
+    return SAMPLERS[args.sample_strategy](num_choices, rng)
 
 
 def build_architecture_training(
@@ -351,16 +352,39 @@ def train(
         log.info(f"--on-nan skip: {guard.skipped} of the steps of this start were left out")
 
 
+def training_plan(
+    supernet: Supernet, splits: Splits, args: Namespace, budget: Budget | None
+) -> dict[str, str]:
+    """What the training will take, by doing some steps of it."""
+    short = Namespace(**{**vars(args), "epochs": 1})
+
+    def probe(batches: FirstBatches, folder: Path) -> None:
+        path = folder / "supernet.pt"
+        with SummaryWriter(str(folder)) as writer:
+            train(supernet, batches, short, {}, path, writer, splits.architecture, budget)
+
+    return plan_training(probe, splits.train, args.epochs)
+
+
+def supernet_rows(supernet: Supernet, device: torch.device) -> dict[str, str]:
+    """The last rows of a plan; after the others, so that memory is known."""
+    params = sum(p.numel() for p in supernet.parameters())
+    return {
+        "supernet": f"{params:,} parameters, {in_bytes(4 * params)}",
+        "memory": f"about {in_bytes(peak_memory(device))} on {device} (the most of this trial)",
+    }
+
+
 def write_architecture(
     architecture: ArchitectureTraining, writer: SummaryWriter, done: int
 ) -> None:
     """Numbers and the heat map of the choice probabilities after `done` epochs."""
     for tag, value in architecture.summary().items():
-        writer.add_scalar(f"architecture/{tag}", value, done)
+        writer.add_scalar(f"arch/{tag}", value, done)
     sampler = architecture.sampler
     probabilities = sampler.probabilities().detach().numpy()
     figure = probability_map(probabilities, sampler.num_choices)
-    writer.add_figure("architecture/probabilities", figure, done)
+    writer.add_figure("arch/probabilities", figure, done)
 
 
 def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
@@ -406,6 +430,8 @@ def main() -> None:
     start_log()
     parser = supernet_parser(__doc__)
     args = parse(parser, sys.argv[1:])
+    start_log(quiet=args.quiet)
+    check_plan(args)
     check_run_folder(args.run_dir, args.title, args.resume)
     keep_freed_memory()
     device = pick_device(args.device)
@@ -416,10 +442,16 @@ def main() -> None:
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
         table = build_costs(args, space, device)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
+    if args.dry_run:
+        supernet = new_supernet(args, space, device)
+        rows = training_plan(supernet, splits, args, budget) | supernet_rows(supernet, device)
+        rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
+        print(plan_text(f"supernet of {space.name} on {args.dataset}", rows))
+        return
 
     name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder)
+    start_log(folder, quiet=args.quiet)
     if budget is not None:
         save_costs(args, folder, space, table)
     config = config_values(parser, args)

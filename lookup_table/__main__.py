@@ -108,7 +108,7 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
             where = " " * len(where)
     line("stem, first block, head", table.fixed.values())
     if architecture is not None:
-        total = [table.cost(architecture, metric) for metric in table.metrics]
+        total = [int(table.cost(architecture, metric)) for metric in table.metrics]
         line("this architecture (*)", total)
     for name, end in (("cheapest", 0), ("dearest", 1)):
         line(name, [table.range(metric)[end] for metric in table.metrics])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.blocks import MBConv, init_weights, inner_slice
+from model.blocks import ConvBN, MBConv, init_weights, inner_slice
 from model.space import SearchSpace
 from model.supernet import Path, Supernet, build_choice, build_first, build_head, build_stem
 
@@ -67,9 +67,9 @@ def fold_batch_norms(subnet: nn.Module) -> nn.Module:
     """A copy in eval mode whose convs have taken in their BN: the same function, faster."""
     folded = copy.deepcopy(subnet).eval()
     for part in folded.modules():
-        if isinstance(getattr(part, "bn", None), nn.BatchNorm2d):
+        if isinstance(part, ConvBN):
             part.conv = fuse_conv_bn_eval(part.conv, part.bn)
-            part.bn = nn.Identity()
+            part.register_module("bn", nn.Identity())
     return folded
 
 

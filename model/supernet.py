@@ -41,7 +41,7 @@ def build_choice(space: SearchSpace, layer: int, choice: int, style: BlockStyle)
     return build_block(spec.choices[choice], spec.in_chs, spec.out_chs, spec.stride, style)
 
 
-def build_head(space: SearchSpace, style: BlockStyle) -> nn.Module:
+def build_head(space: SearchSpace, style: BlockStyle) -> Head:
     return Head(
         space.layers[-1].out_chs,
         space.last_width,

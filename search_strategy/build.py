@@ -54,5 +54,7 @@ def set_prior(strategy: SearchStrategy, state: dict, checkpoint: Path) -> None:
             f"checkpoint {checkpoint} has no architecture parameters to read an architecture from; "
             f"search it by evolution or random, or train one with --sample-strategy differentiable"
         )
-    if probabilities is not None and not isinstance(strategy, RandomSearch):
+    if probabilities is None:
+        return
+    if isinstance(strategy, (DifferentiableSearch, EvolutionSearch, ParetoSearch)):
         strategy.prior = probabilities.double().numpy()

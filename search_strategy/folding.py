@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.blocks import inner_slice
+from model.blocks import ConvBN, inner_slice
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
 
 WORKING_SET = 16 << 20  # bytes of one activation at a time: about half a server core's share of L3
@@ -66,6 +66,7 @@ class StatelessConv(nn.Module):
         return self.estimate(x) if self.batch_statistics else self.folded(x)
 
     def folded(self, x: Tensor) -> Tensor:
+        assert self.state is not None
         bn, state = self.bn, self.state
         scale = (state.var + bn.eps).rsqrt()
         if bn.affine:
@@ -82,6 +83,7 @@ class StatelessConv(nn.Module):
         parts = [self.convolve(part, weight) for part in x.split(size)]
         mean, var = moments(parts)
         if self.update:
+            assert self.state is not None
             state, n = self.state, sum(part[:, 0].numel() for part in parts)
             state.batches += 1
             state.mean += (mean - state.mean) / state.batches
@@ -165,8 +167,8 @@ def stateless(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Linear):
         return FloatLinear(module)
     children = dict(module.named_children())
-    if {"conv", "bn"} <= children.keys() <= {"conv", "bn", "act"}:
-        return StatelessConv(children["conv"], children["bn"], children.get("act"))
+    if isinstance(module, ConvBN):
+        return StatelessConv(module.conv, module.bn, children.get("act"))
     assert not isinstance(module, nn.BatchNorm2d), "a batch norm outside of a conv_bn"
     for name, child in children.items():
         setattr(module, name, stateless(child))

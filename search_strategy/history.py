@@ -18,7 +18,8 @@ from model import SearchSpace, architecture_facts
 class SearchStrategy(Protocol):
     """What the loop needs of a strategy."""
 
-    total: int
+    @property
+    def total(self) -> int: ...
 
     def ask(self) -> np.ndarray: ...
 

@@ -20,7 +20,7 @@ def dominates(points: np.ndarray) -> np.ndarray:
     """
     no_worse = (points[:, None] <= points[None]).all(-1)
     better = (points[:, None] < points[None]).any(-1)
-    return no_worse & better
+    return np.logical_and(no_worse, better)
 
 
 def non_dominated_ranks(points: np.ndarray) -> np.ndarray:

@@ -5,16 +5,28 @@ from __future__ import annotations
 import itertools
 import statistics
 import sys
+import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from utils.progress import set_up_bars
 from utils.report import clock, summary_table
 
 PROBE_STEPS = 6  # training steps that are timed, after a first one that warms up
 PROBE_CANDIDATES = 6
+
+
+def check_plan(args: Namespace) -> None:
+    """A dry run reads no cache and writes none. Raises ValueError where it is to resume."""
+    if args.dry_run and args.resume:
+        raise ValueError("--dry-run plans a new run; leave --resume out")
+    if args.dry_run:
+        args.cache_dir = None
 
 
 def now(device: torch.device) -> float:
@@ -89,6 +101,40 @@ def in_bytes(size: float) -> str:
             return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
         size /= 1000
     raise AssertionError  # the loop returns
+
+
+def plan_training(
+    train: Callable[[FirstBatches, Path], None], loader: Any, epochs: int
+) -> dict[str, str]:
+    """Rows of a plan from some training steps, whose files go to a folder that is removed.
+
+    Args:
+        train: trains on the batches and leaves `supernet.pt` in the folder.
+    """
+    set_up_bars(quiet=True)
+    batches = FirstBatches(loader, PROBE_STEPS + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        train(batches, Path(folder))
+        size = (Path(folder) / "supernet.pt").stat().st_size
+    steps, spent = epochs * len(loader), batches.seconds_per_step
+    return {
+        "training": f"{steps:,} steps of {loader.batch_size} images ({epochs} epochs of "
+        f"{loader.num_images:,} images): {about(steps * spent)} at {spent:.3g} s per step",
+        "checkpoint": f"about {in_bytes(size)}",
+    }
+
+
+def plan_scoring(
+    score: Callable[[], object], probed: int, number: int, device: torch.device
+) -> dict[str, str]:
+    """The row of a plan for `number` candidates, from scoring `probed` of them.
+
+    Candidates that have much in common share work, so a search takes no longer than this.
+    """
+    spent = seconds(score, device) / probed
+    return {
+        "candidates": f"{number:,} to score: at most {about(number * spent)} at {spent:.3g} s each"
+    }
 
 
 def plan_text(title: str, rows: dict[str, str]) -> str:

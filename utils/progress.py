@@ -1,7 +1,7 @@
-"""Progress of long work: a bar on a terminal, now and then a plain line elsewhere.
+"""Progress bars (tqdm) everywhere: on a terminal as they are, elsewhere as plain lines, or none.
 
-A log of a job or of CI would hold thousands of redrawn bars; there a line is printed every half
-minute, and where something is worth a line: at the end of an epoch or a round.
+The log of a batch job or of CI would hold thousands of redrawn bars. There a bar is a line every
+half minute, and one where something is worth a line: at the end of an epoch or of a round.
 """
 
 from __future__ import annotations
@@ -11,34 +11,41 @@ from typing import Any
 
 from tqdm import tqdm
 
-PLAIN_INTERVAL = 30.0  # seconds between two lines
-PLAIN_FORMAT = (
-    "{desc}: {n_fmt} of {total_fmt}{unit}s, {rate_fmt}, {elapsed} gone, {remaining} left{postfix}"
-)
+PLAIN: dict[str, Any] = {
+    "mininterval": 30.0,  # seconds between two lines
+    "maxinterval": 60.0,
+    "dynamic_ncols": False,
+    "bar_format": (
+        "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
+        "{postfix}"
+    ),
+}
+_tqdm = {name: getattr(tqdm, name) for name in ("__init__", "display", "clear")}
 
 
-class PlainLines(tqdm):
-    """tqdm that writes whole lines, each state once, instead of overwriting its line."""
-
-    shown: tuple[float, str] | None = None
-
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        state = (self.n, self.postfix or "")
-        if state != self.shown:
-            self.shown = state
-            self.fp.write(f"{self}\n")
-            self.fp.flush()
+def _show_line(bar: tqdm, msg: str | None = None, pos: int | None = None) -> None:
+    """A whole line, for each state once, in place of a redrawn one."""
+    state = (bar.n, bar.postfix or "")
+    if state != getattr(bar, "shown", None):
+        bar.shown = state
+        bar.fp.write(f"{bar}\n")
+        bar.fp.flush()
 
 
-def progress_bar(total: int, name: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm:
-    """A bar over `total` units, `done` of them before it starts, with rate and time left.
+def set_up_bars(quiet: bool) -> None:
+    """How all bars made from here on are shown: not at all if `quiet`, else as standard error is.
 
-    `quiet` gives one that shows nothing. It writes to standard error.
+    tqdm is changed for the whole process, so that no bar has to be told.
     """
-    where: dict[str, Any] = {"file": sys.stderr, "total": total, "initial": done, "desc": name}
-    if quiet:
-        return tqdm(**where, disable=True)
-    if sys.stderr.isatty():
-        return tqdm(**where, unit=unit, dynamic_ncols=True, mininterval=0.5)
-    plain = {"mininterval": PLAIN_INTERVAL, "bar_format": PLAIN_FORMAT, "leave": True}
-    return PlainLines(**where, unit=f" {unit}", **plain)
+    plain = not sys.stderr.isatty()
+
+    def init(bar: tqdm, *args: Any, **options: Any) -> None:
+        if quiet:
+            options["disable"] = True
+        elif plain:
+            options |= PLAIN
+        _tqdm["__init__"](bar, *args, **options)
+
+    tqdm.__init__ = init  # type: ignore[method-assign]
+    tqdm.display = _show_line if plain else _tqdm["display"]  # type: ignore[method-assign]
+    tqdm.clear = (lambda bar, *_, **__: None) if plain else _tqdm["clear"]  # type: ignore[method-assign]

@@ -6,13 +6,10 @@ Rank 0 alone writes to the run folder and speaks.
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-from tqdm import tqdm
 
 
 def launched() -> bool:
@@ -31,11 +28,6 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process writes files and speaks."""
     return rank() == 0
-
-
-def quiet() -> None:
-    """On ranks other than 0: no progress bars. Their errors are still printed."""
-    tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # type: ignore[method-assign]
 
 
 def scratch_folder() -> Path:

@@ -20,8 +20,9 @@ except ImportError:  # Windows: there runs are not protected from each other
 
 from tqdm import tqdm
 
-from utils.files import TEMPORARY, remove_temporaries
-from utils.ranks import is_main, quiet, scratch_folder
+from utils.files import remove_temporaries
+from utils.progress import set_up_bars
+from utils.ranks import is_main, scratch_folder
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -47,17 +48,23 @@ class _FileHandler(logging.FileHandler):
         raise sys.exc_info()[1]  # type: ignore[misc]
 
 
-def start_log(folder: Path | None = None, stream: TextIO | None = None) -> None:
-    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt."""
+def start_log(
+    folder: Path | None = None, stream: TextIO | None = None, quiet: bool = False
+) -> None:
+    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt.
+
+    `quiet` leaves the terminal to errors. Ranks other than 0 say nothing else either.
+    """
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
+    set_up_bars(quiet or not is_main())
+    log.addHandler(logging.NullHandler())
     if not is_main():
-        quiet()
-        log.addHandler(logging.NullHandler())
         return
-    log.addHandler(_TqdmHandler(stream))
+    if not quiet:
+        log.addHandler(_TqdmHandler(stream))
     if folder:
         file = _FileHandler(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -90,8 +97,9 @@ def _is_taken(folder: Path) -> bool:
     """Whether there is more than what a run leaves that ended before it had written its flags."""
     if not folder.is_dir():
         return folder.exists()
-    files = {path.name for path in folder.iterdir()} - {LOCK, "log.txt"}
-    return any(not name.startswith(TEMPORARY) for name in files)
+    if (folder / LOCK).exists():  # ours
+        return (folder / "config.yaml").exists()
+    return any(folder.iterdir())
 
 
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:

@@ -53,13 +53,21 @@ class Parser(ArgumentParser):
         self.exit(2, f"error: {one_line(message)} (see --help)\n")
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
+def add_run_flags(parser: ArgumentParser, plans: bool = False) -> None:
+    """`plans`: the command has --dry-run."""
     group = parser.add_argument_group("the run")
     group.add_argument("--title", help="name of the run's folder (default: kind and time)")
     group.add_argument("--config", type=folder, metavar="FILE", help="YAML of flags by name")
     group.add_argument(
         "--resume", action=BooleanOptionalAction, default=False, help="go on with run --title"
     )
+    if plans:
+        group.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print the plan: sizes, steps, measured time and memory, files; write no run",
+        )
+    group.add_argument("--quiet", action="store_true", help="show errors only; log.txt has it all")
     group.add_argument(
         "--run-dir", type=folder, default=Path("runs"), metavar="DIR", help="folder of all runs"
     )

@@ -25,6 +25,8 @@ NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe i
     "title",
     "config",
     "resume",
+    "quiet",
+    "dry_run",
     "list_architectures",
     "evaluate",
 )
@@ -106,7 +108,9 @@ def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
 
 
 def _takes_list(action: Action, text: str) -> bool:
-    """Whether a flag's own type makes a list of its text; a text that is wrong is argparse's."""
+    """Whether a flag makes a list of its text; a text that is wrong is argparse's to report."""
+    if action.nargs in ("+", "*"):
+        return True
     if not callable(action.type):
         return False
     try:

@@ -47,7 +47,7 @@ class Words(Action):
 
 def search_parser(description: str) -> Parser:
     parser = Parser(description)
-    add_run_flags(parser)
+    add_run_flags(parser, plans=True)
     add_space_flags(parser)
 
     group = parser.add_argument_group("search")

@@ -14,7 +14,7 @@ from config_file.arg_config.sampling_config import add_sampling_flags
 
 def supernet_parser(description: str) -> Parser:
     parser = Parser(description)
-    add_run_flags(parser)
+    add_run_flags(parser, plans=True)
     add_space_flags(parser)
     add_training_flags(parser)
     add_sampling_flags(parser)
