@@ -68,7 +68,8 @@ def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> S
     supernet = build_supernet(space)
     if args.supernet_init == "aligned":
         align_choices(supernet)
-    return supernet.to(device, memory_format=torch.channels_last)
+    supernet = supernet.to(device, memory_format=torch.channels_last)
+    return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
 
 
 def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
