@@ -23,9 +23,10 @@ from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.ranking_config import ranking_parser
 from data import Loader
 from lookup_table import UNIT, LookupTable, load_table
+from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet
-from search import MILLION, ScoredCandidates, build_evaluator, load_weights
-from search_strategy import Evaluator, read_scores
+from search import build_evaluator, load_weights
+from search_strategy import CandidateLog, LoggedScores
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
@@ -44,7 +45,6 @@ from utils.timing import Phases
 
 TOP_K = (10, 50, 100)
 CEILING_DRAWS = 20
-CHUNK = 512  # networks between two writes of ranking.csv
 
 
 def choose_networks(benchmark: Benchmark, args: Namespace) -> Benchmark:
@@ -87,21 +87,6 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple
     size = loader.batch_size
     batches = zip(torch.cat(images).split(size), torch.cat(labels).split(size), strict=True)
     return list(batches)
-
-
-def score_networks(
-    evaluator: Evaluator, space: SearchSpace, table: LookupTable, benchmark: Benchmark, path: Path
-) -> np.ndarray:
-    """Top-1 of each network, [N]; what `path` holds of an interrupted run is not scored again."""
-    if path.exists():
-        evaluator.cache.update(read_scores(path, space))
-    n = len(benchmark.accuracy)
-    scored, top1 = ScoredCandidates(evaluator, n, "ranking"), np.empty(0)
-    for start in range(0, n, CHUNK):
-        top1 = np.concatenate([top1, scored(benchmark.architectures[start : start + CHUNK])])
-        write_text(path, ranking_csv(space, table, benchmark, top1))
-    scored.bar.close()
-    return top1
 
 
 def result(
@@ -162,8 +147,10 @@ def main() -> None:
         f"run folder {folder}, device {device}: {len(benchmark.accuracy)} distinct networks "
         f"({benchmark.num_codes} codes in {args.benchmark})"
     )
-    with phases("scoring"):
-        top1 = score_networks(evaluator, space, table, benchmark, folder / "ranking.csv")
+    scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+    with phases("scoring"), scores.progress(len(benchmark.accuracy), "ranking"):
+        top1 = scores(benchmark.architectures)  # what an interrupted run logged is not scored again
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, top1))
     with phases("statistics"):
         found = result(args, space, table, benchmark, top1)
     found |= {"seconds": phases.seconds, "folder": str(folder)}

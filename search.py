@@ -6,6 +6,7 @@ python search.py --search-strategy pareto --objectives flops params
 python search.py --search-space fbnet --dataset cifar10 --target-hc 60 --title fbnet_c10
 python search.py --title fbnet_c10 --resume               # go on after an interruption
 python search.py --checkpoint runs/fbnet_c10/supernet.pt --info-metric latency --target-hc 2.5
+torchrun --nproc_per_node 4 search.py --dataset cifar10    # see docs/scaling.md
 python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --input-size 32
 """
 
@@ -71,6 +72,7 @@ from utils.device import (
     seed_everything,
     stream,
 )
+from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
@@ -190,7 +192,7 @@ def main() -> None:
             if checkpoint:
                 load_weights(supernet, args)
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
-        evaluator = oracle or build_evaluator(supernet, splits, args)
+        evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
     if args.dry_run:
         rows = space_rows(args, space, networks, budget)
         if oracle is None:
@@ -239,6 +241,8 @@ def main() -> None:
                     codes,
                 )
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
+        if evaluator.serve():  # a rank other than 0, whose work is done with rank 0's
+            return
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
@@ -290,6 +294,7 @@ def main() -> None:
                 free_facts = candidate_facts(space, table, free, top1)
                 logs = [log_probability(strategy.prior, a) for a in (free, winner)]
                 report.add_unconstrained(free_facts, logs[0] - logs[1])
+        evaluator.close()
         rows = report.finish(phases, writer)
         write_report(folder, dataclasses.asdict(space), rows)
 

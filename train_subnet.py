@@ -39,6 +39,7 @@ from subnet.report import (
 from subnet.weights import load_trained, new_network
 from train_supernet import load_data, save_splits, supernet_facts
 from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -51,6 +52,7 @@ from utils.draw import plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.finite import LossGuard, mend_batch_norms
+from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler, decay_groups
 from utils.report import clock
@@ -70,11 +72,13 @@ def train(
     """Train a network; last.pt and, at every epoch that validates best so far, best.pt are written.
 
     What is validated is the average of the weights, with --ema-decay. A last.pt that is there
-    already is gone on with, and the result is that of an uninterrupted run.
+    already is gone on with, and the result is that of an uninterrupted run. SIGTERM and Ctrl-C
+    write one in the middle of an epoch, whose first batches are then drawn again and left out.
 
     Raises:
         ValueError: the checkpoint is damaged or of another network; the loss is not finite;
             memory ran out.
+        Interrupted: a signal came, and last.pt is written.
     """
     loader = splits.train
     objective = build_objective(args, splits.num_classes, loader.device)
@@ -97,7 +101,22 @@ def train(
     )
     stateful = {"subnet": net, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
     stateful |= {"averaged": averaged} if averaged is not None else {}
-    last, best, first = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, 0
+    precision = Precision(args.amp, loader.device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    parts = [net.stem, net.first, *net.layers, net.head]
+    blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
+    compile_blocks(blocks)
+    last, best, state = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, None
+    first = skip = 0  # epochs that are done, and steps of the next one
+    meter, guard = Meter(loader.device), LossGuard(args.on_nan, loader.device)
+
+    def save(path: Path, epoch: int, step: int, loader_state: dict) -> None:
+        guard.flush()
+        states = {name: thing.state_dict() for name, thing in stateful.items()}
+        states = {"averaged": {}, **states, "loader": loader_state, "meter": meter.state_dict()}
+        states |= {"best": best, "epoch": epoch, "step": step}
+        save_checkpoint(path, "subnet", **states, facts=facts, config=config)
 
     def validate(done: int) -> None:
         nonlocal best
@@ -108,62 +127,79 @@ def train(
         better = (scores.top1, -scores.loss) > (best["top1"], -best["loss"])
         if better:
             best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
-        states = {name: thing.state_dict() for name, thing in stateful.items()}
-        states = {"averaged": {}, **states, "best": best, "epoch": done}
         for path in [folder / "best.pt"] * better + [last]:
-            save_checkpoint(path, "subnet", **states, facts=facts, config=config)
+            save(path, done, 0, loader.state_dict())
 
     if distributed.from_main(last.exists()):
         state = distributed.from_main(load_checkpoint(last, "subnet") if last.exists() else None)
         check_facts(last, state["facts"], facts)
         restore(last, state, stateful)
-        restore_generators(state)
-        first, best = state["epoch"], state["best"]
-        log.info(f"{first} of {args.epochs} epochs are done")
+        first, skip, best = state["epoch"], state.get("step", 0), state["best"]
+        steps = f" and {skip} steps" if skip else ""
+        log.info(f"{first} of {args.epochs} epochs{steps} are done")
+        if skip:
+            meter.load_state_dict(state["meter"])
     elif args.init_from:
         validate(0)
         log.info(f"weights of {args.init_from}: validation top-1 {best['top1']:.2f} %")
 
     bar = tqdm(
         total=args.epochs * len(loader),
-        initial=first * len(loader),
+        initial=first * len(loader) + skip,
         desc="training",
         unit="step",
         dynamic_ncols=True,
         mininterval=0.5,
     )
-    guard, parameters = LossGuard(args.on_nan, loader.device), list(net.parameters())
-    for epoch in range(first, args.epochs):
-        net.train()
-        meter = Meter(loader.device)
-        for step, (images, labels) in enumerate(loader, epoch * len(loader) + 1):
-            lr = scheduler.get_last_lr()[0]
-            optimizer.zero_grad(set_to_none=True)
-            loss, logits = objective(net, images, labels)
-            loss.backward()
-            (watched,) = distributed.average_gradients(parameters, loss)
-            guard.watch(watched, step, lr)
-            if args.grad_clip:
-                norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
-                guard.watch(norm, step, lr, what="gradient norm")
-            if guard.keep_step():
-                optimizer.step()
-                meter.update(loss, logits, labels)
-                if averaged is not None:
-                    averaged.update_parameters(net)
-            else:
-                mend_batch_norms(net)
-            scheduler.step()
-            bar.update()
-        guard.flush()
-        meter.add_ranks()
-        loss_value, top1 = meter.read()
-        writer.add_scalar("train/loss", loss_value, epoch + 1)
-        writer.add_scalar("train/top1", top1, epoch + 1)
-        writer.add_scalar("train/lr", scheduler.get_last_lr()[0], epoch + 1)
-        validate(epoch + 1)
-        bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
+    parameters = list(net.parameters())
+    with deferred() as signals:
+        for epoch in range(first, args.epochs):
+            net.train()
+            epoch_start, batches = loader.state_dict(), iter(loader)
+            for _ in range(skip):
+                next(batches)
+            if state is not None:
+                restore_generators(state)
+                state = None
+            for step, (images, labels) in enumerate(batches, skip + 1):
+                lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
+                optimizer.zero_grad(set_to_none=True)
+                with precision.autocast():
+                    loss, logits = objective(net, images, labels)
+                precision.backward(loss)
+                watched, stop = distributed.average_gradients(
+                    parameters, loss, float(signals.asked)
+                )
+                guard.watch(watched, number, lr)
+                precision.unscale(optimizer)
+                if args.grad_clip:
+                    norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
+                    if not precision.scales:  # fp16 leaves such steps out by itself
+                        guard.watch(norm, number, lr, what="gradient norm")
+                if guard.keep_step():
+                    precision.step(optimizer)
+                    meter.update(loss, logits, labels)
+                    if averaged is not None:
+                        averaged.update_parameters(net)
+                else:
+                    mend_batch_norms(net)
+                scheduler.step()
+                bar.update()
+                if distributed.any_asked(stop, signals.asked, number):
+                    save(last, epoch, step, epoch_start)
+                    signals.stop()
+            skip = 0
+            guard.flush()
+            meter.add_ranks()
+            loss_value, top1 = meter.read()
+            writer.add_scalar("train/loss", loss_value, epoch + 1)
+            writer.add_scalar("train/top1", top1, epoch + 1)
+            writer.add_scalar("train/lr", scheduler.get_last_lr()[0], epoch + 1)
+            meter = Meter(loader.device)
+            validate(epoch + 1)
+            bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
     bar.close()
+    uncompile_blocks(blocks)
 
 
 def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:

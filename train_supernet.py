@@ -44,6 +44,7 @@ from sampler import (
 )
 from search_strategy import ArchitectureTraining, HardwareLoss
 from utils import distributed, ranks
+from utils.acceleration import Precision, compile_blocks
 from utils.checkpoint import (
     check_facts,
     load_checkpoint,
@@ -232,6 +233,11 @@ def train(
         "sampler": architecture or sampler,
         "loader": loader,
     }
+    precision = Precision(args.amp, device)
+    if precision.scales:
+        stateful["scaler"] = precision.scaler
+    if args.compile:
+        compile_blocks(supernet.blocks())
     first = skip = 0  # epochs that are done, and steps of the next one
     meter, state = Meter(device), None
     if distributed.from_main(path.exists()):
@@ -281,11 +287,12 @@ def train(
                 lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
                 for route in sampler.step_paths():
                     check_path(route)
-                    logits = supernet(images, route, checkpoint=args.checkpoint_activations)
-                    loss = criterion(logits, target)
+                    with precision.autocast():
+                        logits = supernet(images, route, checkpoint=args.checkpoint_activations)
+                        loss = criterion(logits, target)
                     if architecture:
                         loss = architecture.weight_loss(loss)
-                    loss.backward()
+                    precision.backward(loss)
                     seen.append((loss, logits, labels, route))
                     if sampler.distills and target is labels:  # the first teaches the others
                         target = logits.detach().softmax(1)
@@ -294,11 +301,13 @@ def train(
                 )
                 for loss, parts in zip(losses, seen, strict=True):
                     guard.watch(loss, number, lr, parts[3])
+                precision.unscale(optimizer)
                 if args.grad_clip:
                     norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
-                    guard.watch(norm, number, lr, what="gradient norm")
+                    if not precision.scales:  # fp16 leaves such steps out by itself
+                        guard.watch(norm, number, lr, what="gradient norm")
                 if guard.keep_step():
-                    optimizer.step()
+                    precision.step(optimizer)
                     for parts in seen:
                         meter.update(*parts[:3])
                 else:
@@ -385,7 +394,8 @@ def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> Lo
         threads=args.latency_threads,
         seconds=args.latency_seconds,
     )
-    return load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    table = load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
 def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:

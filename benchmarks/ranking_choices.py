@@ -25,14 +25,16 @@ from config_file.arg_config.ranking_config import ranking_parser
 from config_file.arg_config.types import integer, widths
 from data import Splits
 from evaluate_ranking import choose_networks, draw_images
+from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
 from search import load_weights
 from search_strategy import Evaluator
 from search_strategy.evaluator import Batches
-from search_strategy.ranking import Benchmark, canonical, read_benchmark
+from search_strategy.ranking import Benchmark, read_benchmark
 from train_supernet import load_inputs
 from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.errors import user_errors
+from utils.run_folder import start_log
 from utils.statistics import rank_agreement, without_nan
 
 
@@ -95,7 +97,10 @@ def compare_representatives(
 ) -> dict:
     """τ over the networks that have several codes, by the code that is scored."""
     space = supernet.space
-    last, first = (canonical(benchmark.architectures, space, flag) for flag in (True, False))
+    last, first = (
+        Equivalence(space, skips).canonical(benchmark.architectures)
+        for skips in (SKIPS_LAST, SKIPS_FIRST)
+    )
     several = np.flatnonzero((last != first).any(axis=1))
     evaluator = Evaluator(supernet, first_images(splits.calibration, args.sizes[-1]), validation)
     by_last, by_first = evaluator(last[several]), evaluator(first[several])
@@ -117,6 +122,7 @@ def compare_representatives(
 
 @user_errors
 def main() -> None:
+    start_log(stream=sys.stderr)
     parser = choices_parser(__doc__)
     args = parse(parser, sys.argv[1:])
     for name in ("checkpoint", "benchmark"):

@@ -20,6 +20,7 @@ from lookup_table.table import LookupTable
 MAX_BINS = 1 << 21  # counts per layer; a space with more is counted in cells of cost instead
 CELLS = 1 << 18
 DRAWN = 1 << 13  # architectures drawn at a time: what is in between stays in the cache
+BELOW_ONE = 1 - 1e-15  # of a fresh number: rounding never takes it up to all completions
 
 
 class BudgetCounts:
@@ -142,7 +143,7 @@ class BudgetCounts:
         for i, (steps, binds) in enumerate(zip(self.steps, self.binding, strict=True)):
             after, margin = self.padded[i + 1], self.margins[i + 1]
             if isinstance(numbers, np.random.Generator):
-                rank = np.minimum(numbers.random(n) * ways, np.nextafter(ways, 0))
+                rank = numbers.random(n) * (ways * BELOW_ONE)
             else:
                 rank = numbers
             free = (~state).astype(dtype) if self.continues[i] else None
@@ -162,5 +163,8 @@ class BudgetCounts:
             if rank is numbers:
                 numbers = numbers - below
             else:
-                ways = after[state.astype(np.intp) if len(after) == 2 else 0, left + margin]
+                at = left + margin
+                if len(after) == 2:
+                    at += state * after.shape[1]
+                ways = np.take(after, at, mode="clip")
         return codes

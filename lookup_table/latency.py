@@ -64,8 +64,8 @@ def time_module(
     """Median seconds of one forward of images of `shape` [C, H, W] in eval mode."""
     from torch.utils.benchmark import Timer
 
-    x = torch.randn(settings.batch_size, *shape, device=device)
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
+    x = x.to(device, memory_format=torch.channels_last)
     module = module.eval().to(device).to(memory_format=torch.channels_last)
     sync = torch.mps.synchronize if device.type == "mps" else (lambda: None)  # CUDA: Timer does
     timer = Timer(
@@ -78,6 +78,7 @@ def time_module(
         return timer.blocked_autorange(min_run_time=settings.seconds).median
 
 
+@torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
 def measure_latency(
     space: SearchSpace,
     table: LookupTable,

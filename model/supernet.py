@@ -174,6 +174,16 @@ class Supernet(nn.Module):
         """The module that holds the weights of one choice of one layer."""
         return self.choices(layer)[choice]
 
+    def blocks(self) -> dict[str, nn.Module]:
+        """Every module that paths are made of, by a name that can be part of an identifier."""
+        layers = enumerate(self.layers)
+        parts = {
+            f"{i}_{c}": block
+            for i, choices in layers
+            for c, block in enumerate(choices if isinstance(choices, nn.ModuleList) else [choices])
+        }
+        return {"stem": self.stem, "first": self.first, **parts, "head": self.head}
+
     def path_modules(self, path: Path) -> Iterator[nn.Module]:
         """The modules that a path runs through, in order."""
         yield self.stem

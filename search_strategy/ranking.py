@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lookup_table import METRICS, LookupTable
+from lookup_table import METRICS, Equivalence, LookupTable
+from lookup_table.table import MILLION
 from model import SearchSpace
 from model.blocks import SKIPS
-
-MILLION = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,40 +46,6 @@ class Benchmark:
             std=std,
             num_codes=self.num_codes,
         )
-
-
-def skip_runs(space: SearchSpace) -> list[tuple[slice, int]]:
-    """Neighbouring layers in which a skip may stand anywhere, and the index of their skip.
-
-    Layers of equal shapes and equal choices, stride 1 and in = out, where a skip is a true
-    identity: only the order of the other blocks counts for the standalone network.
-    """
-    runs: list[tuple[slice, int]] = []
-    start = 0
-    while start < space.num_layers:
-        layer, stop = space.layers[start], start + 1
-        while stop < space.num_layers and space.layers[stop] == layer:
-            stop += 1
-        skips = [c for c, name in enumerate(layer.choices) if name in SKIPS]
-        if layer.stride == 1 and layer.in_chs == layer.out_chs and skips and stop - start > 1:
-            runs.append((slice(start, stop), skips[0]))
-        start = stop
-    return runs
-
-
-def canonical(architectures: np.ndarray, space: SearchSpace, skips_last: bool = True) -> np.ndarray:
-    """int [N, L] -> int [N, L]: the one code that stands for all codes of the same network.
-
-    In each run of equal layers the skips go to the end (or to the front); the other blocks keep
-    their order. Standalone networks of equal canonical codes are the same network; paths through
-    the supernet differ, for each layer has weights of its own.
-    """
-    result = np.array(architectures, dtype=np.int64)
-    for run, skip in skip_runs(space):
-        is_skip = result[:, run] == skip
-        order = np.argsort(is_skip if skips_last else ~is_skip, axis=1, kind="stable")
-        result[:, run] = np.take_along_axis(result[:, run], order, axis=1)
-    return result
 
 
 def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float | None]:
@@ -131,7 +96,7 @@ def read_benchmark(path: Path, space: SearchSpace) -> Benchmark:
     accuracy = np.array([value for value, _ in values])
     stds = np.array([math.nan if std is None else std for _, std in values])
 
-    distinct, which = np.unique(canonical(codes, space), axis=0, return_inverse=True)
+    distinct, which = np.unique(Equivalence(space).canonical(codes), axis=0, return_inverse=True)
     which = which.reshape(-1)  # numpy 2.0 gives it a second axis
     count = np.bincount(which)
     has_std = not np.isnan(stds).any()
@@ -208,11 +173,11 @@ def budget_regret(
 def ranking_csv(
     space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
 ) -> str:
-    """index, digits, architecture, flops, params, accuracy, top1 of the networks scored so far."""
+    """index, digits, architecture, flops, params, accuracy, top1 of the networks."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", "top1"])
-    for i, (architecture, score) in enumerate(zip(benchmark.architectures, top1, strict=False)):
+    for i, (architecture, score) in enumerate(zip(benchmark.architectures, top1, strict=True)):
         costs = [int(table.cost(architecture, metric)) for metric in METRICS]
         names = " ".join(space.decode(architecture))
         row = [i, digits(architecture), names, *costs, float(benchmark.accuracy[i]), float(score)]

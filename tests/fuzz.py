@@ -12,6 +12,7 @@ import contextlib
 import copy
 import io
 import itertools
+import json
 import os
 import random
 import sys
@@ -33,14 +34,20 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from config_file.arg_config.layers import parse  # noqa: E402
+from config_file.arg_config.ranking_config import ranking_parser  # noqa: E402
+from config_file.arg_config.sampling_config import resolve_sampling  # noqa: E402
 from config_file.arg_config.search_config import search_parser  # noqa: E402
+from config_file.arg_config.subnet_config import parse_subnet, subnet_parser  # noqa: E402
 from config_file.arg_config.supernet_config import supernet_parser  # noqa: E402
 from config_file.arg_config.table_config import table_parser  # noqa: E402
 from lookup_table import BudgetCounts, LookupTable, load_table  # noqa: E402
+from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
-from search import build_strategy, resolve_budget  # noqa: E402
 from search_strategy import read_scores  # noqa: E402
+from search_strategy.build import build_strategy  # noqa: E402
+from search_strategy.ranking import read_benchmark  # noqa: E402
+from train_supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
 from utils.run_folder import check_title  # noqa: E402
@@ -233,6 +240,9 @@ def plan_search(argv: list[str]) -> None:
     if args.title is not None:
         check_title(args.title)
     space = load_space(args.search_space, args.input_size, 10, args.widths)
+    resolve_sampling(args, space)
+    if args.info_metric == "latency":  # measured, which is no part of a plan
+        return
     if max(space.widths) <= 64 and space.input_size <= 32 and space.num_layers <= 8:
         if space.fingerprint not in _tables:
             _tables[space.fingerprint] = load_table(space)
@@ -334,7 +344,75 @@ def history_examples() -> list[str]:
     return ["index,round,architecture,flops,params,top1\n" + rows]
 
 
+def tiny_space() -> SearchSpace:
+    return load_space(TINY, 8, 10)
+
+
+def tiny_table() -> LookupTable:
+    space = tiny_space()
+    return _tables.setdefault(
+        space.fingerprint, _tables.get(space.fingerprint) or load_table(space)
+    )
+
+
+def table_examples() -> list[str]:
+    text = user_table_text(tiny_space(), tiny_table(), "flops")
+    return [text, text.replace("metric: flops", "metric: energy"), "metric: latency\n" + text]
+
+
+def table_csv_examples() -> list[str]:
+    table, rows = tiny_table(), ["# device: phone", "layer,choice,latency", "fixed,,1.5"]
+    for i, layer in enumerate(tiny_space().layers):
+        rows += [f"{i + 1},{c},{table.costs['flops'][i, j]}" for j, c in enumerate(layer.choices)]
+    return ["\n".join(rows)]
+
+
+def benchmark_examples() -> list[Any]:
+    """Networks of the tiny space: a digit per layer."""
+    networks = {
+        f"{a}{b}02": {"mean_acc": 80.0 + a, "std": 0.1 * b} for a in (0, 1, 2) for b in (0, 1)
+    }
+    return [json.dumps(networks), json.dumps({k: v["mean_acc"] for k, v in networks.items()})]
+
+
+def use_table(path: Path) -> None:
+    table = read_user_table(path, tiny_space(), tiny_table())
+    for metric in table.costs:
+        BudgetCounts(table, metric)
+
+
+def subnet_plan(argv: list[str]) -> None:
+    args = parse_subnet(subnet_parser("subnet"), argv)
+    if args.title is not None:
+        check_title(args.title)
+
+
+SUBNET_CONFIG = {
+    "arch": "spos",
+    "epochs": 2,
+    "batch-size": 32,
+    "mixup": 0.2,
+    "ema-decay": 0.9,
+    "dataset": "digits",
+    "input-size": 8,
+}
+
 TARGETS: dict[str, Target] = {
+    "train_subnet --config": Target(
+        lambda: [SUBNET_CONFIG, {"arch": "fbnet_c"}],
+        lambda f: subnet_plan(["--config", str(f)]),
+    ),
+    "evaluate_ranking --config": Target(
+        lambda: [
+            {"benchmark": "x.json", "dataset": "digits", "budgets": [1, 2.5], "bootstrap": 20}
+        ],
+        lambda f: parse(ranking_parser("ranking"), ["--config", str(f)]) and None,
+    ),
+    "--lookup-table (YAML)": Target(table_examples, use_table),
+    "--lookup-table (CSV)": Target(table_csv_examples, use_table, ".csv"),
+    "--benchmark": Target(
+        benchmark_examples, lambda f: read_benchmark(f, tiny_space()) and None, ".json"
+    ),
     "search --config": Target(config_examples, lambda f: plan_search(["--config", str(f)])),
     "train_supernet --config": Target(
         config_examples,
@@ -354,6 +432,8 @@ TARGETS: dict[str, Target] = {
 COMMANDS: dict[str, tuple[Callable, Callable[[list[str]], Any]]] = {
     "search.py": (search_parser, plan_search),
     "train_supernet.py": (supernet_parser, lambda a: parse(supernet_parser("supernet"), a)),
+    "train_subnet.py": (subnet_parser, subnet_plan),
+    "evaluate_ranking.py": (ranking_parser, lambda a: parse(ranking_parser("ranking"), a)),
     "-m lookup_table": (table_parser, lambda a: table_parser("table").parse_args(a)),
 }
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from processes import Running, same_state, start
 
 TINY = Path(__file__).resolve().parent / "tiny.yaml"
@@ -38,6 +39,12 @@ class Job:
     files: tuple[str, ...] = ()
 
 
+ARCHITECTURE = {
+    "search_space": str(TINY),
+    "input_size": 8,
+    "num_classes": 10,
+    "choices": ["k3_e3", "skip", "k3_e6", "k5_e3"],
+}
 SEARCHED = ("history.csv", "random_control.csv", "best_architecture.yaml")
 JOBS = {
     "train_supernet": Job("train_supernet", (*SMALL, "--sample-strategy", "fair")),
@@ -51,10 +58,21 @@ JOBS = {
         (*SMALL, "--generation-num", 4, "--population", 8, "--parent-num", 3),
         files=SEARCHED,
     ),
+    "pareto": Job(
+        "search",
+        (*SMALL, "--search-strategy", "pareto", "--generation-num", 3, "--population", 8),
+        files=("history.csv",),
+    ),
     "differentiable": Job(
         "search",
         (*SMALL, "--search-strategy", "differentiable", "--a-warmup-epochs", 1),
         files=SEARCHED,
+    ),
+    "train_subnet": Job(
+        "train_subnet",
+        ("--arch", "../architecture.yaml", *SMALL[2:], "--mixup", 0.2, "--ema-decay", 0.9),
+        ("last.pt", "best.pt"),
+        ("weights.safetensors",),
     ),
 }
 
@@ -95,6 +113,7 @@ def compare(job: Job, whole: Path, parts: Path) -> None:
 def run_job(name: str, kills: int, seed: int, folder: Path) -> str:
     """One job in one piece, and in as many pieces as `kills` leave; what was done, as a line."""
     job, rng = JOBS[name], random.Random(f"{name} {seed}")
+    (folder / "architecture.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
     whole = folder / "whole"
     whole.mkdir()
     began = time.monotonic()

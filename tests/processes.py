@@ -29,7 +29,7 @@ LATE = (
     "thop",
     "torch._dynamo",
 )  # imported when used
-CONTEXT.set_forkserver_preload(["train_supernet", "search", *LATE])
+CONTEXT.set_forkserver_preload(["train_supernet", "search", "train_subnet", *LATE])
 _numbers = itertools.count()
 
 
@@ -81,7 +81,8 @@ def start(script: str, *flags: object, folder: Path, file_limit: int | None = No
 
 def same_state(first: Path, second: Path) -> None:
     """Weights, optimiser, schedule, sampler, loader and generators, bit for bit."""
-    a, b = load_checkpoint(first), load_checkpoint(second)
+    kind = "supernet" if first.name == "supernet.pt" else "subnet"
+    a, b = load_checkpoint(first, kind), load_checkpoint(second, kind)
 
     def compare(x: object, y: object, where: str) -> None:
         assert type(x) is type(y), where

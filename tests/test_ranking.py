@@ -7,26 +7,26 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT, TINY, Command
 
 import evaluate_ranking
 from benchmarks import ranking_choices
 from config_file.arg_config.layers import parse
 from config_file.arg_config.supernet_config import supernet_parser
-from lookup_table import LookupTable
-from model import SearchSpace, Subnet, load_space
+from lookup_table import Equivalence, LookupTable
+from model import SearchSpace, load_space
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
-    canonical,
     read_benchmark,
     trivial_scores,
 )
+from utils.run_folder import log
 from utils.statistics import (
     bootstrap_intervals,
     kendall_tau,
@@ -47,55 +47,6 @@ def naive_tau(x: np.ndarray, y: np.ndarray) -> float:
     pairs = list(itertools.combinations(range(len(x)), 2))
     signs = np.array([[np.sign(x[i] - x[j]), np.sign(y[i] - y[j])] for i, j in pairs])
     return (signs[:, 0] * signs[:, 1]).sum() / np.sqrt(np.prod((signs**2).sum(0)))
-
-
-# -- equivalent architectures
-
-
-@pytest.mark.parametrize("skips_last", [True, False])
-def test_nas_bench_macro_has_3969_networks(skips_last: bool) -> None:
-    """Independently: what is left of each stage's stride-1 layers without their identities."""
-    space = load_space("nas_bench_macro", 32, 10)
-    codes = all_codes(space)
-    canon = canonical(codes, space, skips_last)
-    free = [(1, 2), (3, 5), (6, 8)]  # layers of stride 1
-    fixed = codes[:, [0, 2, 5]].tolist()
-    keys = [
-        (*first, *(tuple(c for c in code[start:stop] if c) for start, stop in free))
-        for first, code in zip(fixed, codes.tolist(), strict=True)
-    ]
-    of_key: dict[tuple, set[bytes]] = {}
-    for key, row in zip(keys, canon, strict=True):
-        of_key.setdefault(key, set()).add(row.tobytes())
-    assert len(codes) == 6561 and len(of_key) == 3969  # the published counts
-    assert all(len(rows) == 1 for rows in of_key.values())
-    assert len(np.unique(canon, axis=0)) == 3969
-    assert (canonical(canon, space, skips_last) == canon).all()
-    with_skip = np.where(canon[:, 3] * canon[:, 4] == 0)[0]  # an identity in the second stage
-    assert (canon[with_skip, 4 if skips_last else 3] == 0).all()
-
-
-def test_equal_codes_are_equal_networks(rng: np.random.Generator) -> None:
-    """The standalone networks of a code and of its canonical form compute the same function."""
-    space = load_space("nas_bench_macro", 16, 10)
-    images = torch.randn(2, 3, 16, 16)
-    for code in np.array([[1, 0, 2, 0, 1, 0, 0, 2], [0, 0, 0, 0, 2, 1, 0, 1]]):
-        torch.manual_seed(0)
-        one = Subnet(space, code).eval()
-        other = Subnet(space, canonical(code[None], space)[0]).eval()
-        other.load_state_dict(dict(zip(other.state_dict(), one.state_dict().values(), strict=True)))
-        assert torch.allclose(one(images), other(images), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["proxylessnas", "fbnet", "singlepath", "spos"])
-def test_other_spaces_keep_cost_and_allowed_choices(name: str, rng: np.random.Generator) -> None:
-    space = load_space(name, 32, 10)
-    codes = rng.integers(0, space.num_choices, size=(200, space.num_layers))
-    canon = canonical(codes, space)
-    assert (canon < space.num_choices).all()
-    assert (np.sort(codes) == np.sort(canon)).all()  # the same choices, moved
-    if name == "spos":  # it has no skip
-        assert (codes == canon).all()
 
 
 # -- statistics
@@ -154,7 +105,7 @@ def test_agreement_of_a_perfect_a_reversed_and_a_constant_score(rng: np.random.G
 def test_regret_against_a_search_of_all(
     tiny: SearchSpace, tiny_table: LookupTable, rng: np.random.Generator
 ) -> None:
-    codes = np.unique(canonical(all_codes(tiny), tiny), axis=0)
+    codes = np.unique(Equivalence(tiny).canonical(all_codes(tiny)), axis=0)
     accuracy, score = rng.normal(80, 3, len(codes)), rng.integers(0, 9, len(codes))
     benchmark = Benchmark(architectures=codes, accuracy=accuracy, std=None, num_codes=192)
     cost = tiny_table.cost(codes, "flops")
@@ -217,6 +168,14 @@ def test_a_bad_benchmark_is_named(text: str, says: str, tiny: SearchSpace, tmp_p
 # -- the command
 
 
+@pytest.fixture(autouse=True)
+def no_log_left() -> Iterator[None]:
+    """A command run in this process logs to its own, captured, standard error."""
+    before = list(log.handlers)
+    yield
+    log.handlers[:] = before
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny supernet, runs/s, and a benchmark of all its codes."""
@@ -254,11 +213,14 @@ def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> 
     assert low <= found["kendall_tau"] <= high
     assert [row["budget"] for row in found["regret"]] == [0.3, 0.6]
 
-    lines = (run / "ranking.csv").read_text().splitlines(keepends=True)
-    (run / "ranking.csv").write_text("".join(lines[:20]))  # interrupted
+    text = (run / "ranking.csv").read_text()
+    logged = (run / "candidates.log").read_text().splitlines(keepends=True)
+    (run / "candidates.log").write_text("".join(logged[:20]))  # interrupted
+    (run / "ranking.csv").unlink()
     (run / "ranking.json").unlink()
     again = json.loads(command("evaluate_ranking.py", "--title", "r", "--resume").stdout)
-    assert (run / "ranking.csv").read_text() == "".join(lines)
+    assert (run / "ranking.csv").read_text() == text
+    assert (run / "candidates.log").read_text().splitlines(keepends=True)[:20] == logged[:20]
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
 
 

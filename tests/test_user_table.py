@@ -115,7 +115,7 @@ def test_wide_costs_are_counted_in_cells_and_still_exact(rng: np.random.Generato
         (lambda s: s["layers"][1].pop("skip"), "layer 2 of 4: the cost of choice 'skip' is miss"),
         (lambda s: s["layers"][1].update(k9_e9=1), "layer 2 of 4: choice 'k9_e9' is not in"),
         (lambda s: s["layers"][0].update(skip=-1.0), "layer 1 of 4: choice 'skip': cost -1.0"),
-        (lambda s: s["layers"][0].update(skip=float("nan")), "cost nan must be a finite"),
+        (lambda s: s["layers"][0].update(skip=float("nan")), "must be (a )?finite"),
         (lambda s: s["layers"][0].update(skip="fast"), "cost 'fast' is not a number"),
         (lambda s: s.update(search_space="fbnet"), "of search_space fbnet, this run of"),
         (lambda s: s.update(input_size=224), "of input_size 224, this run of 8; mend --input-size"),

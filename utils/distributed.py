@@ -169,7 +169,6 @@ class SharedScores:
     def __init__(self, evaluator: Any) -> None:
         self.evaluator = evaluator
         self.cache: dict[tuple[int, ...], float] = evaluator.cache
-        self.test = evaluator.test
 
     def __call__(self, architectures: Any, on_progress: Callable = lambda done, top1: None) -> Any:
         keys = sorted(set(map(tuple, architectures.tolist())) - self.cache.keys())
@@ -177,6 +176,10 @@ class SharedScores:
             from_main(keys)  # to those who serve
             self._score(keys, lambda done, top1: on_progress(done * world_size(), top1))
         return self.evaluator(architectures, lambda done, top1: None)  # all are in the cache
+
+    def test(self, *args: Any) -> float:
+        """Of the evaluator, on rank 0 alone."""
+        return self.evaluator.test(*args)
 
     def serve(self) -> bool:
         """On ranks other than 0: score a part of what rank 0 asks until it is done, then True."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
@@ -28,15 +29,38 @@ def build_optimizer(
     weight_decay: float,
 ) -> Optimizer:
     """`momentum` is SGD's and RMSprop's, and the first beta of Adam and AdamW."""
-    if name == "sgd":
-        return SGD(params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
-    if name == "rmsprop":
-        return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
-    kind = {"adam": Adam, "adamw": AdamW}[name]
     params = list(params)
     first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
+    if name == "sgd":
+        optimizer = SGD(
+            params,
+            lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            nesterov=momentum > 0,
+            fused=fused,
+        )
+        prime_momentum(optimizer)
+        optimizer.register_load_state_dict_post_hook(prime_momentum)
+        return optimizer
+    if name == "rmsprop":
+        return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
+    kind = {"adam": Adam, "adamw": AdamW}[name]
     return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
+
+
+def prime_momentum(optimizer: SGD) -> None:
+    """Give every parameter a momentum buffer of zeros, with which its first step is the same.
+
+    Fused SGD cannot step parameters of which only some have a buffer, as those of a new path do
+    not. A parameter without a gradient is not touched, nor its buffer: neither momentum nor decay
+    acts on paths that a step did not take.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"] if group["momentum"] else ():
+            if optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def lr_factor(

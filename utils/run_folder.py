@@ -20,7 +20,7 @@ except ImportError:  # Windows: there runs are not protected from each other
 
 from tqdm import tqdm
 
-from utils.files import TEMPORARY, remove_temporaries
+from utils.files import remove_temporaries
 from utils.progress import set_up_bars
 from utils.ranks import is_main, scratch_folder
 
@@ -97,8 +97,9 @@ def _is_taken(folder: Path) -> bool:
     """Whether there is more than what a run leaves that ended before it had written its flags."""
     if not folder.is_dir():
         return folder.exists()
-    files = {path.name for path in folder.iterdir()} - {LOCK, "log.txt"}
-    return any(not name.startswith(TEMPORARY) for name in files)
+    if (folder / LOCK).exists():  # ours
+        return (folder / "config.yaml").exists()
+    return any(folder.iterdir())
 
 
 def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -> Path:

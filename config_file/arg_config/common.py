@@ -154,6 +154,18 @@ def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1
         "--label-smoothing", type=number(0, 0.99), metavar="F", help=f"({BY_DATASET})"
     )
     group.add_argument(
+        "--amp",
+        choices=("off", "bf16", "fp16"),
+        default="off",
+        help="mixed precision of forward and backward passes; pays on GPUs",
+    )
+    group.add_argument(
+        "--compile",
+        action=BooleanOptionalAction,
+        default=False,
+        help="compile each block at its first use: a slow start, then faster steps",
+    )
+    group.add_argument(
         "--grad-clip", type=number(0), default=5.0, metavar="F", help="gradient norm; 0 is none"
     )
     group.add_argument(

@@ -106,8 +106,8 @@ def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
 
 
 def _takes_list(action: Action, text: str) -> bool:
-    """Whether a flag's own type makes a list of its text; a text that is wrong is argparse's."""
-    if action.nargs == "+":
+    """Whether a flag makes a list of its text; a text that is wrong is argparse's to report."""
+    if action.nargs in ("+", "*"):
         return True
     if not callable(action.type):
         return False

@@ -27,14 +27,22 @@ STRATEGY_NAMES = {
 }
 
 
+def words(text: str) -> list[str]:
+    """Words with commas between them."""
+    return [word for word in text.split(",") if word]
+
+
 class Words(Action):
     """A list of words, with spaces or commas between them."""
 
     def __call__(
-        self, parser: ArgumentParser, args: Namespace, values: list[str], option: str | None = None
+        self,
+        parser: ArgumentParser,
+        args: Namespace,
+        values: list[list[str]],
+        option: str | None = None,
     ) -> None:
-        words = [word for text in values for word in text.split(",") if word]
-        setattr(args, self.dest, words)
+        setattr(args, self.dest, [word for part in values for word in part])
 
 
 def search_parser(description: str) -> Parser:
@@ -141,6 +149,7 @@ def search_parser(description: str) -> Parser:
     group.add_argument(
         "--objectives",
         action=Words,
+        type=words,
         nargs="+",
         default=["flops"],
         metavar="METRIC",

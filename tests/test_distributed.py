@@ -1,0 +1,186 @@
+"""Several processes on one machine (gloo, loopback) against one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import ROOT, TINY
+from test_evaluator import batches
+from torch import nn
+
+import search
+from lookup_table import Budget, BudgetCounts, load_table
+from model import SearchSpace, build_supernet
+from sampler import UniformSampler
+from search_strategy import Evaluator, EvolutionSearch, History, run_search
+from utils import distributed
+from utils.device import pick_device
+from utils.optim import build_optimizer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+
+
+def _child(rank: int, size: int, port: int, work: Callable, folder: Path) -> None:
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ.update({k: str(v) for k, v in place.items()}, MASTER_ADDR="127.0.0.1")
+    pick_device("cpu")
+    torch.save(work(), folder / f"{rank}.pt")
+    dist.barrier()
+
+
+def on_ranks(size: int, work: Callable[[], object], folder: Path) -> list:
+    """What `work` returns on each of `size` forked ranks."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.start_processes(_child, (size, port, work, folder), size, start_method="fork")
+    return [torch.load(folder / f"{i}.pt", weights_only=False) for i in range(size)]
+
+
+def some_steps(space: SearchSpace) -> dict:
+    """Three training steps of a supernet whose batch norms use their running statistics."""
+    torch.manual_seed(0)
+    supernet = build_supernet(space).eval()
+    parameters = list(supernet.parameters())
+    optimizer = build_optimizer("sgd", parameters, 0.05, 0.9, 1e-3)
+    sampler = UniformSampler(space.num_choices, np.random.default_rng(0))
+    check, paths = distributed.PathCheck(every=2), []
+    for images, labels in batches(3, 8, 0)[:3]:
+        part = len(images) // distributed.world_size()
+        mine = slice(distributed.rank() * part, (distributed.rank() + 1) * part)
+        optimizer.zero_grad(set_to_none=True)
+        (path,) = sampler.step_paths()
+        check(path)
+        loss = nn.functional.cross_entropy(supernet(images[mine], path), labels[mine])
+        loss.backward()
+        used = sum(p.grad is not None for p in parameters)
+        (loss,) = distributed.average_gradients(parameters, loss)
+        assert used == sum(p.grad is not None for p in parameters) < len(parameters)
+        gradients = {n: p.grad for n, p in supernet.named_parameters() if p.grad is not None}
+        optimizer.step()
+        paths.append(path.tolist())
+    return {
+        "paths": paths,
+        "loss": loss,
+        "gradients": {n: g.clone() for n, g in gradients.items()},
+        "weights": {n: p.detach().clone() for n, p in supernet.named_parameters()},
+    }
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_gradients_equal_one_process_on_the_whole_batch(
+    tiny: SearchSpace, tmp_path: Path, size: int
+) -> None:
+    """In float32 up to 1e-6, as are the weights after three steps; batch norms aside, whose
+
+    statistics without --sync-bn are each rank's own.
+    """
+    alone = some_steps(tiny)
+    for result in on_ranks(size, lambda: some_steps(tiny), tmp_path):
+        assert result["paths"] == alone["paths"]
+        assert result["loss"].item() == pytest.approx(alone["loss"].item(), abs=1e-6)
+        for kind in ("gradients", "weights"):
+            assert result[kind].keys() == alone[kind].keys()
+            for name, value in alone[kind].items():
+                assert (result[kind][name] - value).abs().max() < 1e-6, name
+
+
+def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path) -> None:
+    """Rank 0 is the strategy, candidates are spread, and one rank may have nothing to do."""
+    table = load_table(tiny)
+    supernet = build_supernet(tiny)
+    data = batches(3, 8, 1)
+
+    def searched() -> tuple[str, int]:
+        evaluator = Evaluator(supernet, [data[0][0]], data)
+        mine, score = [], evaluator.score
+        evaluator.score = lambda keys, *rest: mine.extend(keys) or score(keys, *rest)
+        scores = distributed.SharedScores(evaluator)
+        history = History(tiny, table)
+        if not scores.serve():
+            budget = Budget(BudgetCounts(table, "flops"), None, None)
+            rng = np.random.default_rng(0)
+            run_search(EvolutionSearch(budget, rng, 4, 9, 3), scores, history)
+            scores(history.architectures[:3])  # known: nobody is asked
+            scores.close()
+        return history.to_csv(), len(mine)
+
+    alone, number = searched()
+    assert number == 36
+    for size in (2, 4):
+        results = on_ranks(size, searched, tmp_path / str(size))
+        assert results[0][0] == alone
+        assert sum(n for _, n in results) == number
+        assert max(n for _, n in results) <= 4 * -(-9 // size)
+
+
+def test_ranks_that_drew_different_paths_stop(tmp_path: Path) -> None:
+    def work() -> str:
+        check = distributed.PathCheck(every=2)
+        check(np.array([1, 2]))
+        with pytest.raises(ValueError, match="drew different paths") as error:
+            check(np.array([1, distributed.rank()]))
+        return str(error.value)
+
+    assert all("fingerprints" in line for line in on_ranks(2, work, tmp_path))
+
+
+def test_a_rank_that_dies_is_a_clear_error_of_the_others(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ONESHOT_NAS_TIMEOUT", "20")
+
+    def work() -> None:
+        if distributed.rank() == 1:
+            os._exit(0)
+        try:
+            distributed.add_up(torch.zeros(1))
+        except ValueError as error:
+            (tmp_path / "said").write_text(str(error))
+        os._exit(0)
+
+    with pytest.raises(FileNotFoundError):  # neither has come to return something
+        on_ranks(2, work, tmp_path)
+    assert "rank 0 of 2 lost the others" in (tmp_path / "said").read_text()
+
+
+def test_commands_under_torchrun(tmp_path: Path) -> None:
+    """Train on two ranks, search on two: one folder, written by rank 0, no file of another rank."""
+    small = ["--search-space", TINY, "--random-seed", 3, "--eval-batch-size", 90]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc_per_node", 2]
+    train = ["--title", "t", "--epochs", 1, "--batch-size", 256]
+    find = ["--title", "s", "--checkpoint", "runs/t/supernet.pt", "--generation-num", 2]
+    find += ["--population", 8, "--parent-num", 2, "--no-random-control"]
+    outputs = []
+    for script, flags in (("train_supernet.py", train), ("search.py", find)):
+        words = [*torchrun, ROOT / script, *small, *flags]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp")}
+        (tmp_path / "tmp").mkdir(exist_ok=True)
+        done = subprocess.run(
+            list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        outputs.append(done.stdout)
+    assert outputs[0].count("run folder") == outputs[1].count("run folder") == 1
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s", "t"]
+    history = (tmp_path / "runs" / "s" / "history.csv").read_bytes()
+    assert history.count(b"\n") == 17
+
+    monkey = pytest.MonkeyPatch()
+    monkey.chdir(tmp_path)
+    find[1] = "alone"
+    monkey.setattr(sys, "argv", ["search.py", *map(str, small + find)])
+    search.main()
+    monkey.undo()
+    assert (tmp_path / "runs" / "alone" / "history.csv").read_bytes() == history

@@ -1,0 +1,65 @@
+"""Mixed precision and compilation of training, as --amp and --compile ask for them."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+AMP = ("off", "bf16", "fp16")
+DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Forward passes under autocast; with fp16, losses scaled so that gradients do not vanish.
+
+    Weights, gradients and optimiser stay in float32. With `off` every method is a no-op.
+    """
+
+    def __init__(self, amp: str, device: torch.device) -> None:
+        self.device_type, self.dtype = device.type, DTYPES[amp]
+        self.enabled, self.scales = amp != "off", amp == "fp16"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.scales)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device_type, self.dtype, enabled=self.enabled)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Gradients at their true size, to be clipped; infinite where fp16 has overflowed."""
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Of the optimiser, left out where fp16 has overflowed: then the scale is lowered."""
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
+def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> None:
+    """Compile the forward of each block, in place, for the shapes that it meets.
+
+    Block by block, so that no path needs another graph. TorchDynamo keeps graphs per code object,
+    looks through all of one when it is called, and beyond its limit (8) falls back to eager in
+    silence; so each block gets a copy of the code of its forward.
+    """
+    for name, block in blocks.items():
+        forward = type(block).forward
+        code = forward.__code__.replace(co_name=f"forward_{name}")
+        own = types.FunctionType(
+            code, forward.__globals__, code.co_name, forward.__defaults__, forward.__closure__
+        )
+        own.__kwdefaults__ = forward.__kwdefaults__
+        block.forward = torch.compile(  # type: ignore[method-assign]
+            types.MethodType(own, block), backend=backend, dynamic=False
+        )
+
+
+def uncompile_blocks(blocks: dict[str, nn.Module]) -> None:
+    """Undo `compile_blocks`: a compiled block cannot be copied."""
+    for block in blocks.values():
+        vars(block).pop("forward", None)
