@@ -75,11 +75,12 @@ class Plot:
         place = f"{side}:{self._place(value, kind) / 10:.2f}%"
         self.texts.append(f'<span class="{css}" style="{place}">{escape(text)}</span>')
 
-    def dots(self, x: np.ndarray, y: np.ndarray, color: str) -> None:
+    def dots(self, x: np.ndarray, y: np.ndarray, color: str, faint: bool = False) -> None:
         """Zero-length lines with round ends: round dots whatever the page's width."""
         points = zip(x.tolist(), y.tolist(), strict=True)
         path = "".join(f"M{self._place(a, 'x')} {self._place(b, 'y')}h0" for a, b in points)
-        self.shapes.append(f'<path class="dots" stroke="{color}" d="{path}"/>')
+        css = "dots faint" if faint else "dots"
+        self.shapes.append(f'<path class="{css}" stroke="{color}" d="{path}"/>')
 
     def steps(self, x: np.ndarray, y: np.ndarray, css: str) -> None:
         """A line that keeps each value until the next x."""

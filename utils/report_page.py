@@ -134,6 +134,9 @@ def _pareto(run: SearchRun) -> str:
         run.history.top1,
         run.history.rounds,
     )
+    if run.control:
+        random = run.control
+        plot.dots(random.costs[name] * metric.scale, random.top1, "var(--soft)", faint=True)
     for number in np.unique(rounds).tolist():
         chosen = rounds == number
         plot.dots(cost[chosen], top1[chosen], round_color(number, int(rounds.max())))
@@ -146,6 +149,7 @@ def _pareto(run: SearchRun) -> str:
     last = int(rounds.max())
     key = [("★", "", "the network found"), ("━", "color:var(--front)", "Pareto front")]
     key += [("┊", "", "budget")] if run.best.get("target_hc") is not None else []
+    key += [("●", "opacity:.4", "random candidates")] if run.control else []
     key += [("●", f"color:{round_color(0, last)}", "first round")] if last else []
     key += [("●", f"color:{round_color(last, last)}", "last round")] if last else []
     items = "".join(f'<span><b style="{css}">{sign}</b>{text}</span>' for sign, css, text in key)
@@ -157,8 +161,10 @@ def _pareto(run: SearchRun) -> str:
 
 def _pareto_axes(run: SearchRun) -> Plot:
     name = _cost_name(run)
-    cost = np.append(run.history.costs[name], run.best[name]) * COSTS[name].scale
-    top1 = np.append(run.history.top1, run.best["top1"])
+    sources = [run.history, run.control] if run.control else [run.history]
+    cost = np.concatenate([s.costs[name] for s in sources] + [[run.best[name]]])
+    cost = cost * COSTS[name].scale
+    top1 = np.concatenate([s.top1 for s in sources] + [[run.best["top1"]]])
     return Plot(
         (float(cost.min()), float(cost.max())),
         (float(top1.min()), float(top1.max())),
@@ -200,7 +206,8 @@ def _choices(run: SearchRun, layers: Sequence[dict[str, Any]]) -> str:
     best = np.argsort(-candidates.top1, kind="stable")[:number]
     rows = [candidates.architectures[i] for i in best]
     note = (
-        f"How many percent of the {number} best candidates take each choice of each layer; "
+        f"How many percent of the best candidates ({number} of {len(candidates):,}) take each "
+        f"choice of each layer; "
         f"outlined: the network found; hatched: not a choice there."
     )
     content = heat_map(layers, rows, candidates.architectures, run.best["choices"])
