@@ -10,6 +10,12 @@ spearman_rho, num_architectures and more, each described in docs/results.md.
 
 from __future__ import annotations
 
+from config_file.arg_config.ranking_config import ranking_parser
+from utils.startup import answer_help
+
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_help(ranking_parser, __doc__)
+
 import json
 import sys
 from argparse import Namespace
@@ -20,7 +26,6 @@ import torch
 from torch import Tensor
 
 from config_file.arg_config.layers import config_values, parse, write_config
-from config_file.arg_config.ranking_config import ranking_parser
 from data import Loader
 from lookup_table import UNIT, LookupTable, load_table
 from lookup_table.table import MILLION

@@ -12,6 +12,12 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+from config_file.arg_config.search_config import idle_flags, search_parser
+from utils.startup import answer_help
+
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_help(search_parser, __doc__)
+
 import dataclasses
 import itertools
 import sys
@@ -24,7 +30,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.sampling_config import resolve_sampling
-from config_file.arg_config.search_config import idle_flags, search_parser
 from data import Splits
 from lookup_table import (
     Budget,

@@ -11,6 +11,12 @@ python train_subnet.py --list-architectures
 
 from __future__ import annotations
 
+from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
+from utils.startup import answer_help
+
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_help(subnet_parser, __doc__)
+
 import sys
 import time
 from argparse import Namespace
@@ -23,7 +29,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, write_config
-from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
 from data import Splits
 from lookup_table import in_millions, load_table
 from model import Subnet, load_architecture

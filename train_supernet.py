@@ -10,6 +10,12 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
+from config_file.arg_config.supernet_config import supernet_parser
+from utils.startup import answer_help
+
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_help(supernet_parser, __doc__)
+
 import sys
 import time
 from argparse import Namespace
@@ -22,7 +28,6 @@ from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, resolve_sampling
-from config_file.arg_config.supernet_config import supernet_parser
 from data import Loader, Splits, load_splits
 from lookup_table import (
     Budget,

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from config_file.arg_config.data_config import BY_DATASET, add_augment_flags, add_data_flags
+from config_file.arg_config.names import (
+    AMP,
+    LR_SCHEDULERS,
+    ON_NAN,
+    OPTIMIZERS,
+    SUPERNET_INITS,
+)
 from config_file.arg_config.types import budget, folder, integer, number, widths
-from model.initialization import SUPERNET_INITS
 from utils.errors import one_line
-from utils.finite import ON_NAN
-from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 
 class HelpFormatter(RawDescriptionHelpFormatter):
@@ -155,7 +159,7 @@ def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1
     )
     group.add_argument(
         "--amp",
-        choices=("off", "bf16", "fp16"),
+        choices=AMP,
         default="off",
         help="mixed precision of forward and backward passes; pays on GPUs",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, BooleanOptionalAction, _ArgumentGroup
 
+from config_file.arg_config.names import DATASETS, PIPELINES
 from config_file.arg_config.types import folder, integer, number
-from data import DATASETS, PIPELINES
 
 BY_DATASET = "default: the dataset's recipe"
 
 
 def add_data_flags(group: ArgumentParser | _ArgumentGroup) -> None:
-    group.add_argument("--dataset", choices=tuple(DATASETS), default="digits", help="images")
+    group.add_argument("--dataset", choices=DATASETS, default="digits", help="images")
     group.add_argument(
         "--data-path",
         type=folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
+from config_file.arg_config.names import EVAL_PRECISIONS
 from config_file.arg_config.types import integer
 
 
@@ -11,7 +12,7 @@ def add_evaluation_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--eval-precision",
-        choices=("fp32", "bf16"),
+        choices=EVAL_PRECISIONS,
         default="fp32",
         help="of convolutions and activations; bf16 is faster where the hardware has it, and may "
         "swap candidates whose scores are close",

@@ -17,8 +17,6 @@ from typing import Any
 
 import yaml
 
-from model.yaml_file import read_yaml, shown
-from utils.checkpoint import load_checkpoint
 from utils.files import write_text
 
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
@@ -61,6 +59,8 @@ def read_layer(path: Path, parser: ArgumentParser) -> Values:
     Raises:
         ValueError: unreadable, or a key that is no flag; with the nearest one.
     """
+    from model.yaml_file import read_yaml  # lazily, as all that loads torch: --help is quick
+
     content = read_yaml(path)
     if content is None:
         return {}
@@ -82,6 +82,8 @@ def read_layer(path: Path, parser: ArgumentParser) -> Values:
 
 
 def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
+    from model.yaml_file import shown
+
     tokens = []
     for name, value in values.items():
         action = _flags(parser)[name]
@@ -132,6 +134,8 @@ def _given(parser: ArgumentParser, argv: Sequence[str]) -> set[str]:
 
 def read_recipe(dataset: str, folders: Sequence[Path], parser: ArgumentParser) -> Values:
     """A dataset's values of the flags that the command has; later folders win."""
+    from model.yaml_file import read_yaml
+
     known, values = _flags(parser), {}
     for path in (folder / f"{dataset}.yaml" for folder in folders):
         if path.is_file():  # a wrong name in a file is argparse's to report
@@ -162,6 +166,8 @@ def parse(
     checkpoint = typed.checkpoint if "checkpoint" in given else config.get("checkpoint")
     inherited = inherit({**config, **{k: v for k, v in vars(typed).items() if k in given}})
     if checkpoint is not None:
+        from utils.checkpoint import load_checkpoint
+
         stored = load_checkpoint(str(checkpoint))["config"]
         inherited = {k: stored[k] for k in FROM_CHECKPOINT if stored.get(k) is not None}
     dataset = typed.dataset

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from config_file.arg_config.common import BY_DATASET, Parser, add_run_flags, add_space_flags
 from config_file.arg_config.evaluation_config import add_evaluation_flags
+from config_file.arg_config.names import METRICS
 from config_file.arg_config.types import folder, integer, numbers
-from lookup_table import METRICS
 
 
 def ranking_parser(description: str) -> Parser:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from typing import TYPE_CHECKING
 
+from config_file.arg_config.names import HC_LOSSES, SAMPLERS
 from config_file.arg_config.types import integer, number, one_of
-from model import SearchSpace
-from sampler import SAMPLERS
-from search_strategy.hardware_loss import HC_LOSSES
+
+if TYPE_CHECKING:
+    from model import SearchSpace
 
 SAMPLE_STRATEGIES = {
     **{name: name for name in SAMPLERS},
@@ -113,7 +115,7 @@ def add_architecture_flags(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--hc-loss",
-        choices=tuple(HC_LOSSES),
+        choices=HC_LOSSES,
         default="abs",
         help="how the expected cost is drawn to --target-hc: CE + w|E/T - 1|, one-sided, "
         "CE (log E / log T)^w, CE (E/T)^w",

@@ -14,8 +14,6 @@ from config_file.arg_config.common import (
 )
 from config_file.arg_config.layers import RECIPES, SUBNET_RECIPES, Values, parse
 from config_file.arg_config.types import folder, integer, number
-from model import find_architecture, read_architecture
-from model.architecture import ARCHITECTURE_DIR
 
 
 def subnet_parser(description: str) -> Parser:
@@ -141,6 +139,8 @@ def from_architecture(chosen: Values) -> Values:
     """
     if chosen.get("arch") is None:
         return {}
+    from model.architecture import ARCHITECTURE_DIR, find_architecture, read_architecture
+
     path = find_architecture(chosen["arch"])
     spec = read_architecture(path)
     found_on = spec.get("dataset")
