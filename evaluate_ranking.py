@@ -39,7 +39,7 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
-from train_supernet import load_inputs
+from supernet import load_inputs
 from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
 from utils.errors import user_errors
 from utils.files import write_text

@@ -25,7 +25,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.layers import config_values, parse, write_config
@@ -55,8 +54,7 @@ from search_strategy import (
     set_prior,
     uncalibrated_top1,
 )
-from train_supernet import (
-    TRAINING_FILES,
+from supernet import (
     build_costs,
     load_inputs,
     new_supernet,
@@ -64,8 +62,13 @@ from train_supernet import (
     save_costs,
     save_splits,
     supernet_facts,
-    supernet_rows,
     train,
+)
+from supernet.plan import (
+    SINGLE_CONTROL,
+    TRAINING_FILES,
+    scoring_plan,
+    supernet_rows,
     training_plan,
 )
 from utils.checkpoint import check_facts, load_checkpoint, restore
@@ -81,14 +84,13 @@ from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
-from utils.plan import PROBE_CANDIDATES, check_plan, plan_scoring, plan_text
+from utils.plan import check_plan, plan_text
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.timing import Phases
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
-SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
 
 
 def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Evaluator:
@@ -146,21 +148,6 @@ def space_rows(
         "within the budget": f"{budget.count:.4g} networks, {in_millions(budget.low)} to "
         f"{in_millions(budget.high)} {unit}",
     }
-
-
-def scoring_plan(
-    args: Namespace,
-    evaluator: Evaluator,
-    strategy: SearchStrategy,
-    budget: Budget,
-    device: torch.device,
-) -> dict[str, str]:
-    """How many candidates will be scored, and what that takes by scoring some random ones."""
-    number = args.seeds * strategy.total
-    if args.random_control and args.search_strategy != "random":
-        number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
-    some = budget.sample_unique(PROBE_CANDIDATES, np.random.default_rng(0))
-    return plan_scoring(lambda: evaluator(some), len(some), number, device)
 
 
 @user_errors

@@ -42,7 +42,7 @@ from subnet.report import (
     write_card,
 )
 from subnet.weights import load_trained, new_network
-from train_supernet import load_data, save_splits, supernet_facts
+from supernet import load_data, save_splits, supernet_facts
 from utils import distributed, ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (

@@ -11,19 +11,21 @@ from pathlib import Path
 import torch
 
 
-def interleaved(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side, `rounds` times in turn after one round that does not count.
+def interleaved(
+    sides: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each side, `rounds` times in turn after `warm_up` rounds that do not count.
 
     What else the machine does then slows all sides alike, and their ratio keeps its meaning.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for i in range(rounds + 1):
+    for i in range(warm_up + rounds):
         for name, run in sides.items():
             synchronize()
             start = time.perf_counter()
             run()
             synchronize()
-            if i:
+            if i >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

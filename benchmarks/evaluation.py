@@ -6,8 +6,9 @@ python benchmarks/evaluation.py --space nas_bench_macro --population all --netwo
 python benchmarks/evaluation.py --networks 12 --images 512 --rounds 1
 
 The baseline builds each candidate's standalone network and runs it in float32 NCHW under
-inference_mode at batch 256, calibration of its batch norms included. Both see the same images; all
-sides take turns, and ratios are medians. Accuracy: the largest difference between the logits.
+inference_mode at batch 256, calibration of its batch norms included. All see the same images and
+take turns; ratios are medians. What runs one by one is timed on --sample networks and scaled to all
+by MACs. Accuracy: the largest difference between the logits.
 
 The population comes from the toolkit's own evolution on a score that is a random weight per layer
 and choice, so nothing is trained; what matters here is how many prefixes its candidates share.
@@ -91,7 +92,13 @@ def trie_share(space: SearchSpace, architectures: np.ndarray) -> float:
     return float(done + fixed) / float(sum(c.sum() + fixed for c in layers))
 
 
-def sides_of(supernet: Supernet, architectures: np.ndarray, args: argparse.Namespace) -> dict:
+def macs(space: SearchSpace, architectures: np.ndarray) -> float:
+    return float(load_table(space).cost(architectures, "flops").sum())
+
+
+def sides_of(
+    supernet: Supernet, architectures: np.ndarray, sample: np.ndarray, args: argparse.Namespace
+) -> dict:
     generator = torch.Generator().manual_seed(0)
     size = supernet.space.input_size
 
@@ -116,13 +123,12 @@ def sides_of(supernet: Supernet, architectures: np.ndarray, args: argparse.Names
 
     def baseline() -> dict:
         return {
-            tuple(a.tolist()): standalone_logits(supernet, a, calibration, images)
-            for a in architectures
+            tuple(a.tolist()): standalone_logits(supernet, a, calibration, images) for a in sample
         }
 
     return {
         "one by one, fp32 NCHW": baseline,
-        "evaluator, no company": lambda: evaluate(architectures, together=False),
+        "evaluator, no company": lambda: evaluate(sample, together=False),
         "evaluator, fp32": lambda: evaluate(architectures, together=True),
         "evaluator, bf16": lambda: evaluate(architectures, together=True, precision="bf16"),
     }
@@ -139,18 +145,23 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=32)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--calibration-images", type=int, default=256)
+    parser.add_argument("--sample", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
     space = load_space(args.space, args.input_size, 10)
     supernet = build_supernet(space).to(memory_format=torch.channels_last)
     architectures = choose_population(space, args)
+    rng = np.random.default_rng(1)
+    sample = rng.permutation(architectures)[: args.sample]
     keys = sorted(map(tuple, architectures.tolist()))
     print(hardware())
     print(
         f"{len(keys)} networks of {space.name} ({args.population}) at {args.input_size} px, "
-        f"{args.calibration_images} + {args.images} images; the trie computes "
+        f"{args.calibration_images} + {args.images} images, "
+        f"{len(sample)} one by one; the trie computes "
         f"{trie_share(space, architectures):.3f} of the MACs, and keeps up to "
         f"{max(map(len, branching_points(keys)))} activations"
     )
@@ -161,13 +172,16 @@ def main() -> None:
 
     sides = {
         name: (lambda name=name, run=run: remembering(name, run))
-        for name, run in sides_of(supernet, architectures, args).items()
+        for name, run in sides_of(supernet, architectures, sample, args).items()
     }
-    seconds = interleaved(sides, args.rounds)
+    seconds = interleaved(sides, args.rounds, args.warm_up)
+    scale = macs(space, architectures) / macs(space, sample)
+    for name in ("one by one, fp32 NCHW", "evaluator, no company"):
+        seconds[name] = [scale * s for s in seconds[name]]
     print_ratios("speed against one by one", seconds, next(iter(sides)))
     reference = results["one by one, fp32 NCHW"]
     for name, logits in results.items():
-        error = max((logits[k] - reference[k]).abs().max().item() for k in keys)
+        error = max((logits[k] - reference[k]).abs().max().item() for k in reference)
         print(f"  {name}: logits differ by at most {error:.2g}")
 
 

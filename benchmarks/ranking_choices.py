@@ -31,7 +31,7 @@ from search import load_weights
 from search_strategy import Evaluator
 from search_strategy.evaluator import Batches
 from search_strategy.ranking import Benchmark, read_benchmark
-from train_supernet import load_inputs
+from supernet import load_inputs
 from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.errors import user_errors
 from utils.run_folder import start_log

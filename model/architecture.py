@@ -31,7 +31,7 @@ def find_architecture(name: str | Path) -> Path:
     Raises:
         ValueError: neither a file nor a published network.
     """
-    path = Path(name)
+    path = Path(str(name))  # out of a configuration it can be a number
     if path.suffix in SUFFIXES or path.is_file():
         return path
     known = published_architectures()

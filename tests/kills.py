@@ -116,6 +116,7 @@ def run_job(name: str, kills: int, seed: int, folder: Path) -> str:
     (folder / "architecture.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
     whole = folder / "whole"
     whole.mkdir()
+    start(job.script, "--help", folder=folder).wait()  # the server of processes is up
     began = time.monotonic()
     running = begin(job, whole)
     assert running.wait() == 0, running.text

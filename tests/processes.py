@@ -51,7 +51,15 @@ class Running:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
 
-def _enter(script: str, words: list[str], folder: Path, output: Path, limit: int | None) -> None:
+def _enter(
+    script: str,
+    words: list[str],
+    folder: Path,
+    output: Path,
+    limit: int | None,
+    environment: dict[str, str],
+) -> None:
+    os.environ.update(environment)
     os.chdir(folder)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
@@ -65,15 +73,22 @@ def _enter(script: str, words: list[str], folder: Path, output: Path, limit: int
     importlib.import_module(script).main()
 
 
-def start(script: str, *flags: object, folder: Path, file_limit: int | None = None) -> Running:
+def start(
+    script: str,
+    *flags: object,
+    folder: Path,
+    file_limit: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> Running:
     """Start `python SCRIPT.py flags` in a folder.
 
     Args:
         file_limit: bytes that a file may have; what is written beyond fails as on a full disk.
+        environment: variables that are added.
     """
     output = folder.parent / f"{folder.name}-{next(_numbers)}.out"
     words = [str(flag) for flag in flags]
-    arguments = (script, words, folder, output, file_limit)
+    arguments = (script, words, folder, output, file_limit, environment or {})
     process = CONTEXT.Process(target=_enter, args=arguments)
     process.start()
     return Running(process, output)

@@ -11,7 +11,7 @@ from test_evaluator import batches
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from model import SearchSpace, build_supernet
+from model import SearchSpace, Subnet, build_supernet, load_space
 from model.blocks import MBConv
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.optim import build_optimizer
@@ -101,3 +101,29 @@ def test_no_path_needs_another_graph(tiny: SearchSpace) -> None:
     assert supernet.state_dict().keys() == plain.state_dict().keys()
     uncompile_blocks(supernet.blocks())
     assert torch.equal(copy.deepcopy(supernet).eval()(images, path), supernet.eval()(images, path))
+
+
+def saved_bytes(run) -> int:
+    """Of the different tensors that autograd keeps for the backward pass of `run()`."""
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = run()
+    del out
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("name", ["proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro"])
+def test_a_path_keeps_no_more_activations_than_its_network(name: str) -> None:
+    """At most 1.1 times the standalone network's saved tensors (a superkernel's are its slices)."""
+    space = load_space(name, 32, 10)
+    supernet = build_supernet(space).train()
+    images = torch.randn(16, 3, 32, 32)
+    path = np.random.default_rng(0).integers(0, space.num_choices)
+    subnet = Subnet(space, path).train()
+    alone = saved_bytes(lambda: subnet(images))
+    assert saved_bytes(lambda: supernet(images, path)) < 1.1 * alone

@@ -29,7 +29,7 @@ from search_strategy import (
     build_strategy,
     set_prior,
 )
-from train_supernet import new_supernet, train
+from supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
 

@@ -20,7 +20,7 @@ from torch import nn
 
 import search
 from lookup_table import Budget, BudgetCounts, load_table
-from model import SearchSpace, build_supernet
+from model import SearchSpace, build_supernet, load_space
 from sampler import UniformSampler
 from search_strategy import Evaluator, EvolutionSearch, History, run_search
 from utils import distributed
@@ -124,6 +124,19 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
         assert results[0][0] == alone
         assert sum(n for _, n in results) == number
         assert max(n for _, n in results) <= 4 * -(-9 // size)
+
+
+def test_synchronised_batch_norms_where_they_cannot_be(tiny: SearchSpace) -> None:
+    """A flag that would be without effect is an error."""
+    with pytest.raises(ValueError, match="--sync-bn needs GPUs"):
+        distributed.synchronise_batch_norms(build_supernet(tiny), torch.device("cpu"))
+    superkernel = build_supernet(load_space("singlepath", 8, 10))
+    with pytest.raises(ValueError, match="superkernel"):
+        distributed.synchronise_batch_norms(superkernel, torch.device("cuda"))
+    converted = distributed.synchronise_batch_norms(build_supernet(tiny), torch.device("cuda"))
+    plain = build_supernet(tiny)
+    assert converted.state_dict().keys() == plain.state_dict().keys()
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in converted.modules())
 
 
 def test_ranks_that_drew_different_paths_stop(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ ALLOWED = {
     "sampler": {"model"},
     "search_strategy": {"sampler", "lookup_table", "model"},
     "subnet": {"lookup_table", "model", "data", "utils"},
+    "supernet": {"search_strategy", "sampler", "lookup_table", "model", "data", "utils"},
 }
 OURS = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))} | {
     path.stem for path in ROOT.glob("*.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def test_a_locked_run_is_not_resumed_by_a_second_process(tmp_path: Path) -> None
     assert f"pid {first.process.pid}" in second.text
     first.process.kill()
     first.wait()
+
+
+def start_ranks(folder: Path, *flags: object) -> list:
+    """Two ranks, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["ONESHOT_NAS_TIMEOUT"] = "60"
+    ranks = [shared | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(2)]
+    return [start("train_supernet", *flags, folder=folder, environment=e) for e in ranks]
+
+
+def test_when_a_rank_is_killed_the_other_says_so_and_the_job_resumes(tmp_path: Path) -> None:
+    flags = (*SMALL, "--epochs", 3, "--batch-size", 16, "--title", "t")
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    for folder in folders:
+        folder.mkdir()
+    whole = start_ranks(folders[0], *flags)
+    assert [rank.wait() for rank in whole] == [0, 0], whole[0].text
+    parts = start_ranks(folders[1], *flags)
+    wait_for(folders[1] / "runs" / "t" / "supernet.pt")
+    parts[1].process.kill()
+    assert [rank.wait() for rank in parts] == [2, -9]
+    errors = [line for line in parts[0].text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "lost the others" in errors[0] and "--resume" in errors[0]
+    assert "Traceback" not in parts[0].text, parts[0].text
+    resumed = start_ranks(folders[1], "--title", "t", "--resume")
+    assert [rank.wait() for rank in resumed] == [0, 0], resumed[0].text
+    same_state(*(folder / "runs" / "t" / "supernet.pt" for folder in folders))
 
 
 def listing(folder: Path) -> set[str]:

@@ -19,7 +19,7 @@ from data import load_splits
 from model import build_supernet, load_space
 from model.initialization import align_choices
 from sampler import UniformSampler
-from train_supernet import new_supernet, train
+from supernet import new_supernet, train
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS, build_optimizer, build_scheduler

@@ -122,6 +122,19 @@ def average_gradients(parameters: Sequence[nn.Parameter], *scalars: Tensor | flo
     return [part[0] for part in parts[len(used) :]]
 
 
+def synchronise_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:
+    """`net` with batch norms whose statistics are those of all ranks' images together.
+
+    Raises:
+        ValueError: not on a GPU, or for a superkernel, whose sliced batch norms cannot.
+    """
+    if device.type != "cuda":
+        raise ValueError("--sync-bn needs GPUs; on other devices leave it out")
+    if getattr(net, "slices", None):
+        raise ValueError("--sync-bn: a superkernel runs slices of its batch norms; leave it out")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+
+
 class PathCheck:
     """Every CHECK_EVERY steps: have all ranks drawn the same paths? Else their weights differ."""
 

@@ -117,9 +117,9 @@ def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -
     if title is None:
         title = _automatic_title(run_dir, name)
     folder = run_dir / title
-    if folder not in _locks:
+    if folder.absolute() not in _locks:
         folder.mkdir(parents=True, exist_ok=True)
-        _locks[folder] = _lock(folder)
+        _locks[folder.absolute()] = _lock(folder)
         check_run_folder(run_dir, title, resume)  # of two that start at once, one comes too late
         remove_temporaries(folder)
     return folder
@@ -168,8 +168,8 @@ def resume_command() -> str | None:
     """The command that goes on with this process's run; None before it has a folder."""
     if not _locks:
         return None
-    folder = list(_locks)[-1]
+    folder = list(_locks)[-1]  # absolute
     words = ["python", sys.argv[0], "--title", folder.name, "--resume"]
-    if folder.parent != Path("runs"):
+    if folder.parent != Path("runs").absolute():
         words += ["--run-dir", str(folder.parent)]
     return shlex.join(words)

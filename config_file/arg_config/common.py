@@ -112,6 +112,12 @@ def add_training_flags(parser: ArgumentParser) -> None:
         f"as short trainings need ({BY_DATASET})",
     )
     add_recipe_flags(group)
+    group.add_argument(
+        "--sync-bn",
+        action=BooleanOptionalAction,
+        default=False,
+        help="of several GPUs: batch norms over the images of all of them",
+    )
 
 
 def add_recipe_flags(group: ArgumentParser | _ArgumentGroup, min_epochs: int = 1) -> None:

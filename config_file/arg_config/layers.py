@@ -77,6 +77,9 @@ def read_layer(path: Path, parser: ArgumentParser) -> Values:
             raise ValueError(f"{path}: unknown key '{key}'{hint}")
         if isinstance(value, dict):
             raise ValueError(f"{path}: '{key}' cannot be a mapping")
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or isinstance(part, (str, int, float)) for part in parts):
+            raise ValueError(f"{path}: '{key}' must be a plain value or a list of such")
         values[name] = value
     return values
 

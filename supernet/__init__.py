@@ -1,0 +1,25 @@
+"""What the scripts share about supernets: their inputs, their samplers, their training."""
+
+from supernet.inputs import (
+    build_costs,
+    load_data,
+    load_inputs,
+    new_supernet,
+    resolve_budget,
+    save_costs,
+    save_splits,
+    supernet_facts,
+)
+from supernet.training import train
+
+__all__ = [
+    "build_costs",
+    "load_data",
+    "load_inputs",
+    "new_supernet",
+    "resolve_budget",
+    "save_costs",
+    "save_splits",
+    "supernet_facts",
+    "train",
+]

@@ -1,0 +1,122 @@
+"""From flags to the inputs of a run: images, space, costs, budget, a supernet to train."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+from data import Splits, load_splits
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    LatencySettings,
+    LookupTable,
+    load_costs,
+    user_table_text,
+)
+from model import SearchSpace, Supernet, build_supernet, load_space
+from model.initialization import align_choices
+from utils import distributed, ranks
+from utils.files import atomic_path, write_text
+
+MILLION = 1e6
+
+
+def load_data(args: Namespace, device: torch.device) -> Splits:
+    """The dataset's splits on the device."""
+    return load_splits(
+        args.dataset,
+        args.data_path,
+        args.input_size,
+        args.batch_size,
+        args.eval_batch_size,
+        args.train_portion,
+        args.random_seed,
+        device,
+        args.num_workers,
+        args.augment,
+        randaugment=args.randaugment,
+        cutout=args.cutout,
+        pipeline=args.data_pipeline,
+        cache_dir=args.cache_dir,
+        rank=ranks.rank(),
+        world_size=ranks.world_size(),
+    )
+
+
+def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
+    """The dataset's splits on the device, and the space at its input size and class count."""
+    splits = load_data(args, device)
+    space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
+    return splits, space
+
+
+def save_splits(folder: Path, splits: Splits) -> None:
+    """Write splits.npz of a run; of one that is resumed, check that its images are still there."""
+    path = folder / "splits.npz"
+    if path.exists():
+        splits.check(path)
+        return
+    with atomic_path(path) as temporary:
+        splits.save(temporary)
+
+
+def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
+    """A supernet with starting weights, on the device."""
+    supernet = build_supernet(space)
+    if args.supernet_init == "aligned":
+        align_choices(supernet)
+    supernet = supernet.to(device, memory_format=torch.channels_last)
+    return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
+
+
+def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
+    """What a checkpoint must agree on with the run that uses it."""
+    return {
+        "dataset": args.dataset,
+        "train_portion": args.train_portion,  # else the search would validate on training images
+        "input_size": space.input_size,
+        "num_classes": space.num_classes,
+        "widths": list(space.widths),
+        "fingerprint": space.fingerprint,
+    }
+
+
+def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
+    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
+    stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
+    if args.resume and stored.exists():
+        args.lookup_table = stored
+    wanted = {args.info_metric}
+    if getattr(args, "search_strategy", None) == "pareto":
+        wanted |= set(args.objectives)
+    settings = LatencySettings(
+        batch_size=args.latency_batch_size,
+        threads=args.latency_threads,
+        seconds=args.latency_seconds,
+    )
+    table = load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    return distributed.from_main(table)  # a latency that each rank measured would be another
+
+
+def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:
+    """Numbers that cannot be counted again belong to the run; its config then names them."""
+    if table.sources and not args.resume:
+        args.lookup_table = folder / "lookup_table.yaml"
+        write_text(args.lookup_table, user_table_text(space, table, next(iter(table.sources))))
+
+
+def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
+    """The budget in single MACs or params; `median` becomes a number in `args`.
+
+    Raises:
+        ValueError: no architecture is inside.
+    """
+    if args.target_hc == "median":
+        args.target_hc = counts.median / MILLION
+    if args.min_hc == "median":
+        args.min_hc = counts.median / MILLION
+    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
+    return Budget(counts, *bounds)
