@@ -438,10 +438,16 @@ COMMANDS: dict[str, tuple[Callable, Callable[[list[str]], Any]]] = {
 }
 
 
+BEGINNINGS = {"train_subnet.py": ["--arch", "fbnet_c", "--input-size", "32"]}
+BEGINNING = ["--search-space", str(TINY), "--input-size", "8"]
+
+
 @st.composite
-def command_lines(draw: Callable, parser: Any) -> list[str]:
+def command_lines(draw: Callable, name: str) -> list[str]:
+    """Some flags with values of any kind, behind a beginning that is valid or not."""
+    parser = COMMANDS[name][0]("")
     flags = [s for a in parser._actions for s in a.option_strings if s not in ("-h", "--help")]
-    words = [] if draw(st.booleans()) else ["--search-space", str(TINY), "--input-size", "8"]
+    words = [] if draw(st.booleans()) else list(BEGINNINGS.get(name, BEGINNING))
     for _ in range(draw(st.integers(0, 5))):
         flag = draw(st.one_of(st.sampled_from(flags), st.text(max_size=6).map("--{}".format)))
         value = str(draw(scalars)).replace("\0", "").encode("utf-8", "replace").decode()
@@ -519,7 +525,7 @@ def run_cases(name: str, cases: int, seed_number: int | None = None) -> Counter:
         drawn = contents(TARGETS[name])
         check = check_file
     else:
-        drawn = command_lines(COMMANDS[name][0](""))
+        drawn = command_lines(name)
         check = check_flags
 
     @settings(

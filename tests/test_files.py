@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,23 @@ def test_our_errors_are_one_line_and_library_errors_keep_their_traceback(
     with pytest.raises(ValueError, match="Expecting"):
         user_errors(deep)()
     del theirs  # numpy raises inside C code, which looks like the calling line
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disk full, read-only, no permission: which file, why, and that it is as it was."""
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), "a temporary name")
+
+    for name in ("tempfile.mkstemp", "os.fsync", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refuse)
+            with pytest.raises(OSError, match=r"a\.txt") as error:
+                write_text(file, "new")
+        assert os.strerror(number) in str(error.value) and "as it was" in str(error.value)
+        assert file.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]

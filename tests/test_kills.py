@@ -8,7 +8,7 @@ import kills
 import pytest
 
 
-@pytest.mark.parametrize("name", kills.JOBS)
+@pytest.mark.parametrize("name", ["train_supernet", "evolution", "differentiable", "train_subnet"])
 def test_a_killed_job_goes_on_to_the_same_result(name: str, tmp_path: Path) -> None:
-    """Two kills each; `python tests/kills.py --kills 20` does more."""
-    kills.run_job(name, 2, 0, tmp_path)
+    """One kill each; `python tests/kills.py --kills 24` does more, and all jobs."""
+    kills.run_job(name, 1, 0, tmp_path)

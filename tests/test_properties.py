@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from test_budget import every_architecture, independent_counts
+from test_budget import independent_counts
 from test_evaluator import batches, trained_like
 
 from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table.knapsack import most_probable
 from model import SearchSpace, Subnet, inherit_weights, load_space
-from sampler import UniformSampler
+from sampler import FairSampler, UniformSampler
 from search_strategy import Evaluator
 
 MULTIPATH = ["k3_e1", "k3_e3", "k5_e2", "k7_e1", "k3_e1_g2", "k5_e6", "identity", "skip"]
@@ -193,5 +195,41 @@ def test_uniform_paths_are_uniform(num_choices: list[int], seed: int) -> None:
         assert n == 1 or chisquare(counts).pvalue > 1e-6
 
 
-def test_every_architecture_helper_agrees_with_the_space(tiny: SearchSpace) -> None:
-    assert len(every_architecture(tiny)) == tiny.size
+@few(40)
+@given(tables(), st.data())
+def test_the_knapsack_finds_the_most_probable(table: LookupTable, data: st.DataObject) -> None:
+    """Within any window that is not empty, against trying everything."""
+    architectures = everyone(table)
+    cost = table.cost(architectures, "flops")
+    low, high = sorted(data.draw(st.tuples(*[st.sampled_from(cost.tolist())] * 2)))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    probabilities = np.random.default_rng(seed).dirichlet(
+        np.ones(table.costs["flops"].shape[1]), size=len(table.num_choices)
+    )
+    budget = Budget(BudgetCounts(table, "flops"), low, high)
+    found = most_probable(probabilities, budget)
+    assert budget.contains(found[None])[0]
+    layers = np.arange(len(table.num_choices))
+    values = np.log(np.maximum(probabilities[layers, architectures], 1e-300)).sum(1)
+    inside = (cost >= low) & (cost <= high)
+    reached = np.log(np.maximum(probabilities[layers, found], 1e-300)).sum()
+    assert reached == pytest.approx(values[inside].max(), abs=1e-9)
+
+
+@few(25)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_fair_paths_are_exactly_fair(num_choices: list[int], seed: int) -> None:
+    """A step has each choice of the widest layers once; after a cycle all layers are equal."""
+    sampler = FairSampler(np.array(num_choices), np.random.default_rng(seed))
+    widest = max(num_choices)
+    cycle = math.lcm(*num_choices) // widest
+    tally = [np.zeros(n, dtype=int) for n in num_choices]
+    for _ in range(cycle):
+        paths = sampler.step_paths()
+        assert paths.shape == (widest, len(num_choices))
+        for counts, column, n in zip(tally, paths.T, num_choices, strict=True):
+            now = np.bincount(column, minlength=n)
+            assert n < widest or (now == 1).all()
+            counts += now
+            assert counts.max() - counts.min() <= 1
+    assert all(counts.max() == counts.min() for counts in tally)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import TINY
+from kills import ARCHITECTURE
 from processes import same_state, start
 
 from utils.checkpoint import load_checkpoint
@@ -26,26 +27,39 @@ def wait_for(path: Path, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("script", "number", "code"),
+    [("train_supernet", signal.SIGTERM, 143), ("train_subnet", signal.SIGINT, 130)],
+)
 def test_a_signal_checkpoints_in_the_middle_of_an_epoch(
-    tmp_path: Path, number: int, code: int
+    tmp_path: Path, script: str, number: int, code: int
 ) -> None:
     """One line says how to go on; gone on with, the result is that of one piece."""
-    flags = (*SMALL, "--epochs", 2, "--batch-size", 8, "--optimizer", "sgd")
-    whole = start("train_supernet", *flags, "--title", "whole", folder=tmp_path)
-    parts = start("train_supernet", *flags, "--title", "parts", folder=tmp_path)
-    wait_for(tmp_path / "runs" / "parts" / "config.yaml")
+    space = ("--search-space", TINY)
+    if script == "train_subnet":
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+        space = ("--arch", "a.yaml")
+    flags = (*space, *SMALL[2:], "--epochs", 2, "--batch-size", 8, "--optimizer", "sgd")
+    kind, name = {
+        "train_supernet": ("supernet", "supernet.pt"),
+        "train_subnet": ("subnet", "last.pt"),
+    }[script]
+    whole = start(script, *flags, "--title", "whole", folder=tmp_path)
+    parts = start(script, *flags, "--title", "parts", folder=tmp_path)
+    run = tmp_path / "runs" / "parts"
+    wait_for(run / "config.yaml")
     time.sleep(0.7)
     os.kill(parts.process.pid, number)
     assert parts.wait() == code
     last = parts.text.strip().splitlines()[-1]
     assert last.startswith("stopped by ") and last.endswith("--title parts --resume"), parts.text
-    assert "--resume" in (tmp_path / "runs" / "parts" / "log.txt").read_text()
-    state = load_checkpoint(tmp_path / "runs" / "parts" / "supernet.pt")
-    assert state["step"] > 0 or state["epoch"] > 0
-    resumed = start("train_supernet", "--title", "parts", "--resume", folder=tmp_path)
+    assert "--resume" in (run / "log.txt").read_text()
+    if (run / name).exists():  # else it had not begun to train
+        state = load_checkpoint(run / name, kind)
+        assert state["step"] > 0 or state["epoch"] > 0
+    resumed = start(script, "--title", "parts", "--resume", folder=tmp_path)
     assert resumed.wait() == 0 and whole.wait() == 0, resumed.text
-    same_state(tmp_path / "runs/whole/supernet.pt", tmp_path / "runs/parts/supernet.pt")
+    same_state(tmp_path / "runs" / "whole" / name, run / name)
 
 
 def test_two_searches_at_once_with_one_title_and_one_cache(tmp_path: Path) -> None:
@@ -54,7 +68,8 @@ def test_two_searches_at_once_with_one_title_and_one_cache(tmp_path: Path) -> No
     runs += [start("search", *EVOLUTION, "--title", t, folder=tmp_path) for t in ("b", "c")]
     codes = [run.wait() for run in runs]
     assert sorted(codes[:2]) == [0, 2] and codes[2:] == [0, 0], runs[0].text
-    errors = [line for line in runs[0].text.splitlines() if line.startswith("error: ")]
+    loser = runs[codes.index(2)]
+    errors = [line for line in loser.text.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and ("exists" in errors[0] or "another process" in errors[0])
     histories = [(tmp_path / "runs" / t / "history.csv").read_bytes() for t in ("same", "b", "c")]
     assert histories[0] == histories[1] == histories[2]

@@ -103,6 +103,14 @@ def test_a_loss_that_explodes_is_a_clear_error(tmp_path: Path) -> None:
     assert not (tmp_path / "c.pt").exists()
 
 
+def test_leaving_out_every_step_gives_up(tmp_path: Path) -> None:
+    """With --on-nan skip; and no checkpoint has weights that are not finite."""
+    flags = ("--epochs", 2, "--optimizer", "sgd", "--lr", 1e30, "--grad-clip", 0)
+    with pytest.raises(ValueError, match=r"10th step in a row"):
+        run_training(arguments(*flags, "--on-nan", "skip"), tmp_path / "c.pt")
+    assert not (tmp_path / "c.pt").exists()
+
+
 def test_unused_choices_are_not_touched(tiny) -> None:
     """Neither by decay nor by momentum: their gradient is None, not zero."""
     torch.manual_seed(0)
