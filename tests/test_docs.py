@@ -10,7 +10,6 @@ from conftest import ROOT
 
 DOCUMENTS = sorted(p for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-PENDING = {"performance.md", "scaling.md"}
 
 
 def prose(document: Path) -> str:
@@ -38,8 +37,6 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in links(document):
         name, _, anchor = target.partition("#")
         path = (document.parent / name).resolve() if name else document
-        if path.name in PENDING and not path.exists():
-            continue
         assert path.exists(), f"{document.name}: {target} does not exist"
         assert path.is_relative_to(ROOT), f"{document.name}: {target} is outside the repository"
         if anchor and path.suffix == ".md":
