@@ -1,4 +1,4 @@
-# make search: the default search.  make test: lint-free test suite.  Both set up .venv first.
+# make search: the default search.  make test: the test suite.  Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -23,8 +23,8 @@ $(READY): requirements.txt
 	$(VENV)/bin/python -m pip install --progress-bar on -r requirements.txt
 	touch $@
 
-$(DEV_READY): $(READY) requirements-dev.txt
-	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+$(DEV_READY): $(READY) requirements-dev.txt requirements-export.txt
+	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt -r requirements-export.txt
 	touch $@
 
 clean:

@@ -19,6 +19,7 @@ from model.blocks import ConvBN, inner_slice
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
 
 WORKING_SET = 16 << 20  # bytes of one activation at a time: about half a server core's share of L3
+ROWS = 1024  # pixels whose batch statistics are added up in float32
 STEM, HEAD = -1, -2  # "layers" of the fixed parts
 
 
@@ -97,17 +98,24 @@ class StatelessConv(nn.Module):
 
 def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over B, H, W of a batch [B, C, H, W] that is cut along B: [C]."""
-    if parts[0].device.type == "cpu":  # var_mean is an order of magnitude slower there
-        pairs = [torch.batch_norm_update_stats(part, None, None, 0.0) for part in parts]
-    else:
-        pairs = [torch.var_mean(p.float(), (0, 2, 3), correction=0)[::-1] for p in parts]
-    if len(pairs) == 1:
-        return pairs[0][0].float(), pairs[0][1].float()
-    means, variances = (torch.stack(values).float() for values in zip(*pairs, strict=True))
-    share = torch.tensor([len(part) for part in parts], device=means.device)[:, None]
+    if parts[0].device.type != "cpu":
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+        return mean, var
+    # var_mean is an order of magnitude slower here than what batch norm uses, which adds up its
+    # rows one by one in float32: so few at a time, and their results in float64
+    chs = parts[0].shape[1]
+    pieces = [
+        rows.view(1, -1, 1, chs).permute(0, 3, 1, 2)  # [1, C, rows, 1]
+        for part in parts
+        for rows in part.permute(0, 2, 3, 1).reshape(-1, chs).split(ROWS)
+    ]
+    pairs = [torch.batch_norm_update_stats(piece, None, None, 0.0) for piece in pieces]
+    means, variances = (torch.stack(values).double() for values in zip(*pairs, strict=True))
+    share = torch.tensor([piece.shape[2] for piece in pieces], dtype=torch.float64)[:, None]
     share = share / share.sum()
     mean = (share * means).sum(0)
-    return mean, (share * (variances + (means - mean) ** 2)).sum(0)
+    return mean.float(), (share * (variances + (means - mean) ** 2)).sum(0).float()
 
 
 class FloatLinear(nn.Module):
