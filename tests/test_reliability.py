@@ -69,8 +69,9 @@ def test_two_searches_at_once_with_one_title_and_one_cache(tmp_path: Path) -> No
     codes = [run.wait() for run in runs]
     assert sorted(codes[:2]) == [0, 2] and codes[2:] == [0, 0], runs[0].text
     loser = runs[codes.index(2)]
-    errors = [line for line in loser.text.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and ("exists" in errors[0] or "another process" in errors[0])
+    errors = [line for line in loser.text.splitlines() if "error: " in line]
+    assert len(errors) == 1, loser.text
+    assert "exists" in errors[0] or "another process" in errors[0]
     histories = [(tmp_path / "runs" / t / "history.csv").read_bytes() for t in ("same", "b", "c")]
     assert histories[0] == histories[1] == histories[2]
     assert [p.suffix for p in (tmp_path / ".cache").iterdir()] == [".json"]
