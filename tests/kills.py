@@ -20,6 +20,7 @@ from processes import Running, same_state, start
 TINY = Path(__file__).resolve().parent / "tiny.yaml"
 SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 3, "--lr", 0.01, "--title", "t")
 POLL = 0.0003  # s
+SHARE = 0.7  # of a job's time; later moments come in its continuations, and end few jobs unkilled
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def run_job(name: str, kills: int, seed: int, folder: Path) -> str:
         parts.mkdir()
         for _ in range(min(3, kills - done)):  # more in one run, and it gets nowhere
             in_a_write = rng.random() < 0.5
-            if not kill_once(job, parts, rng.uniform(0, duration), in_a_write):
+            if not kill_once(job, parts, rng.uniform(0, SHARE * duration), in_a_write):
                 break
             done, in_writes = done + 1, in_writes + in_a_write
         last = begin(job, parts)

@@ -275,7 +275,9 @@ def test_a_damaged_or_foreign_checkpoint(finished: Path, command: Command, tmp_p
     whole = (finished / "runs" / "a" / "supernet.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.pt").write_bytes(whole)
-    assert "truncated" in command("search.py", "--checkpoint", "half.pt", ok=False).stderr
+    assert (
+        "half.pt is truncated" in command("search.py", "--checkpoint", "half.pt", ok=False).stderr
+    )
     flags = ("--checkpoint", "whole.pt", "--train-portion", 0.7)
     assert "train portion 0.8" in command("search.py", *flags, ok=False).stderr
     flags = ("--checkpoint", "whole.pt", "--search-space", "fbnet")
