@@ -61,6 +61,7 @@ def read_top1(text: str, part: str) -> float:
 def test_from_an_architecture_to_a_network_in_use(command: Command, arch: Path) -> None:
     pytest.importorskip("onnxruntime")
     flags = ("--title", "net", "--epochs", 4, "--lr", 0.01, "--batch-size", 64, "--ema-decay", 0.9)
+    flags = (*flags, "--no-augment")  # which takes longer to learn
     exports = ("--export-onnx", "n.onnx", "--export-torch", "n.pt2")
     done = command("train_subnet.py", "--arch", arch, *flags, *exports)
     folder = arch.parent.parent / "runs" / "net"
