@@ -43,8 +43,9 @@ def arguments(*flags: object) -> Namespace:
 def run_training(args: Namespace, path: Path, epochs_now: int | None = None) -> nn.Module:
     """Train; with `epochs_now`, stop after so many epochs as if interrupted."""
     seed_everything(args.random_seed)
-    splits = load_splits("digits", None, 8, args.batch_size, 128, 0.8, args.random_seed, CPU)
-    supernet = new_supernet(args, load_space(TINY, 8, 10), CPU)
+    size, seed = args.input_size, args.random_seed
+    splits = load_splits("digits", None, size, args.batch_size, 128, 0.8, seed, CPU)
+    supernet = new_supernet(args, load_space(TINY, size, 10), CPU)
     writer = NullWriter()
 
     class Stop(Exception):
@@ -177,3 +178,17 @@ def test_aligned_choices_are_slices_of_the_largest() -> None:
     x = torch.randn(2, 24, 8, 8)
     assert torch.equal(supernet.train().run_layer(x, 1, 0), x)
     assert small.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)  # still He's scale
+
+
+def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: Path) -> None:
+    small = run_training(arguments("--epochs", 1), tmp_path / "small.pt")
+    start = ("--init-from", tmp_path / "small.pt", "--input-size", 12)
+    args = arguments("--epochs", 1, "--optimizer", "sgd", "--lr", 1e-12, *start)
+    trained = run_training(args, tmp_path / "large.pt")
+    for (name, p), q in zip(trained.named_parameters(), small.parameters(), strict=True):
+        torch.testing.assert_close(p, q, msg=name)
+    assert load_checkpoint(tmp_path / "large.pt")["facts"]["input_size"] == 12
+
+    other = arguments("--train-portion", 0.5, *start)
+    with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; mend --train-portion"):
+        run_training(other, tmp_path / "other.pt")

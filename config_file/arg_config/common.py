@@ -111,6 +111,13 @@ def add_training_flags(parser: ArgumentParser) -> None:
         help="weights at the start; aligned: a layer's choices are slices of one kernel, "
         f"as short trainings need ({BY_DATASET})",
     )
+    group.add_argument(
+        "--init-from",
+        type=folder,
+        metavar="FILE",
+        help="supernet.pt whose weights are the start instead, trained on images of any size: "
+        "epochs of small images, then a few of large ones",
+    )
     add_recipe_flags(group)
     group.add_argument(
         "--sync-bn",
