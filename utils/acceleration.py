@@ -25,7 +25,10 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.scales)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device_type, self.dtype, enabled=self.enabled)
+        # no cache of cast weights: a pass uses each once, and CUDA graphs cannot look it up
+        return torch.autocast(
+            self.device_type, self.dtype, enabled=self.enabled, cache_enabled=False
+        )
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
