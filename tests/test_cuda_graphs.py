@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,6 +190,17 @@ def test_a_block_is_captured_once_and_when_it_is_first_used(tapes: list[Tape], t
             step(net, routes, images, labels)
         assert len(tapes) == 2 * len(forwards)
         assert all(tape.calls and tape.replays for tape in tapes)
+
+
+def test_the_memory_of_graphs_is_free_afterwards(tapes: list[Tape], tiny: SearchSpace) -> None:
+    net, _ = supernets(tiny, CPU)
+    images, labels = batch(CPU)
+    with graphed_blocks(net.blocks(), BATCH, autocast=False):
+        step(net, [np.zeros(tiny.num_layers, int)], images, labels)
+        graph = weakref.ref(tapes[0])
+        tapes.clear()
+        assert graph() is not None
+    assert graph() is None
 
 
 def test_what_is_no_training_step_runs_eagerly(tapes: list[Tape], tiny) -> None:

@@ -22,6 +22,7 @@ What is captured has static memory, which is what most of this file is about:
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 
@@ -65,6 +66,8 @@ def graphed_blocks(
     finally:
         for block in blocks.values():
             del block.forward
+        if blocks:
+            gc.collect()  # make_graphed_callables leaves cycles, which hold GPU memory
 
 
 def own_forward(block: nn.Module, x: Tensor) -> Tensor:
