@@ -56,6 +56,7 @@ from search_strategy import (
 )
 from supernet import (
     build_costs,
+    check_cuda_graphs,
     load_inputs,
     new_supernet,
     resolve_budget,
@@ -171,6 +172,8 @@ def main() -> None:
         splits, space = load_inputs(args, device)
         if not args.checkpoint:
             resolve_sampling(args, space)
+        if not args.checkpoint and not args.oracle:
+            check_cuda_graphs(args, space, device)
         table = build_costs(args, space, device)
         networks = Equivalence(space)
         oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None

@@ -12,6 +12,7 @@ images, batch size, epochs and number of candidates. Each side is a process; the
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -43,7 +44,7 @@ BATCH, EVAL_BATCH, LR = 32, 90, 0.05
 class PlainSupernet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        style = space.supernet_style
+        style = dataclasses.replace(space.style, bn_affine=space.affine_in_supernet)
         self.stem, self.first = build_stem(space, style), build_first(space, style)
         self.layers = nn.ModuleList(
             nn.ModuleList(build_choice(space, i, c, style) for c in range(len(layer.choices)))

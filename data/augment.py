@@ -56,6 +56,14 @@ class Draws:
         return Draws(*numbers)
 
 
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """A batch's numbers on the device, without waiting for the work that a GPU has queued.
+
+    They need not be pinned: CUDA takes its own copy of them before the call returns.
+    """
+    return numbers.to(device, non_blocking=device.type == "cuda")
+
+
 class RandomCrops:
     """Crops of images by indexing a view of all their windows: one copy, no loop.
 
@@ -77,10 +85,10 @@ class RandomCrops:
     def __call__(self, rows: Tensor, draws: Draws, flip: bool) -> Tensor:
         """uint8 [B, H, W, 3]: images `rows`, each with its own shift and, if wanted, flip."""
         device = self.windows.device
-        top, left = (draws.top % self.k).to(device), (draws.left % self.k).to(device)
-        images = self.windows[rows.to(device), top, left].view(-1, *self.shape)
+        top, left = sent(draws.top % self.k, device), sent(draws.left % self.k, device)
+        images = self.windows[sent(rows, device), top, left].view(-1, *self.shape)
         if flip:
-            mirrored = (draws.flip % 2).nonzero()[:, 0].to(device)
+            mirrored = sent((draws.flip % 2).nonzero()[:, 0], device)
             images[mirrored] = images[mirrored].flip(2)
         return images
 
@@ -90,7 +98,7 @@ def cut_out(images: Tensor, draws: Draws, size: int) -> Tensor:
     device, (height, width) = images.device, images.shape[2:]
 
     def inside(centre: Tensor, length: int) -> Tensor:  # bool [B, length]
-        low = (centre % length - size // 2).to(device)[:, None]
+        low = sent(centre % length - size // 2, device)[:, None]
         at = torch.arange(length, device=device)
         return (at >= low) & (at < low + size)
 

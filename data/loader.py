@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out
+from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out, sent
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[Tensor, Draws | None]  # of one batch: rows int64 [B], their random numbers
@@ -88,7 +88,7 @@ class Loader:
             images = self._normalise(pixels)
             if draws is not None and self.augmentation.cutout:
                 cut_out(images, draws, self.augmentation.cutout)
-            yield images, self.labels[rows.to(self.device)]
+            yield images, self.labels[sent(rows, self.device)]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> float [B, 3, H, W] in channels-last order, without a transpose."""
@@ -149,7 +149,7 @@ class MemoryLoader(Loader):
         for rows, draws in plan:
             how = self.augmentation
             if draws is None or not (how.padding or how.flip):
-                yield self.images[rows.to(self.device)]
+                yield self.images[sent(rows, self.device)]
             else:
                 yield self.crops(rows, draws, how.flip)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -39,6 +40,27 @@ class BlockStyle:
 
     def act(self) -> nn.Module:
         return ACTIVATIONS[self.activation]()
+
+
+class UncountedBatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d that does not count its batches, which on a GPU is one more kernel each time.
+
+    Only a cumulative mean (momentum None) needs the count, and has it. Everything else, the state
+    dict included, is the same; the count stays where it was.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.momentum is None or not self.training:
+            return super().forward(x)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+
+
+class SupernetStyle(BlockStyle):
+    """Of a network that this toolkit alone runs; other tools know `nn.BatchNorm2d` by its class."""
+
+    def bn(self, chs: int) -> nn.BatchNorm2d:
+        return UncountedBatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
 
 
 class ConvBN(nn.Sequential):

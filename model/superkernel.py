@@ -28,10 +28,9 @@ def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     momentum = bn.momentum
     assert bn.num_batches_tracked is not None  # BNs of a supernet track statistics
     assert bn.running_mean is not None and bn.running_var is not None
-    if bn.training:
+    if bn.training and momentum is None:  # cumulative mean; what else needs no count
         bn.num_batches_tracked.add_(1)
-        if momentum is None:  # cumulative mean, as in nn.BatchNorm2d
-            momentum = 1.0 / float(bn.num_batches_tracked)
+        momentum = 1.0 / float(bn.num_batches_tracked)
     weight, bias = (bn.weight[:n], bn.bias[:n]) if bn.affine else (None, None)
     mean, var = bn.running_mean[:n], bn.running_var[:n]  # views: updated in place
     return F.batch_norm(x, mean, var, weight, bias, bn.training, momentum or 0.0, bn.eps)

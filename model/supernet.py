@@ -125,7 +125,7 @@ class Supernet(nn.Module):
             values = path.detach().cpu().numpy()
             if used is None:
                 used = np.ones(values.shape, dtype=bool)
-            weights = path.to(x.device)
+            weights = path.to(x.device, non_blocking=x.is_cuda)  # no wait for what it has queued
             for i in range(len(self.layers)):
                 x = self.mix_layer(x, i, weights[i], values[i], used[i], checkpoint)
         else:

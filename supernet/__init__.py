@@ -2,6 +2,7 @@
 
 from supernet.inputs import (
     build_costs,
+    check_cuda_graphs,
     load_data,
     load_inputs,
     new_supernet,
@@ -14,6 +15,7 @@ from supernet.training import train
 
 __all__ = [
     "build_costs",
+    "check_cuda_graphs",
     "load_data",
     "load_inputs",
     "new_supernet",

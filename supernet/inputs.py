@@ -19,6 +19,7 @@ from lookup_table import (
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from utils import distributed, ranks
+from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
 
 MILLION = 1e6
@@ -70,6 +71,29 @@ def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> S
         align_choices(supernet)
     supernet = supernet.to(device, memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
+
+
+def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:
+    """Raises ValueError where --cuda-graphs is given with what it cannot work with."""
+    if not args.cuda_graphs:
+        return
+    check_device(device)
+    if space.supernet == "superkernel":
+        raise ValueError(
+            f"--cuda-graphs: the blocks of {space.name}, a superkernel, are other slices in every "
+            f"path, not fixed graphs; leave it out"
+        )
+    reasons = {
+        "--compile": (args.compile, "each makes its own of a block's kernels"),
+        "--checkpoint-activations": (
+            args.checkpoint_activations,
+            "it runs blocks twice, and a graph has memory for one run",
+        ),
+        "--sync-bn": (args.sync_bn, "its batch norms wait for other GPUs within a block"),
+    }
+    for flag, (given, why) in reasons.items():
+        if given:
+            raise ValueError(f"--cuda-graphs does not go with {flag}: {why}; leave one of them out")
 
 
 def supernet_facts(args: Namespace, space: SearchSpace) -> dict:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from test_evaluator import trained_like
+from torch import nn
 
-from model import Subnet, inherit_weights, load_space
+from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
+from model.blocks import UncountedBatchNorm2d
 
 MULTIPATH = ["proxylessnas", "fbnet", "spos", "nas_bench_macro"]
 
@@ -68,3 +70,28 @@ def test_weighted_paths(name: str, rng: np.random.Generator) -> None:
 def test_a_path_of_wrong_length_is_an_error(tiny) -> None:
     with pytest.raises(ValueError, match="3 entries"):
         trained_like(tiny)(torch.zeros(1, 3, 8, 8), [0, 0, 0])
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norms_of_a_supernet_leave_the_count_of_batches_out(momentum: float | None) -> None:
+    """All else is as in nn.BatchNorm2d, bit for bit; without momentum the mean needs the count."""
+    ours, plain = UncountedBatchNorm2d(4), nn.BatchNorm2d(4)
+    ours.momentum = plain.momentum = momentum
+    ours.load_state_dict({**plain.state_dict(), "num_batches_tracked": torch.tensor(7)})
+    plain.num_batches_tracked.fill_(7)
+    for training in (True, True, False):
+        x = torch.randn(3, 4, 5, 5) + 1
+        assert torch.equal(ours.train(training)(x), plain.train(training)(x))
+    assert torch.equal(ours.running_mean, plain.running_mean)
+    assert torch.equal(ours.running_var, plain.running_var)
+    assert ours.num_batches_tracked == (7 if momentum else 9) and plain.num_batches_tracked == 9
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_only_supernets_have_them(tiny: SearchSpace) -> None:
+    """Other tools, such as thop, know the layers of a standalone network by their class."""
+    path = np.zeros(tiny.num_layers, dtype=int)
+    supernet, subnet = build_supernet(tiny), Subnet(tiny, path)
+    norms = [[m for m in n.modules() if isinstance(m, nn.BatchNorm2d)] for n in (supernet, subnet)]
+    assert {type(m) for m in norms[0]} == {UncountedBatchNorm2d}
+    assert {type(m) for m in norms[1]} == {nn.BatchNorm2d}

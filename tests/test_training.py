@@ -40,13 +40,18 @@ def arguments(*flags: object) -> Namespace:
     return parse(supernet_parser(""), words)
 
 
-def run_training(args: Namespace, path: Path, epochs_now: int | None = None) -> nn.Module:
+def run_training(
+    args: Namespace,
+    path: Path,
+    epochs_now: int | None = None,
+    writer: NullWriter | None = None,
+) -> nn.Module:
     """Train; with `epochs_now`, stop after so many epochs as if interrupted."""
     seed_everything(args.random_seed)
     size, seed = args.input_size, args.random_seed
     splits = load_splits("digits", None, size, args.batch_size, 128, 0.8, seed, CPU)
     supernet = new_supernet(args, load_space(TINY, size, 10), CPU)
-    writer = NullWriter()
+    writer = writer or NullWriter()
 
     class Stop(Exception):
         pass

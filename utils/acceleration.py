@@ -25,7 +25,10 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.scales)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device_type, self.dtype, enabled=self.enabled)
+        # no cache of cast weights: a pass uses each once, and CUDA graphs cannot look it up
+        return torch.autocast(
+            self.device_type, self.dtype, enabled=self.enabled, cache_enabled=False
+        )
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -45,11 +48,15 @@ def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> N
 
     Block by block, so that no path needs another graph. TorchDynamo keeps graphs per code object,
     looks through all of one when it is called, and beyond its limit (8) falls back to eager in
-    silence; so each block gets a copy of the code of its forward.
+    silence; so each block gets a copy of the code of its forward. As code of this file: PyTorch's
+    own, such as nn.Sequential's, would be called by one function that all share. Skips stay as
+    they are: what has no kernels turns the compilation of a code object off.
     """
     for name, block in blocks.items():
+        if isinstance(block, nn.Identity):
+            continue
         forward = type(block).forward
-        code = forward.__code__.replace(co_name=f"forward_{name}")
+        code = forward.__code__.replace(co_name=f"forward_{name}", co_filename=__file__)
         own = types.FunctionType(
             code, forward.__globals__, code.co_name, forward.__defaults__, forward.__closure__
         )

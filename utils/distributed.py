@@ -107,7 +107,12 @@ def average_gradients(parameters: Sequence[nn.Parameter], *scalars: Tensor | flo
     the step did not take, are neither sent nor touched; every rank must have the same ones.
     """
     device = parameters[0].device
-    numbers = [torch.as_tensor(s, device=device, dtype=torch.float32).detach() for s in scalars]
+    numbers = [  # a number is filled in, not copied: a copy waits for what a GPU has queued
+        s.detach().to(device, torch.float32)
+        if isinstance(s, Tensor)
+        else torch.full((), s, device=device, dtype=torch.float32)
+        for s in scalars
+    ]
     if not dist.is_initialized():
         return numbers
     used = [p.grad for p in parameters if p.grad is not None]
