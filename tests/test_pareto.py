@@ -1,4 +1,4 @@
-"""NSGA-II's parts against their definitions by brute force, pymoo where it is there, and a run."""
+"""NSGA-II's parts against their definitions by brute force, pymoo, and a run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ def test_hypervolume_counts_grid_cells(m: int, rng: np.random.Generator) -> None
 
 
 def test_against_pymoo(rng: np.random.Generator) -> None:
-    pytest.importorskip("pymoo")
     from pymoo.indicators.hv import HV
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
