@@ -7,6 +7,7 @@ python train_subnet.py --arch proxyless_mobile --dataset cifar10 --export-onnx n
 python train_subnet.py --arch A.yaml --evaluate runs/digits_net/weights.safetensors
 python train_subnet.py --arch fbnet_c --benchmark
 python train_subnet.py --list-architectures
+torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # see docs/scaling.md
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ config_file/dataset/.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from data.folder import find_test, is_split, read_part, read_parts, take
 from data.images import FakeImages, Images
+from data.stratified import stratified_split
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
 DIGITS_TEST_SHARE = 0.25
@@ -40,6 +42,23 @@ class RawData:
     flip: bool  # whether a mirrored image is of the same class
 
 
+def _digits_file() -> Path:
+    """Of the installed scikit-learn, without importing it, which takes a second.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return file
+    raise ValueError(
+        "digits come with scikit-learn, whose digits.csv.gz is not installed; run: pip install "
+        "scikit-learn"
+    )
+
+
 def load_digits(folder: Path | None) -> RawData:
     """scikit-learn's 1,797 handwritten digits of 8x8 px, as grey colour images.
 
@@ -47,30 +66,24 @@ def load_digits(folder: Path | None) -> RawData:
     test part here is a stratified quarter.
 
     Raises:
-        ValueError: a folder was given, though nothing is read from one.
+        ValueError: a folder was given, though nothing is read from one; or scikit-learn is not
+            installed.
     """
     if folder is not None:
         raise ValueError("digits is embedded and takes no --data-path; leave the flag out")
-    from sklearn.datasets import load_digits as embedded_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = embedded_digits()
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
+    rows = np.loadtxt(_digits_file(), delimiter=",")  # 64 pixels from 0 to 16, and the digit
+    grey = np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=3)
-    train, test = train_test_split(
-        np.arange(len(images)),
-        test_size=DIGITS_TEST_SHARE,
-        stratify=bunch.target,
-        random_state=SPLIT_SEED,
-    )
+    labels = rows[:, -1].astype(np.int64)
+    train, test = stratified_split(labels, 1 - DIGITS_TEST_SHARE, SPLIT_SEED)
     pixels = images[train] / 255
     mean, std = float(pixels.mean()), float(pixels.std())
     return RawData(
         train_images=images[train],
-        train_labels=bunch.target[train].astype(np.int64),
+        train_labels=labels[train],
         test_images=images[test],
-        test_labels=bunch.target[test].astype(np.int64),
-        classes=tuple(str(name) for name in bunch.target_names),
+        test_labels=labels[test],
+        classes=tuple(str(digit) for digit in range(10)),
         mean_std=((mean,) * 3, (std,) * 3),
         flip=False,  # a mirrored digit is another sign
     )

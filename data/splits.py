@@ -18,6 +18,7 @@ from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
 from data.images import SMALL, ImageFiles, Images, fingerprint, fit
 from data.loader import Loader, MemoryLoader, pad
+from data.stratified import stratified_split
 from data.streaming import StreamingLoader
 
 PIPELINES = ("auto", "memory", "streaming")
@@ -94,8 +95,6 @@ def split_train(
     Raises:
         ValueError: a part would lack images of a class.
     """
-    from sklearn.model_selection import train_test_split
-
     counts = np.bincount(labels)
     if counts.min() < 2:
         few = int(counts.argmin())
@@ -105,12 +104,7 @@ def split_train(
             f"and one to validate"
         )
     try:
-        train, validation = train_test_split(
-            np.arange(len(labels)),
-            train_size=train_portion,
-            stratify=labels,
-            random_state=SPLIT_SEED,
-        )
+        train, validation = stratified_split(labels, train_portion, SPLIT_SEED)
     except ValueError as error:
         raise ValueError(
             f"--train-portion {train_portion} leaves too few images for one of the parts: {error}"

@@ -19,7 +19,10 @@ from lookup_table.table import LookupTable
 
 MAX_BINS = 1 << 21  # counts per layer; a space with more is counted in cells of cost instead
 CELLS = 1 << 18
-DRAWN = 1 << 13  # architectures drawn at a time: what is in between stays in the cache
+# Architectures drawn at a time. All of them look up one layer before the next: where the layers'
+# counts together do not fit the cache, those of one layer do, and many draws share them.
+DRAWN = 1 << 16
+NOWHERE = 1 << 40  # units left that no choice can come to: takes of it are 0
 BELOW_ONE = 1 - 1e-15  # of a fresh number: rounding never takes it up to all completions
 
 
@@ -59,7 +62,7 @@ class BudgetCounts:
                 is_skip = np.arange(len(self.steps[i])) == equivalence.skip[i]
                 self.binding[i] = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
         # A layer's completions are looked up at `left - step`: zeros around spare the bounds checks
-        self.margins = [0, *(int(steps.max()) for steps in self.steps)]
+        self.margins = [0, *(max(1, int(steps.max())) for steps in self.steps)]
         self.padded = self._count()
         self.suffix = [
             p[:, m : p.shape[1] - m] for p, m in zip(self.padded, self.margins, strict=True)
@@ -128,43 +131,44 @@ class BudgetCounts:
         order = rng.permutation(n)
         for first in range(0, n, DRAWN):
             part = slice(first, first + DRAWN)
-            numbers = rank[part] if whole else rng
-            result[order[part]] = self._descend(start + bins[part], numbers).T
+            numbers = rank[part] if whole else None
+            result[order[part]] = self._descend(start + bins[part], numbers, rng).T
         return result
 
-    def _descend(self, left: np.ndarray, numbers: np.ndarray | np.random.Generator) -> np.ndarray:
-        """Choices [L, n] down the layers that add up to `left` units [n]; uint8."""
+    def _descend(
+        self, left: np.ndarray, numbers: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Choices [L, n] down the layers that add up to `left` units [n]; uint8.
+
+        Args:
+            numbers: below the numbers of completions [n]; None: fresh ones for each layer.
+        """
         n = len(left)
-        dtype = self.total.dtype
         codes = np.zeros((len(self.steps), n), dtype=np.uint8)
-        weight, below = np.empty(n, dtype=dtype), np.empty(n, dtype=dtype)
-        state = np.zeros(n, dtype=bool)
+        weight, summed, below = (np.empty(n, dtype=self.total.dtype) for _ in range(3))
+        passed, state = np.empty(n, dtype=bool), np.zeros(n, dtype=bool)
         ways = self.total[left]
         for i, (steps, binds) in enumerate(zip(self.steps, self.binding, strict=True)):
             after, margin = self.padded[i + 1], self.margins[i + 1]
-            if isinstance(numbers, np.random.Generator):
-                rank = numbers.random(n) * (ways * BELOW_ONE)
-            else:
-                rank = numbers
-            free = (~state).astype(dtype) if self.continues[i] else None
-            summed = np.zeros(n, dtype=dtype)  # completions of the choices so far
+            rank = rng.random(n) * (ways * BELOW_ONE) if numbers is None else numbers
+            free = np.where(state, NOWHERE, left) if self.continues[i] else left
+            summed[:] = 0  # completions of the choices so far
             below[:] = 0  # and of those before the one that is picked
-            for c, step in enumerate(steps.tolist()):
+            for c, step in enumerate(steps[:-1].tolist()):  # what passes all these is the last's
                 row = after[int(binds[c]) if len(after) == 2 else 0]
-                np.take(row[margin - step :], left, out=weight, mode="clip")
-                if free is not None and not binds[c]:
-                    weight *= free
+                np.take(row[margin - step :], left if binds[c] else free, out=weight, mode="clip")
                 summed += weight
-                passed = rank >= summed
-                codes[i] += passed
-                np.copyto(below, summed, where=passed)
+                np.greater_equal(rank, summed, out=passed)
+                codes[i] += passed.view(np.uint8)
+                if numbers is not None:
+                    np.copyto(below, summed, where=passed)
             left = left - steps[codes[i]]
             state = binds[codes[i]]
-            if rank is numbers:
+            if numbers is not None:
                 numbers = numbers - below
-            else:
-                at = left + margin
-                if len(after) == 2:
-                    at += state * after.shape[1]
-                ways = np.take(after, at, mode="clip")
+                continue
+            at = left + margin
+            if len(after) == 2:
+                at += state * after.shape[1]
+            ways = np.take(after, at, mode="clip")
         return codes

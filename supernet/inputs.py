@@ -16,13 +16,12 @@ from lookup_table import (
     load_costs,
     user_table_text,
 )
+from lookup_table.table import MILLION
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from utils import distributed, ranks
 from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
-
-MILLION = 1e6
 
 
 def load_data(args: Namespace, device: torch.device) -> Splits:

@@ -24,7 +24,6 @@ from utils.checkpoint import load_checkpoint  # noqa: E402
 
 CONTEXT = multiprocessing.get_context("forkserver")
 LATE = (
-    "sklearn.model_selection",
     "matplotlib.figure",
     "thop",
     "torch._dynamo",

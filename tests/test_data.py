@@ -11,9 +11,11 @@ import pytest
 import torch
 import torchvision
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from data import DATASETS, load_splits
 from data.loader import MemoryLoader, pad
+from data.stratified import stratified_split
 
 CPU = torch.device("cpu")
 
@@ -56,6 +58,39 @@ def test_the_three_parts_are_disjoint_stratified_and_the_whole() -> None:
     for loader in (splits.validation, splits.test):
         counts = torch.bincount(gather(loader)[1], minlength=10) / loader.num_images
         assert (counts - 0.1).abs().max() < 0.01
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    """Read from its file and split without importing it: the same images, in the same order."""
+    raw, theirs = DATASETS["digits"](None), load_digits()
+    train, test = train_test_split(
+        np.arange(1797), test_size=0.25, stratify=theirs.target, random_state=0
+    )
+    for images, labels, rows in (
+        (raw.train_images, raw.train_labels, train),
+        (raw.test_images, raw.test_labels, test),
+    ):
+        for channel in np.moveaxis(images, -1, 0):
+            assert np.array_equal(channel, np.round(theirs.images[rows] * 255 / 16))
+        assert np.array_equal(labels, theirs.target[rows])
+    assert raw.classes == tuple(map(str, theirs.target_names))
+
+
+def test_stratified_splits_are_those_of_scikit_learn(rng: np.random.Generator) -> None:
+    """Classes of very different sizes, ties and remainders; the parts shuffled alike."""
+    for seed in range(60):
+        sizes = rng.integers(2, rng.choice([4, 30, 200]), size=rng.integers(2, 30))
+        labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+        portion = float(rng.choice([0.5, 0.8, rng.uniform(0.3, 0.7)]))
+        if min(portion, 1 - portion) * len(labels) < len(sizes) + 1:
+            with pytest.raises(ValueError, match="classes"):
+                stratified_split(labels, len(sizes) / len(labels) / 2, seed)
+            continue
+        ours = stratified_split(labels, portion, seed)
+        theirs = train_test_split(
+            np.arange(len(labels)), train_size=portion, stratify=labels, random_state=seed
+        )
+        assert all(map(np.array_equal, ours, theirs))
 
 
 def test_splits_do_not_depend_on_the_seed_but_training_batches_do() -> None:

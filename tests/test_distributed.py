@@ -14,13 +14,19 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import yaml
 from conftest import ROOT, TINY
+from kills import ARCHITECTURE
 from test_evaluator import batches
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import search
+import train_subnet
+from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
+from data import load_splits
 from lookup_table import Budget, BudgetCounts, load_table
-from model import SearchSpace, build_supernet, load_space
+from model import SearchSpace, Subnet, build_supernet, load_space
 from sampler import UniformSampler
 from search_strategy import Evaluator, EvolutionSearch, History, run_search
 from utils import distributed
@@ -95,6 +101,49 @@ def test_gradients_equal_one_process_on_the_whole_batch(
             assert result[kind].keys() == alone[kind].keys()
             for name, value in alone[kind].items():
                 assert (result[kind][name] - value).abs().max() < 1e-6, name
+
+
+def trained_subnet(space: SearchSpace, folder: Path) -> dict[str, torch.Tensor]:
+    """Weights after an epoch of train_subnet.py's own loop, batch norms frozen."""
+    torch.manual_seed(0)
+    net = Subnet(space, np.ones(space.num_layers, dtype=int))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # stays in eval mode
+    place = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    splits = load_splits("digits", None, 8, 96, 450, 0.8, 0, torch.device("cpu"), **place)
+    folder.mkdir(exist_ok=True)
+    (folder / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+    words = [
+        "--arch",
+        str(folder / "a.yaml"),
+        "--epochs",
+        "1",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "0.05",
+    ]
+    args = parse_subnet(subnet_parser(""), [*words, "--grad-clip", "2", "--title", "t"])
+    with SummaryWriter(str(folder)) as writer:
+        train_subnet.train(net, splits, args, {}, {}, folder, writer)
+    return {name: p.detach().clone() for name, p in net.named_parameters()}
+
+
+def test_a_subnet_on_two_ranks_is_that_of_one_on_the_whole_batch(
+    tiny: SearchSpace, tmp_path: Path
+) -> None:
+    """Augmented batches, clipping, momentum and the schedule; batch norms aside, as above."""
+    alone = trained_subnet(tiny, tmp_path / "alone")
+
+    def work() -> dict[str, torch.Tensor]:
+        return trained_subnet(tiny, tmp_path / f"rank{distributed.rank()}")
+
+    for weights in on_ranks(2, work, tmp_path / "two"):
+        assert weights.keys() == alone.keys()
+        for name, value in alone.items():
+            assert (weights[name] - value).abs().max() < 1e-5, name  # eleven steps
 
 
 def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_locked_run_is_not_resumed_by_a_second_process(tmp_path: Path) -> None
     first.wait()
 
 
-def start_ranks(folder: Path, *flags: object) -> list:
+def start_ranks(folder: Path, *flags: object, script: str = "train_supernet") -> list:
     """Two ranks, as torchrun would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -116,7 +116,7 @@ def start_ranks(folder: Path, *flags: object) -> list:
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared["ONESHOT_NAS_TIMEOUT"] = "60"
     ranks = [shared | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(2)]
-    return [start("train_supernet", *flags, folder=folder, environment=e) for e in ranks]
+    return [start(script, *flags, folder=folder, environment=e) for e in ranks]
 
 
 def test_when_a_rank_is_killed_the_other_says_so_and_the_job_resumes(tmp_path: Path) -> None:
@@ -136,6 +136,26 @@ def test_when_a_rank_is_killed_the_other_says_so_and_the_job_resumes(tmp_path: P
     resumed = start_ranks(folders[1], "--title", "t", "--resume")
     assert [rank.wait() for rank in resumed] == [0, 0], resumed[0].text
     same_state(*(folder / "runs" / "t" / "supernet.pt" for folder in folders))
+
+
+def test_a_subnet_on_two_ranks_is_stopped_by_either_and_goes_on(tmp_path: Path) -> None:
+    """One folder, written by rank 0; the result is that of one piece."""
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+    flags = ("--arch", "a.yaml", *SMALL[2:], "--epochs", 2, "--batch-size", 8)
+    flags = (*flags, "--mixup", 0.5, "--ema-decay", 0.9)
+    runs = tmp_path / "runs"
+    whole = start_ranks(tmp_path, *flags, "--title", "whole", script="train_subnet")
+    parts = start_ranks(tmp_path, *flags, "--title", "parts", script="train_subnet")
+    wait_for(runs / "parts" / "last.pt")
+    os.kill(parts[1].process.pid, signal.SIGTERM)
+    assert [rank.wait() for rank in parts] == [143, 143], parts[0].text
+    assert load_checkpoint(runs / "parts" / "last.pt", "subnet")["step"] > 0
+    resume = ("--title", "parts", "--resume")
+    resumed = start_ranks(tmp_path, *resume, script="train_subnet")
+    assert [rank.wait() for rank in resumed + whole] == [0] * 4, resumed[0].text
+    same_state(*(runs / title / "last.pt" for title in ("whole", "parts")))
+    assert sorted(path.name for path in runs.iterdir()) == ["parts", "whole"]
+    assert resumed[0].text.count("test top-1") == 1 and "test top-1" not in resumed[1].text
 
 
 def listing(folder: Path) -> set[str]:

@@ -52,3 +52,10 @@ def test_help_loads_no_torch(script: str) -> None:
     loaded = {m.split(".")[0] for m in re.findall(r"\|\s+([\w.]+)$", done.stderr, re.M)}
     assert "argparse" in loaded
     assert not loaded & {"torch", "numpy", "sklearn", "matplotlib", "scipy", "tensorboard"}
+
+
+def test_digits_are_loaded_without_scikit_learn() -> None:
+    """Nor scipy, which it loads: a second before the first training step."""
+    code = "import sys; from data import DATASETS; DATASETS['digits'](None); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert not {"sklearn", "scipy"} & set(done.stdout.split()) and "numpy" in done.stdout
