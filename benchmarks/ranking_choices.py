@@ -1,11 +1,12 @@
-"""Two choices behind every score, measured on one trained supernet.
+"""Three choices behind every score, measured on one trained supernet.
 
 python -m benchmarks.ranking_choices --checkpoint runs/macro/supernet.pt --benchmark FILE.json
     --num-architectures 100 --sizes 1,2,4 --reference 20
 
 calibration: top-1 after calibrating batch norms on few batches against that on many (--reference),
 and the τ that each gives. representatives: where several codes are one network, the τ of scoring
-the code with its skips last, the one with its skips first, or the mean of the two. Prints JSON.
+the code with its skips last, the one with its skips first, or the mean of the two. scores: the τ of
+top-1, of the mean probability of the true class, and of the mean loss. Prints JSON.
 """
 
 from __future__ import annotations
@@ -120,6 +121,34 @@ def compare_representatives(
     }
 
 
+@torch.inference_mode()
+def compare_scores(
+    supernet: Supernet, splits: Splits, validation: Batches, benchmark: Benchmark, args: Namespace
+) -> dict:
+    """τ of what could be maximised instead of top-1; ahead_interval: by how much top-1 leads."""
+    evaluator = Evaluator(supernet, first_images(splits.calibration, args.sizes[-1]), validation)
+    keys = sorted(map(tuple, benchmark.architectures.tolist()))
+    nodes = evaluator.calibrate(keys)
+    sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
+    for images, labels in validation:
+        for key, logits in evaluator.walk(images, keys, nodes, calibrate=False):
+            log_p = logits.double().log_softmax(1).gather(1, labels[:, None])
+            hits = logits.argmax(1) == labels
+            sums[key] += torch.stack([hits.sum(), log_p.exp().sum(), log_p.sum()]).cpu()
+    columns = torch.stack([sums[tuple(a)] for a in benchmark.architectures.tolist()], dim=1)
+    top1, probability, log_likelihood = columns.numpy()
+    found = rank_agreement(
+        top1,
+        benchmark.accuracy,
+        {"probability": probability, "negative_loss": log_likelihood},
+        (),
+        args.bootstrap,
+        np.random.default_rng(args.random_seed),
+    )
+    top1_row = {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")}
+    return {"top1": top1_row, **found["baselines"]}
+
+
 @user_errors
 def main() -> None:
     start_log(stream=sys.stderr)
@@ -142,6 +171,7 @@ def main() -> None:
         "num_architectures": len(benchmark.accuracy),
         "calibration": compare_calibrations(supernet, splits, validation, benchmark, args),
         "representatives": compare_representatives(supernet, splits, validation, benchmark, args),
+        "scores": compare_scores(supernet, splits, validation, benchmark, args),
     }
     print(json.dumps(without_nan(found), indent=2))
 

@@ -272,6 +272,9 @@ def test_measuring_the_choices(
     assert list(rows) == ["none", "1 batches", "3 batches", "1 batches, augmented"]
     assert rows["3 batches"]["mean_gap"] == 0 < rows["none"]["mean_gap"]
     assert 0 < found["representatives"]["networks"] < 20
+    scores = found["scores"]
+    assert scores["top1"]["kendall_tau"] == rows["1 batches"]["kendall_tau"]
+    assert all(-1 <= scores[s]["kendall_tau"] <= 1 for s in ("probability", "negative_loss"))
 
 
 def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
