@@ -1,9 +1,9 @@
 """Latency of every block on a device, and how well their sum predicts whole networks.
 
 A network's latency is modelled as the sum of its blocks' (as FBNet, https://arxiv.org/abs/
-1812.03443, section 3.2, and ProxylessNAS do), each the median of repeated runs by
-torch.utils.benchmark after a warm-up, in eval mode without gradients. The sum leaves out what
-blocks do to each other (caches, overlapped kernels), so `validate` states its error.
+1812.03443, section 3.2, and ProxylessNAS do), each measured in several turns, by
+torch.utils.benchmark after a warm-up, in eval mode without gradients; medians count. The sum leaves
+out what blocks do to each other (caches, overlapped kernels), so `validate` states its error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from model.subnet import Subnet
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
-WARM_UP = 3  # runs before anything is timed
+TURNS = 5  # spells in which a block is measured, between those of the others
+WARM_UP = 3  # runs before each, untimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +40,12 @@ class LatencySettings:
     Attributes:
         batch_size: images per run.
         threads: CPU threads of PyTorch.
-        seconds: least time spent on each block (the median is over all runs that fit).
+        seconds: least time spent on each block, over all its turns.
     """
 
     batch_size: int = 1
     threads: int = 1
-    seconds: float = 0.05
+    seconds: float = 0.1
 
 
 def device_name(device: torch.device) -> str:
@@ -58,24 +60,41 @@ def device_name(device: torch.device) -> str:
     return f"{name} ({device.type})"
 
 
-def time_module(
-    module: nn.Module, shape: tuple[int, ...], device: torch.device, settings: LatencySettings
-) -> float:
-    """Median seconds of one forward of images of `shape` [C, H, W] in eval mode."""
+def time_modules(
+    cases: Sequence[tuple[nn.Module, tuple[int, ...]]],
+    device: torch.device,
+    settings: LatencySettings,
+    name: str,
+) -> list[float]:
+    """Median seconds of one forward of each module in eval mode, on images of its [C, H, W].
+
+    The modules take turns, so that a machine that is slower for a while is so for all of them.
+
+    Args:
+        name: of a module, on the progress bar.
+    """
     from torch.utils.benchmark import Timer
 
-    x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
-    x = x.to(device, memory_format=torch.channels_last)
-    module = module.eval().to(device).to(memory_format=torch.channels_last)
     sync = torch.mps.synchronize if device.type == "mps" else (lambda: None)  # CUDA: Timer does
-    timer = Timer(
-        "module(x); sync()",
-        globals={"module": module, "x": x, "sync": sync},
-        num_threads=settings.threads,
-    )
-    with torch.inference_mode():
-        timer.timeit(WARM_UP)
-        return timer.blocked_autorange(min_run_time=settings.seconds).median
+    timers = []
+    for module, shape in cases:
+        x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
+        x = x.to(device, memory_format=torch.channels_last)
+        module = module.eval().to(device).to(memory_format=torch.channels_last)
+        variables = {"module": module, "x": x, "sync": sync}
+        timers.append(Timer("module(x); sync()", globals=variables, num_threads=settings.threads))
+    turns: list[list[float]] = []
+    bar = tqdm(total=TURNS * len(timers), desc="latency", unit=name, dynamic_ncols=True)
+    with torch.inference_mode(), bar:
+        for _ in range(TURNS):
+            medians = []
+            for timer in timers:
+                timer.timeit(WARM_UP)
+                share = settings.seconds / TURNS
+                medians.append(timer.blocked_autorange(min_run_time=share).median)
+                bar.update()
+            turns.append(medians)
+    return np.median(turns, axis=0).tolist()
 
 
 @torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
@@ -89,34 +108,27 @@ def measure_latency(
 
     Layers of one shape share their measurement.
     """
-    distinct: dict[tuple, tuple[int, int]] = {}
-    keys = {}
+    keys: dict[tuple[int, int], tuple] = {}
+    cases: dict[tuple, tuple[nn.Module, tuple[int, ...]]] = {}
     for i, layer in enumerate(space.layers):
-        for c, name in enumerate(layer.choices):
-            keys[i, c] = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
-            distinct.setdefault(keys[i, c], (i, c))
-    known: dict[tuple, int] = {}
-    for key, (i, c) in tqdm(distinct.items(), desc="latency", unit="block", dynamic_ncols=True):
-        block, layer = build_choice(space, i, c, space.style), space.layers[i]
         shape = (layer.in_chs, layer.in_size, layer.in_size)
-        nothing = isinstance(block, nn.Identity)  # the network is built without it
-        seconds = 0.0 if nothing else time_module(block, shape, device, settings)
-        known[key] = _rounded(seconds)
-    fixed = 0
-    parts = (
-        (build_stem(space, space.style), (IN_CHS, space.input_size, space.input_size)),
-        (build_first(space, space.style), (space.stem_width, space.stem_size, space.stem_size)),
-        (
-            build_head(space, space.style),
-            (space.layers[-1].out_chs, space.last_size, space.last_size),
-        ),
-    )
-    for part, shape in parts:
-        if not isinstance(part, nn.Identity):
-            fixed += _rounded(time_module(part, shape, device, settings))
+        for c, name in enumerate(layer.choices):
+            key = keys[i, c] = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
+            if key not in cases:
+                cases[key] = build_choice(space, i, c, space.style), shape
+    cases["stem",] = build_stem(space, space.style), (IN_CHS, space.input_size, space.input_size)
+    stem_shape = (space.stem_width, space.stem_size, space.stem_size)
+    cases["first",] = build_first(space, space.style), stem_shape
+    head_shape = (space.layers[-1].out_chs, space.last_size, space.last_size)
+    cases["head",] = build_head(space, space.style), head_shape
+    # A network is built without skips: they take no time
+    timed = {k: case for k, case in cases.items() if not isinstance(case[0], nn.Identity)}
+    seconds = time_modules(list(timed.values()), device, settings, "block")
+    known = dict.fromkeys(cases, 0) | dict(zip(timed, map(_rounded, seconds), strict=True))
     costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
     for (i, c), key in keys.items():
         costs[i, c] = known[key]
+    fixed = known["stem",] + known["first",] + known["head",]
     return table.with_metric("latency", costs, fixed, "ms", source(device, settings))
 
 
@@ -152,8 +164,8 @@ def validate(
     from scipy.stats import spearmanr
 
     size = (IN_CHS, space.input_size, space.input_size)
-    whole = [time_module(Subnet(space, a), size, device, settings) for a in architectures]
-    measured = np.array(whole) * 1e3
+    cases = [(Subnet(space, a), size) for a in architectures]
+    measured = np.array(time_modules(cases, device, settings, "network")) * 1e3
     predicted = table.cost(architectures, "latency") / 1e6
     errors = np.abs(predicted - measured) / measured
     rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan

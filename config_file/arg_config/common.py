@@ -239,7 +239,7 @@ def add_latency_flags(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--latency-seconds",
         type=number(0, 3600, open_low=True),
-        default=0.05,
+        default=0.1,
         metavar="F",
-        help="least time per block; the median of the runs in it counts",
+        help="least time per block, in several turns; the median counts",
     )
