@@ -48,6 +48,7 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.statistics import noise_ceiling, rank_agreement, without_nan
 from utils.timing import Phases
 
+SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
 TOP_K = (10, 50, 100)
 CEILING_DRAWS = 20
 
@@ -95,24 +96,30 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple
 
 
 def result(
-    args: Namespace, space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
+    args: Namespace,
+    space: SearchSpace,
+    table: LookupTable,
+    benchmark: Benchmark,
+    score: np.ndarray,
+    top1: np.ndarray,
 ) -> dict:
-    """Everything that is printed."""
+    """Everything that is printed but the times."""
     rng = np.random.default_rng(args.random_seed)
     cost = table.cost(benchmark.architectures, args.info_metric)
     budgets = args.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
     trivial = trivial_scores(benchmark.architectures, space, table)
-    agreement = rank_agreement(top1, benchmark.accuracy, trivial, TOP_K, args.bootstrap, rng)
+    agreement = rank_agreement(score, benchmark.accuracy, trivial, TOP_K, args.bootstrap, rng)
     ceiling = None
     if benchmark.std is not None:
         ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
     return {
+        "score": args.score,
         **agreement,
         "num_architectures": len(top1),
         "num_codes": benchmark.num_codes,
         "noise_ceiling": ceiling,
         "info_metric": args.info_metric,
-        "regret": budget_regret(benchmark, top1, cost, budgets),
+        "regret": budget_regret(benchmark, score, cost, budgets),
         "mean_top1": float(top1.mean()),
     }
 
@@ -154,19 +161,21 @@ def main() -> None:
     )
     scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
     with phases("scoring"), scores.progress(len(benchmark.accuracy), "ranking"):
-        top1 = scores(benchmark.architectures)  # what an interrupted run logged is not scored again
-    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, top1))
+        score = scores(benchmark.architectures)  # but what an interrupted run logged
+        top1 = scores.top1(benchmark.architectures)
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, score, top1))
     with phases("statistics"):
-        found = result(args, space, table, benchmark, top1)
+        found = result(args, space, table, benchmark, score, top1)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
     text = json.dumps(without_nan(found), indent=2)
     write_text(folder / "ranking.json", text + "\n")
     plot_ranking(
         folder / "ranking.png",
-        top1,
+        score,
         benchmark.accuracy,
         table.cost(benchmark.architectures, args.info_metric) / MILLION,
         UNIT[args.info_metric],
+        SCORE_LABELS[args.score],
         f"{space.name} on {args.dataset}, {len(top1)} networks: τ = {found['kendall_tau']:.3f}",
     )
     print(text)

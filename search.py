@@ -102,7 +102,8 @@ def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Eval
             f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
         )
     batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
-    return Evaluator(supernet, batches, splits.validation, args.eval_precision, args.eval_cache_mb)
+    options = {"precision": args.eval_precision, "cache_mb": args.eval_cache_mb}
+    return Evaluator(supernet, batches, splits.validation, score=args.score, **options)
 
 
 def load_weights(supernet: Supernet, args: Namespace) -> None:
@@ -161,6 +162,11 @@ def main() -> None:
     check_plan(args)
     if args.oracle and args.checkpoint:
         raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+    if args.score != "top1" and (args.oracle or args.search_strategy == "pareto"):
+        raise ValueError(
+            "--score probability goes with random, evolution and differentiable search on a "
+            "supernet; leave it out"
+        )
     if args.oracle and args.search_strategy == "differentiable":
         raise ValueError("--oracle has no gradients; take another --search-strategy")
     check_run_folder(args.run_dir, args.title, args.resume)
@@ -241,7 +247,7 @@ def main() -> None:
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
-            history = History(space, table)
+            history = History(space, table, None if args.score == "top1" else scores.top1)
             return search_to_file(strategy, scores, history, folder / file, name, writer)
 
         with phases("search"):
@@ -263,18 +269,19 @@ def main() -> None:
                 report.add_random(search(control, "random_control.csv", "random control"))
         if args.seeds > 1:
             with phases("other seeds"):
-                bests = [history.top1.max()]
+                bests = [history.top1[history.best(args.info_metric)]]
                 for k in range(1, args.seeds):
                     rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
                     other = build_strategy(args, budget, rng)
                     if oracle is None:
                         set_prior(other, load_checkpoint(checkpoint), checkpoint)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
-                    bests.append(found.top1.max())
+                    bests.append(found.top1[found.best(args.info_metric)])
                 report.add_seeds(bests)
         with phases("controls and test"):
             largest = budget.largest()
-            report.add_largest(largest, scores(largest[None])[0])
+            scores(largest[None])
+            report.add_largest(largest, scores.top1(largest[None])[0])
             if oracle is None:
                 plain = uncalibrated_top1(supernet, winner, splits.validation)
                 report.add_uncalibrated(plain)
@@ -285,7 +292,8 @@ def main() -> None:
                 report.add_front(number, strategy.metrics["hypervolume"])
             if isinstance(strategy, DifferentiableSearch):
                 free = strategy.unconstrained()
-                top1 = float(scores(free[None])[0])
+                scores(free[None])
+                top1 = float(scores.top1(free[None])[0])
                 free_facts = candidate_facts(space, table, free, top1)
                 logs = [log_probability(strategy.prior, a) for a in (free, winner)]
                 report.add_unconstrained(free_facts, logs[0] - logs[1])

@@ -22,8 +22,10 @@ from model.supernet import Supernet
 from search_strategy.folding import HEAD, STEM, ConvState, Parts
 
 Key = tuple[int, ...]  # an architecture, or the prefix of one
+Scored = tuple[float, float]  # what an architecture is chosen by, and its top-1; both in percent
 Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
 Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
+SCORES = ("top1", "probability")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 512  # architectures whose BN statistics (some 0.3 MB each) are held at a time
 GROUP = 512  # validation images that go through the trie at a time, at least
@@ -83,9 +85,12 @@ def grouped(batches: Batches) -> Iterator[tuple[Tensor, Tensor, int]]:
 
 
 class Evaluator:
-    """Callable: architectures int [N, L] -> validation top-1 in percent, float64 [N].
+    """Callable: architectures int [N, L] -> their scores in percent, float64 [N].
 
     Scores are cached, and an architecture's score depends on nothing but itself.
+
+    Attributes:
+        cache: score and top-1 of each architecture scored.
 
     Args:
         supernet: its weights are used, nothing of it is changed.
@@ -94,9 +99,11 @@ class Evaluator:
         precision: of convolutions and activations; statistics and classifier are float32 always.
         cache_mb: bound of the activations kept at branching points, in MiB; what finds no room
             is computed again.
+        score: "top1", or "probability", the mean over images of the true class's probability: it
+            also tells apart networks that are right about the same images.
 
     Raises:
-        ValueError: no calibration batch, or an unknown precision.
+        ValueError: no calibration batch, or an unknown precision or score.
     """
 
     def __init__(
@@ -106,17 +113,21 @@ class Evaluator:
         validation: Batches,
         precision: str = "fp32",
         cache_mb: int = CACHE_MB,
+        score: str = "top1",
     ) -> None:
         if not calibration:
             raise ValueError("calibration needs at least one batch")
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if score not in SCORES:
+            raise ValueError(f"score {score!r} is not one of {', '.join(SCORES)}")
         self.parts = Parts(supernet)
         self.calibration = calibration
         self.validation = validation
         self.dtype = PRECISIONS[precision]
         self.cache_bytes = cache_mb << 20
-        self.cache: dict[Key, float] = {}
+        self.by_probability = score == "probability"
+        self.cache: dict[Key, Scored] = {}
 
     def __call__(
         self,
@@ -130,12 +141,12 @@ class Evaluator:
         for start in range(0, len(new), CHUNK):
             chunk = new[start : start + CHUNK]
             self.cache.update(self.score(chunk, self.validation, on_progress))
-        return np.array([self.cache[key] for key in keys])
+        return np.array([self.cache[key][0] for key in keys])
 
     def test(self, architecture: np.ndarray, batches: Batches) -> float:
         """Top-1 in percent of one calibrated path on other images; not cached."""
         key = tuple(np.asarray(architecture).tolist())
-        return self.score([key], batches, lambda done, top1: None)[key]
+        return self.score([key], batches, lambda done, top1: None)[key][1]
 
     @torch.inference_mode()
     def score(
@@ -143,21 +154,28 @@ class Evaluator:
         keys: list[Key],
         batches: Batches,
         on_progress: Callable[[float, float | None], None],
-    ) -> dict[Key, float]:
+    ) -> dict[Key, Scored]:
         """Calibrate, then count correct answers, for sorted architectures."""
         num_batches = len(batches)  # type: ignore[arg-type]
         share = 1 / (len(self.calibration) + num_batches)  # of a candidate, done by one batch
         nodes = self.calibrate(keys, lambda: on_progress(share, None))
         correct: dict[Key, Tensor | int] = dict.fromkeys(keys, 0)
+        likely: dict[Key, Tensor | float] = dict.fromkeys(keys, 0.0)
         images_seen = batches_seen = 0
         for images, labels, size in grouped(batches):
             images_seen += len(labels)
             batches_seen += size
             for key, logits in self.walk(images, keys, nodes, calibrate=False):
                 correct[key] += (logits.argmax(1) == labels).sum()
+                if self.by_probability:
+                    likely[key] += logits.softmax(1).gather(1, labels[:, None]).sum()
                 done = batches_seen == num_batches
                 on_progress(share * size, 100 * int(correct[key]) / images_seen if done else None)
-        return {key: 100 * int(total) / images_seen for key, total in correct.items()}
+        top1 = {key: 100 * int(total) / images_seen for key, total in correct.items()}
+        scores = top1
+        if self.by_probability:
+            scores = {key: 100 * float(total) / images_seen for key, total in likely.items()}
+        return {key: (scores[key], top1[key]) for key in keys}
 
     @torch.inference_mode()
     def calibrate(self, keys: list[Key], on_candidate: Callable[[], None] = lambda: None) -> Nodes:

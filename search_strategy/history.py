@@ -27,23 +27,36 @@ class SearchStrategy(Protocol):
 
 
 class History:
-    """Candidates in the order of evaluation: architectures [N, L], rounds [N], top1 [N] in %."""
+    """Candidates in the order of evaluation: architectures [N, L], rounds [N], top1 [N] in %.
 
-    def __init__(self, space: SearchSpace, table: LookupTable) -> None:
+    Args:
+        top1_of: top-1 of candidates, where they are chosen by another score; None is where not.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LookupTable,
+        top1_of: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         self.space = space
         self.table = table
         self.architectures = np.empty((0, space.num_layers), dtype=np.int64)
         self.rounds = np.empty(0, dtype=np.int64)
+        self.top1_of = top1_of
+        self.scores = np.empty(0)
         self.top1 = np.empty(0)
 
     def __len__(self) -> int:
         return len(self.top1)
 
-    def add(self, architectures: np.ndarray, top1: np.ndarray) -> None:
+    def add(self, architectures: np.ndarray, scores: np.ndarray) -> None:
         """Append the candidates of the next round."""
         number = self.rounds[-1] + 1 if len(self) else 0
         self.architectures = np.concatenate([self.architectures, architectures])
-        self.rounds = np.concatenate([self.rounds, np.full(len(top1), number)])
+        self.rounds = np.concatenate([self.rounds, np.full(len(scores), number)])
+        self.scores = np.concatenate([self.scores, scores])
+        top1 = scores if self.top1_of is None else self.top1_of(architectures)
         self.top1 = np.concatenate([self.top1, top1])
 
     def cost(self, metric: str) -> np.ndarray:
@@ -51,8 +64,8 @@ class History:
         return self.table.cost(self.architectures, metric)
 
     def best(self, metric: str) -> int:
-        """Index of the highest top-1; of equals the one with the lowest cost, then the first."""
-        return int(np.lexsort((self.cost(metric), -self.top1))[0])
+        """Index of the highest score; of equals the one with the lowest cost, then the first."""
+        return int(np.lexsort((self.cost(metric), -self.scores))[0])
 
     def winner_facts(self, metric: str) -> dict:
         """The best candidate's entries of an architecture file."""
@@ -61,16 +74,17 @@ class History:
         return candidate_facts(self.space, self.table, self.architectures[best], top1)
 
     def to_csv(self) -> str:
-        """index, round, architecture, flops, params, (latency, ...,) top1: a line per candidate.
+        """index, round, architecture, flops, params, (latency, ...,) (score,) top1 per candidate.
 
         What was measured is in its unit (latency in ms); flops and params are single ones.
         """
+        score = {} if self.top1_of is None else {"score": self.scores.tolist()}
         return candidates_csv(
             self.space,
             self.table,
             self.architectures,
             {"index": range(len(self)), "round": self.rounds.tolist()},
-            {"top1": self.top1.tolist()},
+            {**score, "top1": self.top1.tolist()},
         )
 
     def round_scalars(self) -> dict[str, float]:

@@ -22,7 +22,7 @@ class Oracle:
 
     Attributes:
         known: the networks that the file knows, int [M, L], in lexicographic order.
-        cache: their accuracies; of several codes of one network, the mean.
+        cache: their accuracies, each as score and top-1; of several codes of one network, the mean.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class Oracle:
             architecture_keys(equivalence.canonical(codes)), accuracies, strict=True
         ):
             per_network.setdefault(key, []).append(accuracy)
-        self.cache = {key: float(np.mean(v)) for key, v in sorted(per_network.items())}
+        means = {key: float(np.mean(v)) for key, v in sorted(per_network.items())}
+        self.cache = {key: (mean, mean) for key, mean in means.items()}
         self.known = np.array(list(self.cache), dtype=np.int64)
 
     def __call__(
@@ -59,7 +60,7 @@ class Oracle:
         architectures: np.ndarray,
         on_progress: Callable[[float, float | None], None] = lambda done, top1: None,
     ) -> np.ndarray:
-        scores = [self.cache[key] for key in architecture_keys(architectures)]
+        scores = [self.cache[key][0] for key in architecture_keys(architectures)]
         for score in scores:
             on_progress(1, score)
         return np.array(scores)

@@ -171,15 +171,19 @@ def budget_regret(
 
 
 def ranking_csv(
-    space: SearchSpace, table: LookupTable, benchmark: Benchmark, top1: np.ndarray
+    space: SearchSpace,
+    table: LookupTable,
+    benchmark: Benchmark,
+    score: np.ndarray,
+    top1: np.ndarray,
 ) -> str:
-    """index, digits, architecture, flops, params, accuracy, top1 of the networks."""
+    """index, digits, architecture, flops, params, accuracy, score, top1 of the networks."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", "top1"])
-    for i, (architecture, score) in enumerate(zip(benchmark.architectures, top1, strict=True)):
+    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", "score", "top1"])
+    for i, architecture in enumerate(benchmark.architectures):
         costs = [int(table.cost(architecture, metric)) for metric in METRICS]
         names = " ".join(space.decode(architecture))
-        row = [i, digits(architecture), names, *costs, float(benchmark.accuracy[i]), float(score)]
-        writer.writerow(row)
+        percents = [float(values[i]) for values in (benchmark.accuracy, score, top1)]
+        writer.writerow([i, digits(architecture), names, *costs, *percents])
     return text.getvalue()

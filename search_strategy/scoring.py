@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,16 +19,16 @@ from tqdm import tqdm
 
 from lookup_table import architecture_keys
 from model import SearchSpace
+from search_strategy.evaluator import Key, Scored
 
 SAVE_SECONDS = 10.0  # of evaluation between two writes
 FIRST_GROUP = 8  # architectures, until it is known how long one takes
-Key = tuple[int, ...]
 
 
 class ScoreSource(Protocol):
     """The evaluator or an oracle: scores [N] of architectures [N, L], and those it knows."""
 
-    cache: dict[Key, float]
+    cache: dict[Key, Scored]
 
     def __call__(
         self, architectures: np.ndarray, on_progress: Callable[[float, float | None], None] = ...
@@ -36,13 +36,16 @@ class ScoreSource(Protocol):
 
 
 class CandidateLog:
-    """An append-only file of `architecture,top1` lines, the architecture as names."""
+    """An append-only file of `architecture,score,top1` lines, the architecture as names.
+
+    Of a score that is top-1, the line has it once.
+    """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path = path
         self.space = space
 
-    def read(self) -> dict[Key, float]:
+    def read(self) -> dict[Key, Scored]:
         """The scores. A last line that was cut off while it was written is removed.
 
         Raises:
@@ -58,20 +61,23 @@ class CandidateLog:
         scores = {}
         for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), 1):
             try:
-                names, top1 = line.rsplit(",", 1)
-                scores[tuple(self.space.encode(names.split(" ")).tolist())] = float(top1)
+                names, *numbers = line.split(",")
+                score, *rest = map(float, numbers)
+                (top1,) = rest or [score]
+                scores[tuple(self.space.encode(names.split(" ")).tolist())] = score, top1
             except ValueError as error:
                 raise ValueError(
                     f"{self.path} is damaged in line {number} ({error}); remove it to search anew"
                 ) from error
         return scores
 
-    def append(self, architectures: np.ndarray, scores: np.ndarray) -> None:
+    def append(self, architectures: np.ndarray, scores: Sequence[Scored]) -> None:
         """Safe on the disk when it returns."""
-        lines = [
-            f"{' '.join(self.space.decode(a))},{score!r}\n"
-            for a, score in zip(architectures, scores.tolist(), strict=True)
-        ]
+        lines = []
+        for architecture, (score, top1) in zip(architectures, scores, strict=True):
+            numbers = (score,) if score == top1 else (score, top1)
+            words = [" ".join(self.space.decode(architecture)), *map(repr, numbers)]
+            lines.append(",".join(words) + "\n")
         with self.path.open("ab") as file:
             file.write("".join(lines).encode())
             file.flush()
@@ -107,14 +113,19 @@ class LoggedScores:
         while new:
             group, new = np.array(new[: self.group]), new[self.group :]
             start = time.perf_counter()
-            scores = self.source(group, self.on_progress)
-            self.log.append(group, scores)
+            self.source(group, self.on_progress)
+            cache = self.source.cache
+            self.log.append(group, [cache[key] for key in architecture_keys(group)])
             rate = len(group) / max(time.perf_counter() - start, 1e-3)
             self.group = min(max(1, int(SAVE_SECONDS * rate)), 512)
-        result = np.array([self.source.cache[key] for key in keys])
+        result = np.array([self.source.cache[key][0] for key in keys])
         if len(result):
-            self.best = max(self.best, result.max())
+            self.best = max(self.best, self.top1(architectures).max())
         return result
+
+    def top1(self, architectures: np.ndarray) -> np.ndarray:
+        """Of architectures that are scored, in percent [N]."""
+        return np.array([self.source.cache[key][1] for key in architecture_keys(architectures)])
 
     def on_progress(self, done: float, top1: float | None) -> None:
         self.done += done

@@ -96,6 +96,26 @@ def test_logits_equal_one_plain_network_at_a_time(
         assert score == pytest.approx(naive, abs=100 / 47 + 1e-6)  # at most one image on the edge
 
 
+def test_the_mean_probability_of_the_true_class(
+    tiny: SearchSpace, rng: np.random.Generator
+) -> None:
+    supernet, validation = trained_like(tiny), batches(3, 8, 2)
+    calibration = [x for x, _ in batches(2, 8, 1)]
+    architectures = rng.integers(0, tiny.num_choices, size=(4, 4))
+    evaluator = Evaluator(supernet, calibration, validation, score="probability")
+    by_top1 = Evaluator(supernet, calibration, validation)
+    scores, top1 = evaluator(architectures), by_top1(architectures)
+    for a, score, hits in zip(architectures, scores, top1, strict=True):
+        net = plain_network(supernet, tiny, a, calibration)
+        with torch.no_grad():
+            loss = [nn.functional.cross_entropy(net(x), y, reduction="none") for x, y in validation]
+        assert score == pytest.approx(100 * torch.cat(loss).neg().exp().mean().item(), rel=1e-4)
+        assert evaluator.cache[tuple(a.tolist())] == (score, hits)
+        assert evaluator.test(a, validation) == hits
+    with pytest.raises(ValueError, match="top1, probability"):
+        Evaluator(supernet, calibration, validation, score="loss")
+
+
 def test_bf16_stays_close(tiny: SearchSpace, rng: np.random.Generator) -> None:
     supernet = trained_like(tiny)
     data = batches(3, 8, 2)

@@ -29,7 +29,11 @@ class Counting:
             raise Stopped
         self.evaluated += architecture_keys(architectures)
         scores = 100 * np.abs(np.sin(architectures @ np.arange(1, architectures.shape[1] + 1))) / 3
-        self.cache.update(zip(architecture_keys(architectures), scores.tolist(), strict=True))
+        pairs = zip(scores.tolist(), self.top1(scores).tolist(), strict=True)
+        self.cache.update(zip(architecture_keys(architectures), pairs, strict=True))
+        return scores
+
+    def top1(self, scores: np.ndarray) -> np.ndarray:
         return scores
 
 
@@ -64,6 +68,30 @@ def test_a_search_stopped_anywhere_goes_on_to_the_same_history(
         assert run(tiny, tiny_table, path, again) == expected
         assert len(again.evaluated) == 80 - log[:cut].count(b"\n")
         assert path.read_bytes().count(b"\n") == 80
+
+
+def test_top1_is_kept_beside_another_score(
+    tiny: SearchSpace, tiny_table: LookupTable, tmp_path: Path
+) -> None:
+    """The search goes by the score; both are in the history and, resumed, come from the log."""
+
+    class Scored(Counting):
+        def top1(self, scores: np.ndarray) -> np.ndarray:
+            return np.floor(scores)
+
+    plain = run(tiny, tiny_table, tmp_path / "plain.log", Counting()).splitlines()
+    budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
+    for source in (Scored(), again := Scored()):
+        scores = LoggedScores(source, CandidateLog(tmp_path / "log", tiny))
+        history = History(tiny, tiny_table, scores.top1)
+        run_search(EvolutionSearch(budget, np.random.default_rng(3), 4, 20, 5), scores, history)
+        assert history.scores[history.best("flops")] == history.scores.max()
+        assert history.winner_facts("flops")["top1"] == np.floor(history.scores.max())
+        head, *lines = history.to_csv().splitlines()
+        assert head == plain[0].replace("top1", "score,top1")
+        assert [line.rsplit(",", 1)[0] for line in lines] == plain[1:]
+        assert all(float(s) // 1 == float(t) for *_, s, t in (x.split(",") for x in lines))
+    assert again.evaluated == []
 
 
 def test_a_damaged_log_is_an_error(tiny: SearchSpace, tmp_path: Path) -> None:

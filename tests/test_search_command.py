@@ -127,9 +127,15 @@ def test_train_supernet_then_resume_then_search(command: Command, tmp_path: Path
     }
     command("train_supernet.py", "--title", "s", "--resume")
     flags = ("--generation-num", 1, "--population", 4, "--parent-num", 2, "--no-random-control")
-    command("search.py", "--checkpoint", run / "supernet.pt", *flags, "--title", "t")
+    flags = (*flags, "--score", "probability")
+    done = command("search.py", "--checkpoint", run / "supernet.pt", *flags, "--title", "t")
     space = load_space(TINY, 8, 10)
-    assert len(read_history(tmp_path / "runs" / "t" / "history.csv")) == 4
+    rows = read_history(tmp_path / "runs" / "t" / "history.csv")
+    assert len(rows) == 4 and list(rows[0])[-2:] == ["score", "top1"]
+    winner = max(rows, key=lambda row: float(row["score"]))
+    best = yaml.safe_load((tmp_path / "runs/t/best_architecture.yaml").read_text())
+    assert best["top1"] == float(winner["top1"])
+    assert f"{float(winner['score']):.2f} % mean probability of the true class" in done.stdout
     assert load_architecture(tmp_path / "runs/t/best_architecture.yaml")[0].layers == space.layers
 
 

@@ -14,7 +14,7 @@ from data import DATASETS, PIPELINES
 from lookup_table import METRICS
 from model.initialization import SUPERNET_INITS
 from sampler import SAMPLERS
-from search_strategy.evaluator import PRECISIONS
+from search_strategy.evaluator import PRECISIONS, SCORES
 from search_strategy.hardware_loss import HC_LOSSES
 from utils.acceleration import AMP
 from utils.finite import ON_NAN
@@ -34,6 +34,7 @@ def test_names_are_those_of_the_registries() -> None:
         "LR_SCHEDULERS": LR_SCHEDULERS,
         "AMP": AMP,
         "EVAL_PRECISIONS": PRECISIONS,
+        "SCORES": SCORES,
     }
     listed = {name for name in vars(names) if name.isupper()}
     assert listed == registries.keys()

@@ -141,20 +141,21 @@ def plot_fronts(
 
 def plot_ranking(
     path: Path,
-    top1: np.ndarray,
+    score: np.ndarray,
     accuracy: np.ndarray,
     cost: np.ndarray,
     cost_label: str,
+    score_name: str,
     title: str,
 ) -> None:
-    """True accuracy over the supernet's top-1 (both %), one point per network [N], by cost."""
+    """True accuracy over the supernet's score (both %), one point per network [N], by cost."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    points = axes.scatter(top1, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
+    points = axes.scatter(score, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
     figure.colorbar(points, ax=axes, label=cost_label)
-    axes.set_xlabel("validation top-1 with the supernet's weights (%)")
+    axes.set_xlabel(f"validation {score_name} with the supernet's weights (%)")
     axes.set_ylabel("accuracy when trained alone (%)")
     axes.set_title(title)
     axes.grid(alpha=0.25)

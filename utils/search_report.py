@@ -59,6 +59,9 @@ class SearchReport:
             "budget": limit,
             self.accuracy: f"{self.top1:.2f} %",
         }
+        if args.score == "probability":
+            score = history.scores[history.best(args.info_metric)]
+            self.rows["chosen by"] = f"{score:.2f} % mean probability of the true class"
 
     def add_test(self, top1: float) -> None:
         self.facts["test_top1"] = top1

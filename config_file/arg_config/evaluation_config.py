@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from config_file.arg_config.names import EVAL_PRECISIONS
+from config_file.arg_config.names import EVAL_PRECISIONS, SCORES
 from config_file.arg_config.types import integer
 
 
@@ -16,6 +16,13 @@ def add_evaluation_flags(parser: ArgumentParser) -> None:
         default="fp32",
         help="of convolutions and activations; bf16 is faster where the hardware has it, and may "
         "swap candidates whose scores are close",
+    )
+    group.add_argument(
+        "--score",
+        choices=SCORES,
+        default="top1",
+        help="what candidates are chosen by; probability: the mean probability of the true class, "
+        "which tells more of few validation images (default: top1)",
     )
     group.add_argument(
         "--eval-cache-mb",
