@@ -62,7 +62,7 @@ def test_names_and_defaults_of_the_issue() -> None:
 def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
-    may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs"}
+    may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
     assert {key.replace("-", "_") for key in recipe} <= vars(args).keys()
@@ -136,8 +136,9 @@ def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> N
     text = capsys.readouterr().out
     groups = ("the run", "search space and data", "search", "random search", "evolution", "budget")
     assert all(f"\n{group}:\n" in text for group in groups)
+    files = {"config", "checkpoint", "init_from", "oracle", "lookup_table"}
     for action in search_parser("")._actions:
-        if action.dest in {"help", "config", "widths", "checkpoint", "oracle", "lookup_table"}:
+        if action.dest in {"help", "widths", *files}:
             continue
         block = text.split(f"  {action.option_strings[0]}", 1)[1].split("\n  --", 1)[0]
         assert "default" in block, action.dest
