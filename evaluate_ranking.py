@@ -29,7 +29,7 @@ from config_file.arg_config.layers import config_values, parse, write_config
 from data import Loader
 from lookup_table import UNIT, LookupTable, load_table
 from lookup_table.table import MILLION
-from model import SearchSpace, build_supernet
+from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator, load_weights
 from search_strategy import CandidateLog, LoggedScores
 from search_strategy.ranking import (
@@ -142,7 +142,9 @@ def main() -> None:
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
         benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
-        table = load_table(space, args.cache_dir)
+        size = args.cost_input_size or args.input_size
+        costed = load_space(args.search_space, size, splits.num_classes, args.widths)
+        table = load_table(costed, args.cache_dir)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
         load_weights(supernet, args)
         evaluator = build_evaluator(supernet, splits, args)

@@ -1,5 +1,6 @@
 """Search strategies as ask-tell objects, and the evaluator that scores what they ask."""
 
+from search_strategy.additive import AdditiveSearch
 from search_strategy.build import build_strategy, set_prior
 from search_strategy.controls import uncalibrated_top1
 from search_strategy.differentiable import (
@@ -27,12 +28,14 @@ STRATEGIES = {
     "random": RandomSearch,
     "evolution": EvolutionSearch,
     "pareto": ParetoSearch,
+    "additive": AdditiveSearch,
     "differentiable": DifferentiableSearch,
 }
 
 __all__ = [
     "HC_LOSSES",
     "STRATEGIES",
+    "AdditiveSearch",
     "ArchitectureTraining",
     "CandidateLog",
     "DifferentiableSearch",

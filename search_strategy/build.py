@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lookup_table import Budget
+from search_strategy.additive import AdditiveSearch
 from search_strategy.differentiable import DifferentiableSearch
 from search_strategy.evolution import EvolutionSearch
 from search_strategy.history import SearchStrategy
@@ -19,6 +20,8 @@ def build_strategy(args: Namespace, budget: Budget, rng: np.random.Generator) ->
     """Raises ValueError where flags contradict each other."""
     if args.search_strategy == "random":
         return RandomSearch(budget, rng, args.random_iteration)
+    if args.search_strategy == "additive":
+        return AdditiveSearch(budget, rng, args.random_iteration)
     if args.search_strategy == "differentiable":
         return DifferentiableSearch(budget)
     shared = {

@@ -44,6 +44,7 @@ class History:
         self.architectures = np.empty((0, space.num_layers), dtype=np.int64)
         self.rounds = np.empty(0, dtype=np.int64)
         self.top1_of = top1_of
+        self.chosen: np.ndarray | None = None  # by a strategy that does not go by the best score
         self.scores = np.empty(0)
         self.top1 = np.empty(0)
 
@@ -64,7 +65,12 @@ class History:
         return self.table.cost(self.architectures, metric)
 
     def best(self, metric: str) -> int:
-        """Index of the highest score; of equals the one with the lowest cost, then the first."""
+        """Index of what the search has chosen: the highest score, if not a strategy's own choice.
+
+        Of equals the one with the lowest cost, then the first.
+        """
+        if self.chosen is not None:
+            return int((self.architectures == self.chosen).all(axis=1).argmax())
         return int(np.lexsort((self.cost(metric), -self.scores))[0])
 
     def winner_facts(self, metric: str) -> dict:
@@ -157,3 +163,4 @@ def run_search(
         strategy.tell(architectures, scores)
         history.add(architectures, scores)
         on_round()
+    history.chosen = getattr(strategy, "chosen", None)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from lookup_table import Budget, BudgetCounts, LookupTable, load_table
-from lookup_table.knapsack import most_probable
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, load_table
+from lookup_table.knapsack import highest_sum, most_probable
 from model import load_space
 from search_strategy import log_probability
 
@@ -61,3 +61,22 @@ def test_certain_choices_that_do_not_fit_give_way() -> None:
     budget = Budget(counts, None, low)
     found = most_probable(np.eye(4)[dearest], budget)
     assert counts.table.cost(found, "flops") == low
+
+
+@pytest.mark.parametrize("skips", ["last", "first"])
+def test_among_codes_that_represent_a_network(skips: str, rng: np.random.Generator) -> None:
+    """Against all 6,561 codes, of which 3,969 represent a network; any code is worth no less."""
+    space = load_space("nas_bench_macro", 32, 10)
+    table, networks = load_table(space), Equivalence(space, skips)
+    counts = BudgetCounts(table, "flops", networks)
+    everything = np.array(list(itertools.product(range(3), repeat=8)))
+    represents = (networks.canonical(everything) == everything).all(axis=1)
+    for high in (20_000_000, 40_000_000, counts.median, None):
+        values = rng.normal(size=(8, 3))
+        budget = Budget(counts, None, high)
+        sums = values[np.arange(8), everything].sum(1)
+        sums[~budget.contains(everything)] = -np.inf
+        found = highest_sum(values, budget, canonical=True)
+        expected = everything[np.where(represents, sums, -np.inf).argmax()]
+        assert found.tolist() == expected.tolist()
+        assert highest_sum(values, budget).tolist() == everything[sums.argmax()].tolist()

@@ -259,6 +259,23 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "runs").exists()
 
 
+def test_macs_are_counted_at_the_size_that_is_asked(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """At twice the size four times the MACs, but for what the classifier costs."""
+    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
+    words = ["evaluate_ranking.py", "--checkpoint", files[0], "--benchmark", files[1]]
+    words += ["--num-architectures=5", "--validation-images=20", "--bootstrap=10"]
+    monkeypatch.chdir(tmp_path)
+    budgets = []
+    for more in ([], ["--cost-input-size=16"]):
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        evaluate_ranking.main()
+        rows = json.loads(capsys.readouterr().out)["regret"]
+        budgets.append(np.array([row["budget"] for row in rows]))
+    assert (budgets[1] / budgets[0] > 3.5).all() and (budgets[1] / budgets[0] <= 4).all()
+
+
 def test_measuring_the_choices(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -59,9 +59,14 @@ class SearchReport:
             "budget": limit,
             self.accuracy: f"{self.top1:.2f} %",
         }
+        reasons = []
         if args.score == "probability":
             score = history.scores[history.best(args.info_metric)]
-            self.rows["chosen by"] = f"{score:.2f} % mean probability of the true class"
+            reasons.append(f"{score:.2f} % mean probability of the true class")
+        if args.search_strategy == "additive":
+            reasons.append("highest sum of its choices' effects, fitted to all scores")
+        if reasons:
+            self.rows["chosen by"] = "; ".join(reasons)
 
     def add_test(self, top1: float) -> None:
         self.facts["test_top1"] = top1

@@ -50,6 +50,13 @@ def ranking_parser(description: str) -> Parser:
         "--info-metric", choices=METRICS, default="flops", help="what --budgets limit"
     )
     group.add_argument(
+        "--cost-input-size",
+        type=integer(1),
+        metavar="PX",
+        help="image size at which MACs are counted, where a supernet of small images ranks "
+        "networks for larger ones (default: --input-size)",
+    )
+    group.add_argument(
         "--budgets",
         type=numbers,
         metavar="M,M,...",

@@ -22,6 +22,7 @@ STRATEGY_NAMES = {
     "random_search": "random",
     "evolution": "evolution",
     "pareto": "pareto",
+    "additive": "additive",
     "differentiable": "differentiable",
     "gradient": "differentiable",
 }
@@ -55,9 +56,9 @@ def search_parser(description: str) -> Parser:
         "--search-strategy",
         type=one_of(STRATEGY_NAMES),
         default="evolution",
-        metavar="{random,evolution,pareto,differentiable}",
-        help="random (also: random_search), evolution, pareto (NSGA-II), or differentiable (also: "
-        "gradient)",
+        metavar="{random,evolution,pareto,additive,differentiable}",
+        help="random (also: random_search), evolution, pareto (NSGA-II), additive (the best sum of "
+        "what choices are worth in random candidates), or differentiable (also: gradient)",
     )
     group.add_argument(
         "--checkpoint",
@@ -93,7 +94,11 @@ def search_parser(description: str) -> Parser:
     add_evaluation_flags(parser)
     group = parser.add_argument_group("random search")
     group.add_argument(
-        "--random-iteration", type=integer(1), default=1000, metavar="N", help="candidates"
+        "--random-iteration",
+        type=integer(1),
+        default=1000,
+        metavar="N",
+        help="candidates, also of additive",
     )
     group = parser.add_argument_group("evolution and pareto")
     group.add_argument(
@@ -165,6 +170,7 @@ def idle_flags(parser: Parser, argv: list[str], args: Namespace) -> list[str]:
     """Typed flags that have no effect in this run, to be named and not silently ignored."""
     used = {
         "random": {"random search"},
+        "additive": {"random search"},
         "evolution": {"evolution", "evolution and pareto"},
         "pareto": {"pareto", "evolution and pareto"},
     }

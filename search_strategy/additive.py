@@ -1,0 +1,78 @@
+"""Additive search: what each choice of each layer is worth, and the best sum within the budget.
+
+A supernet's scores are noisy, and biased where choices meet, so the best of many scores is partly
+the luckiest. Accuracies are nearly sums of what each layer's choice contributes (on NAS-Bench-Macro
+a sum fitted to all true accuracies ranks them at a Kendall τ of 0.87), and a sum of ten to hundreds
+of effects, fitted to hundreds of scores, averages the noise away. Its best network within the
+budget is a knapsack, solved exactly. Legend: N architectures, L layers, C choices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lookup_table import Budget
+from lookup_table.knapsack import highest_sum
+from search_strategy.random_search import ROUND
+
+
+def fit_effects(
+    architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndarray
+) -> np.ndarray:
+    """Effects of all choices, float [L, C], whose sums are the least-squares fit to the scores.
+
+    In the scores' unit, around their mean. Of several equal fits, the one of the smallest effects:
+    a choice that no architecture has is as good as the mean.
+
+    Args:
+        architectures: int [N, L].
+        scores: float [N].
+        num_choices: of each layer, int [L].
+    """
+    effects = np.zeros((len(num_choices), int(num_choices.max())))
+    exists = np.arange(effects.shape[1]) < num_choices[:, None]  # [L, C]
+    one_hot = architectures[:, :, None] == np.arange(effects.shape[1])  # [N, L, C]
+    columns = one_hot[:, exists].astype(float)
+    effects[exists] = np.linalg.lstsq(columns, scores - scores.mean(), rcond=None)[0]
+    return effects
+
+
+class AdditiveSearch:
+    """Ask-tell: uniform candidates within the budget, then the one of the highest fitted sum.
+
+    Args:
+        budget: what may be asked.
+        rng: the source of all its randomness.
+        iterations: candidates that the effects are fitted to; fewer where the budget holds fewer.
+
+    Attributes:
+        chosen: its answer, int [L], known when nothing more is asked.
+    """
+
+    def __init__(self, budget: Budget, rng: np.random.Generator, iterations: int) -> None:
+        self.budget = budget
+        self.rng = rng
+        self.iterations = min(iterations, budget.count)
+        self.scores: dict[tuple[int, ...], float] = {}
+        self.chosen: np.ndarray | None = None
+
+    @property
+    def total(self) -> int:
+        """How many candidates it will ask for at most."""
+        return min(self.iterations + 1, self.budget.count)
+
+    def ask(self) -> np.ndarray:
+        """The next candidates, int [N, L]; none when the search is over."""
+        n = min(ROUND, self.iterations - len(self.scores))
+        drawn = self.budget.sample_unique(max(n, 0), self.rng, exclude=self.scores)
+        if len(drawn) or self.chosen is not None:
+            return drawn
+        architectures, scores = np.array(list(self.scores)), np.array(list(self.scores.values()))
+        effects = fit_effects(architectures, scores, self.budget.counts.num_choices)
+        self.chosen = highest_sum(effects, self.budget, canonical=True)
+        return self.chosen[None] if tuple(self.chosen.tolist()) not in self.scores else drawn
+
+    def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
+        """Scores of what was asked, float [N]."""
+        keys = map(tuple, architectures.tolist())
+        self.scores.update(zip(keys, scores.tolist(), strict=True))
