@@ -59,8 +59,8 @@ def main() -> None:
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
         table = build_costs(args, space, device)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
+    supernet = new_supernet(args, space, device)
     if args.dry_run:
-        supernet = new_supernet(args, space, device)
         rows = training_plan(supernet, splits, args, budget) | supernet_rows(supernet, device)
         rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
         print(plan_text(f"supernet of {space.name} on {args.dataset}", rows))
@@ -80,7 +80,6 @@ def main() -> None:
     if unused := unused_flags(parser, sys.argv[1:], idle):
         log.info(f"note: without effect in this run: {', '.join(unused)}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        supernet = new_supernet(args, space, device)
         path = folder / "supernet.pt"
         train(supernet, splits.train, args, config, path, writer, splits.architecture, budget)
     log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")

@@ -20,8 +20,10 @@ from lookup_table.table import MILLION
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from utils import distributed, ranks
+from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
+from utils.run_folder import log
 
 
 def load_data(args: Namespace, device: torch.device) -> Splits:
@@ -64,12 +66,33 @@ def save_splits(folder: Path, splits: Splits) -> None:
 
 
 def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
-    """A supernet with starting weights, on the device."""
+    """A supernet with starting weights, on the device.
+
+    Raises:
+        ValueError: --init-from does not fit.
+    """
     supernet = build_supernet(space)
     if args.supernet_init == "aligned":
         align_choices(supernet)
+    goes_on = args.resume and (args.run_dir / args.title / "supernet.pt").exists()
+    if args.init_from and not goes_on and not getattr(args, "checkpoint", None):
+        start_from(args.init_from, supernet, supernet_facts(args, space))
     supernet = supernet.to(device, memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
+
+
+def start_from(path: Path, supernet: Supernet, facts: dict) -> None:
+    """Weights of another training's checkpoint; its images may have had another size.
+
+    Raises:
+        ValueError: it is damaged, of another supernet, or had other images to train on.
+    """
+    state = load_checkpoint(path)
+    of_size = {"input_size", "fingerprint"}  # the weights themselves tell whether the space fits
+    check_facts(path, state["facts"], {k: v for k, v in facts.items() if k not in of_size})
+    restore(path, state, {"supernet": supernet})
+    size = state["facts"]["input_size"]
+    log.info(f"weights of {path}: {state['epoch']} epochs at {size} px")
 
 
 def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:

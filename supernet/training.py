@@ -157,20 +157,6 @@ class SupernetTraining:
         return {"loss": f"{loss:.3f}", "top1": f"{top1:.1f}"}
 
 
-def start_from(path: Path, supernet: Supernet, facts: dict[str, Any]) -> None:
-    """Weights of another training's checkpoint; its images may have had another size.
-
-    Raises:
-        ValueError: it is damaged, of another supernet, or had other images to train on.
-    """
-    state = load_checkpoint(path)
-    of_size = {"input_size", "fingerprint"}  # the weights themselves tell whether the space fits
-    check_facts(path, state["facts"], {k: v for k, v in facts.items() if k not in of_size})
-    restore(path, state, {"supernet": supernet})
-    size = state["facts"]["input_size"]
-    log.info(f"weights of {path}: {state['epoch']} epochs at {size} px")
-
-
 def train(
     supernet: Supernet,
     loader: Loader,
@@ -193,7 +179,7 @@ def train(
 
     Raises:
         ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
-            memory ran out; --init-from does not fit.
+            memory ran out.
         Interrupted: a signal came, and the checkpoint is written.
     """
     facts = supernet_facts(args, supernet.space)
@@ -211,8 +197,6 @@ def train(
         log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")
         if skip:
             run.meter.load_state_dict(state["meter"])
-    elif args.init_from:
-        start_from(args.init_from, supernet, facts)
 
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
     bar = tqdm(
