@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from lookup_table import Budget, BudgetCounts, load_table  # noqa: E402
 from model import build_supernet, load_space  # noqa: E402
 from search import search_to_file  # noqa: E402
-from search_strategy import Evaluator, EvolutionSearch, History  # noqa: E402
+from search_strategy import CandidateLog, Evaluator, EvolutionSearch, History, LoggedScores  # noqa: E402
 from utils.device import keep_freed_memory  # noqa: E402
 
 LIMIT_MB = 50
@@ -86,7 +86,8 @@ def run(folder: Path, candidates: int, population: int) -> Watching:
     )
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         history = History(space, table)
-        search_to_file(strategy, evaluator, history, folder / "history.csv", "evolution", writer)
+        scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+        search_to_file(strategy, scores, history, folder / "history.csv", "evolution", writer)
     return evaluator
 
 
