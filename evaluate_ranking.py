@@ -30,7 +30,7 @@ from data import Loader
 from lookup_table import UNIT, LookupTable, load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
-from search import build_evaluator, load_weights
+from search import build_evaluator
 from search_strategy import CandidateLog, LoggedScores
 from search_strategy.ranking import (
     Benchmark,
@@ -39,7 +39,7 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
-from supernet import load_inputs
+from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
 from utils.errors import user_errors
 from utils.files import write_text
@@ -146,7 +146,7 @@ def main() -> None:
         costed = load_space(args.search_space, size, splits.num_classes, args.widths)
         table = load_table(costed, args.cache_dir)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-        load_weights(supernet, args)
+        load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
         evaluator = build_evaluator(supernet, splits, args)
         evaluator.validation = draw_images(
             splits.validation, args.validation_images, args.random_seed

@@ -58,6 +58,7 @@ from supernet import (
     build_costs,
     check_cuda_graphs,
     load_inputs,
+    load_supernet,
     new_supernet,
     resolve_budget,
     save_costs,
@@ -72,7 +73,7 @@ from supernet.plan import (
     supernet_rows,
     training_plan,
 )
-from utils.checkpoint import check_facts, load_checkpoint, restore
+from utils.checkpoint import load_checkpoint
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
@@ -104,14 +105,6 @@ def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Eval
     batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
     options = {"precision": args.eval_precision, "cache_mb": args.eval_cache_mb}
     return Evaluator(supernet, batches, splits.validation, score=args.score, **options)
-
-
-def load_weights(supernet: Supernet, args: Namespace) -> None:
-    """Weights of --checkpoint. Raises ValueError where it is of another supernet."""
-    state = load_checkpoint(args.checkpoint)
-    check_facts(args.checkpoint, state["facts"], supernet_facts(args, supernet.space))
-    restore(args.checkpoint, state, {"supernet": supernet})
-    log.info(f"supernet: {args.checkpoint}, {state['epoch']} epochs")
 
 
 def search_to_file(
@@ -191,7 +184,7 @@ def main() -> None:
         if oracle is None:
             supernet = new_supernet(args, space, device)
             if checkpoint:
-                load_weights(supernet, args)
+                load_supernet(checkpoint, supernet, supernet_facts(args, space))
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
         evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
     if args.dry_run:

@@ -28,11 +28,10 @@ from data import Splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
-from search import load_weights
 from search_strategy import Evaluator
 from search_strategy.evaluator import Batches
 from search_strategy.ranking import Benchmark, read_benchmark
-from supernet import load_inputs
+from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.errors import user_errors
 from utils.run_folder import start_log
@@ -164,7 +163,7 @@ def main() -> None:
     splits, space = load_inputs(args, device)
     benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
     supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-    load_weights(supernet, args)
+    load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
     validation = draw_images(splits.validation, args.validation_images, args.random_seed)
     found = {
         "images_per_batch": args.eval_batch_size,

@@ -76,23 +76,24 @@ def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> S
         align_choices(supernet)
     goes_on = args.resume and (args.run_dir / args.title / "supernet.pt").exists()
     if args.init_from and not goes_on and not getattr(args, "checkpoint", None):
-        start_from(args.init_from, supernet, supernet_facts(args, space))
+        facts = supernet_facts(args, space)
+        del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
+        load_supernet(args.init_from, supernet, facts)
     supernet = supernet.to(device, memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
 
 
-def start_from(path: Path, supernet: Supernet, facts: dict) -> None:
-    """Weights of another training's checkpoint; its images may have had another size.
+def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:
+    """Weights of a checkpoint that agrees with `facts`.
 
     Raises:
         ValueError: it is damaged, of another supernet, or had other images to train on.
     """
     state = load_checkpoint(path)
-    of_size = {"input_size", "fingerprint"}  # the weights themselves tell whether the space fits
-    check_facts(path, state["facts"], {k: v for k, v in facts.items() if k not in of_size})
+    check_facts(path, state["facts"], facts)
     restore(path, state, {"supernet": supernet})
     size = state["facts"]["input_size"]
-    log.info(f"weights of {path}: {state['epoch']} epochs at {size} px")
+    log.info(f"supernet: {path}, {state['epoch']} epochs at {size} px")
 
 
 def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:
