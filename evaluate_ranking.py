@@ -31,7 +31,7 @@ from lookup_table import UNIT, LookupTable, load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator
-from search_strategy import CandidateLog, LoggedScores
+from search_strategy import CandidateLog, LoggedScores, smoothed
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
@@ -114,6 +114,7 @@ def result(
         ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
     return {
         "score": args.score,
+        "smoothed": args.smooth,
         **agreement,
         "num_architectures": len(top1),
         "num_codes": benchmark.num_codes,
@@ -165,7 +166,11 @@ def main() -> None:
     with phases("scoring"), scores.progress(len(benchmark.accuracy), "ranking"):
         score = scores(benchmark.architectures)  # but what an interrupted run logged
         top1 = scores.top1(benchmark.architectures)
-    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, score, top1))
+    scored = {"score": score, "top1": top1}
+    if args.smooth:
+        score = smoothed(benchmark.architectures, score, space.num_choices)
+        scored = {"smoothed": score, **scored}
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, scored))
     with phases("statistics"):
         found = result(args, space, table, benchmark, score, top1)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
@@ -177,7 +182,7 @@ def main() -> None:
         benchmark.accuracy,
         table.cost(benchmark.architectures, args.info_metric) / MILLION,
         UNIT[args.info_metric],
-        SCORE_LABELS[args.score],
+        SCORE_LABELS[args.score] + (", smoothed" if args.smooth else ""),
         f"{space.name} on {args.dataset}, {len(top1)} networks: τ = {found['kendall_tau']:.3f}",
     )
     print(text)

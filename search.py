@@ -160,6 +160,11 @@ def main() -> None:
             "--score probability goes with random, evolution and differentiable search on a "
             "supernet; leave it out"
         )
+    if args.smooth and args.search_strategy not in ("random", "evolution"):
+        raise ValueError(
+            f"--smooth goes with random search and evolution, which choose by the highest score; "
+            f"leave it out with {args.search_strategy}"
+        )
     if args.oracle and args.search_strategy == "differentiable":
         raise ValueError("--oracle has no gradients; take another --search-strategy")
     check_run_folder(args.run_dir, args.title, args.resume)
@@ -240,7 +245,8 @@ def main() -> None:
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
-            history = History(space, table, None if args.score == "top1" else scores.top1)
+            top1_of = None if args.score == "top1" else scores.top1
+            history = History(space, table, top1_of, args.smooth)
             return search_to_file(strategy, scores, history, folder / file, name, writer)
 
         with phases("search"):

@@ -1,6 +1,6 @@
 """Search strategies as ask-tell objects, and the evaluator that scores what they ask."""
 
-from search_strategy.additive import AdditiveSearch
+from search_strategy.additive import AdditiveSearch, smoothed
 from search_strategy.build import build_strategy, set_prior
 from search_strategy.controls import uncalibrated_top1
 from search_strategy.differentiable import (
@@ -55,5 +55,6 @@ __all__ = [
     "run_search",
     "save_front",
     "set_prior",
+    "smoothed",
     "uncalibrated_top1",
 ]

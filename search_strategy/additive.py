@@ -37,6 +37,17 @@ def fit_effects(
     return effects
 
 
+def smoothed(architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndarray) -> np.ndarray:
+    """Scores halfway to the sums of effects fitted to all of them, float [N].
+
+    What a score has that no sum explains is partly true (choices meet) and partly noise. Half of it
+    is kept, as it would be where the two are of one size. Arguments as of `fit_effects`.
+    """
+    effects = fit_effects(architectures, scores, num_choices)
+    sums = scores.mean() + effects[np.arange(len(num_choices)), architectures].sum(axis=1)
+    return (scores + sums) / 2
+
+
 class AdditiveSearch:
     """Ask-tell: uniform candidates within the budget, then the one of the highest fitted sum.
 

@@ -13,6 +13,7 @@ import numpy as np
 from lookup_table import METRICS, LookupTable
 from lookup_table.table import MILLION
 from model import SearchSpace, architecture_facts
+from search_strategy.additive import smoothed
 
 
 class SearchStrategy(Protocol):
@@ -31,6 +32,7 @@ class History:
 
     Args:
         top1_of: top-1 of candidates, where they are chosen by another score; None is where not.
+        smooth: choose by smoothed scores.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class History:
         space: SearchSpace,
         table: LookupTable,
         top1_of: Callable[[np.ndarray], np.ndarray] | None = None,
+        smooth: bool = False,
     ) -> None:
         self.space = space
         self.table = table
         self.architectures = np.empty((0, space.num_layers), dtype=np.int64)
         self.rounds = np.empty(0, dtype=np.int64)
         self.top1_of = top1_of
+        self.smooth = smooth
         self.chosen: np.ndarray | None = None  # by a strategy that does not go by the best score
         self.scores = np.empty(0)
         self.top1 = np.empty(0)
@@ -64,6 +68,10 @@ class History:
         """int64 [N], in single MACs or params."""
         return self.table.cost(self.architectures, metric)
 
+    def smoothed(self) -> np.ndarray:
+        """Scores after `smoothed`, float [N]."""
+        return smoothed(self.architectures, self.scores, self.space.num_choices)
+
     def best(self, metric: str) -> int:
         """Index of what the search has chosen: the highest score, if not a strategy's own choice.
 
@@ -71,7 +79,8 @@ class History:
         """
         if self.chosen is not None:
             return int((self.architectures == self.chosen).all(axis=1).argmax())
-        return int(np.lexsort((self.cost(metric), -self.scores))[0])
+        scores = self.smoothed() if self.smooth else self.scores
+        return int(np.lexsort((self.cost(metric), -scores))[0])
 
     def winner_facts(self, metric: str) -> dict:
         """The best candidate's entries of an architecture file."""
@@ -80,17 +89,20 @@ class History:
         return candidate_facts(self.space, self.table, self.architectures[best], top1)
 
     def to_csv(self) -> str:
-        """index, round, architecture, flops, params, (latency, ...,) (score,) top1 per candidate.
+        """index, round, architecture, flops, params, (latency, ...,) (smoothed, score,) top1.
+
+        A line per candidate, with the scores that it can be chosen by.
 
         What was measured is in its unit (latency in ms); flops and params are single ones.
         """
+        smooth = {"smoothed": self.smoothed().tolist()} if self.smooth else {}
         score = {} if self.top1_of is None else {"score": self.scores.tolist()}
         return candidates_csv(
             self.space,
             self.table,
             self.architectures,
             {"index": range(len(self)), "round": self.rounds.tolist()},
-            {**score, "top1": self.top1.tolist()},
+            {**smooth, **score, "top1": self.top1.tolist()},
         )
 
     def round_scalars(self) -> dict[str, float]:

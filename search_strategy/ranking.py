@@ -174,16 +174,15 @@ def ranking_csv(
     space: SearchSpace,
     table: LookupTable,
     benchmark: Benchmark,
-    score: np.ndarray,
-    top1: np.ndarray,
+    scores: dict[str, np.ndarray],
 ) -> str:
-    """index, digits, architecture, flops, params, accuracy, score, top1 of the networks."""
+    """index, digits, architecture, flops, params, accuracy of the networks, then their scores."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", "score", "top1"])
+    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", *scores])
     for i, architecture in enumerate(benchmark.architectures):
         costs = [int(table.cost(architecture, metric)) for metric in METRICS]
         names = " ".join(space.decode(architecture))
-        percents = [float(values[i]) for values in (benchmark.accuracy, score, top1)]
+        percents = [float(values[i]) for values in (benchmark.accuracy, *scores.values())]
         writer.writerow([i, digits(architecture), names, *costs, *percents])
     return text.getvalue()

@@ -276,6 +276,27 @@ def test_macs_are_counted_at_the_size_that_is_asked(
     assert (budgets[1] / budgets[0] > 3.5).all() and (budgets[1] / budgets[0] <= 4).all()
 
 
+def test_smoothed_scores_rank(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """τ is that of the column `smoothed`, which is not that of top-1."""
+    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
+    words = ["evaluate_ranking.py", "--checkpoint", files[0], "--benchmark", files[1], "--smooth"]
+    words += ["--num-architectures=60", "--bootstrap=10", "--title=r"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", words)
+    evaluate_ranking.main()
+    found = json.loads(capsys.readouterr().out)
+    with (tmp_path / "runs" / "r" / "ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    smooth, score, true = (
+        np.array([float(row[name]) for row in rows]) for name in ("smoothed", "score", "accuracy")
+    )
+    assert found["smoothed"] is True
+    assert found["kendall_tau"] == pytest.approx(naive_tau(smooth, true))
+    assert smooth.mean() == pytest.approx(score.mean()) and 0 < smooth.std() < score.std()
+
+
 def test_measuring_the_choices(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -127,15 +127,16 @@ def test_train_supernet_then_resume_then_search(command: Command, tmp_path: Path
     }
     command("train_supernet.py", "--title", "s", "--resume")
     flags = ("--generation-num", 1, "--population", 4, "--parent-num", 2, "--no-random-control")
-    flags = (*flags, "--score", "probability")
+    flags = (*flags, "--score", "probability", "--smooth")
     done = command("search.py", "--checkpoint", run / "supernet.pt", *flags, "--title", "t")
     space = load_space(TINY, 8, 10)
     rows = read_history(tmp_path / "runs" / "t" / "history.csv")
-    assert len(rows) == 4 and list(rows[0])[-2:] == ["score", "top1"]
-    winner = max(rows, key=lambda row: float(row["score"]))
+    assert len(rows) == 4 and list(rows[0])[-3:] == ["smoothed", "score", "top1"]
+    winner = max(rows, key=lambda row: float(row["smoothed"]))
     best = yaml.safe_load((tmp_path / "runs/t/best_architecture.yaml").read_text())
     assert best["top1"] == float(winner["top1"])
     assert f"{float(winner['score']):.2f} % mean probability of the true class" in done.stdout
+    assert f"{float(winner['smoothed']):.2f} % smoothed (--smooth)" in done.stdout
     assert load_architecture(tmp_path / "runs/t/best_architecture.yaml")[0].layers == space.layers
 
 
@@ -254,6 +255,7 @@ def test_an_oracle_takes_the_place_of_the_supernet(command: Command, tmp_path: P
         (("--resume",), "--title"),
         (("--title", "new", "--resume"), "nothing to resume"),
         (("--popultion", 3), "--popultion"),
+        (("--search-strategy", "additive", "--smooth"), "--smooth goes with random search"),
         (("--info-metric", "energy"), "metric 'energy' is unknown"),
         (("--lookup-table", "none.csv"), "none.csv does not exist"),
     ],

@@ -63,6 +63,9 @@ class SearchReport:
         if args.score == "probability":
             score = history.scores[history.best(args.info_metric)]
             reasons.append(f"{score:.2f} % mean probability of the true class")
+        if args.smooth:
+            score = history.smoothed()[history.best(args.info_metric)]
+            reasons.append(f"{score:.2f} % smoothed (--smooth)")
         if args.search_strategy == "additive":
             reasons.append("highest sum of its choices' effects, fitted to all scores")
         if reasons:
