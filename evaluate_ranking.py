@@ -100,28 +100,32 @@ def result(
     space: SearchSpace,
     table: LookupTable,
     benchmark: Benchmark,
-    score: np.ndarray,
-    top1: np.ndarray,
+    scores: dict[str, np.ndarray],
 ) -> dict:
-    """Everything that is printed but the times."""
+    """Everything that is printed but the times. `scores`: float [N] score, smoothed and top1."""
     rng = np.random.default_rng(args.random_seed)
     cost = table.cost(benchmark.architectures, args.info_metric)
     budgets = args.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
-    trivial = trivial_scores(benchmark.architectures, space, table)
-    agreement = rank_agreement(score, benchmark.accuracy, trivial, TOP_K, args.bootstrap, rng)
+    others = trivial_scores(benchmark.architectures, space, table)
+    others["smoothed"] = scores["smoothed"]
+    agreement = rank_agreement(
+        scores["score"], benchmark.accuracy, others, TOP_K, args.bootstrap, rng
+    )
+    smooth = agreement["baselines"].pop("smoothed")
+    smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
     ceiling = None
     if benchmark.std is not None:
         ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
     return {
         "score": args.score,
-        "smoothed": args.smooth,
         **agreement,
-        "num_architectures": len(top1),
+        "smoothed": smooth,
+        "num_architectures": len(benchmark.accuracy),
         "num_codes": benchmark.num_codes,
         "noise_ceiling": ceiling,
         "info_metric": args.info_metric,
-        "regret": budget_regret(benchmark, score, cost, budgets),
-        "mean_top1": float(top1.mean()),
+        "regret": budget_regret(benchmark, scores["score"], cost, budgets),
+        "mean_top1": float(scores["top1"].mean()),
     }
 
 
@@ -162,17 +166,18 @@ def main() -> None:
         f"run folder {folder}, device {device}: {len(benchmark.accuracy)} distinct networks "
         f"({benchmark.num_codes} codes in {args.benchmark})"
     )
-    scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
-    with phases("scoring"), scores.progress(len(benchmark.accuracy), "ranking"):
-        score = scores(benchmark.architectures)  # but what an interrupted run logged
-        top1 = scores.top1(benchmark.architectures)
-    scored = {"score": score, "top1": top1}
-    if args.smooth:
-        score = smoothed(benchmark.architectures, score, space.num_choices)
-        scored = {"smoothed": score, **scored}
-    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, scored))
+    logged = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+    networks = benchmark.architectures
+    with phases("scoring"), logged.progress(len(networks), "ranking"):
+        score = logged(networks)  # but what an interrupted run logged
+        scores = {
+            "score": score,
+            "smoothed": smoothed(networks, score, space.num_choices),
+            "top1": logged.top1(networks),
+        }
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, scores))
     with phases("statistics"):
-        found = result(args, space, table, benchmark, score, top1)
+        found = result(args, space, table, benchmark, scores)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
     text = json.dumps(without_nan(found), indent=2)
     write_text(folder / "ranking.json", text + "\n")
@@ -182,8 +187,8 @@ def main() -> None:
         benchmark.accuracy,
         table.cost(benchmark.architectures, args.info_metric) / MILLION,
         UNIT[args.info_metric],
-        SCORE_LABELS[args.score] + (", smoothed" if args.smooth else ""),
-        f"{space.name} on {args.dataset}, {len(top1)} networks: τ = {found['kendall_tau']:.3f}",
+        SCORE_LABELS[args.score],
+        f"{space.name} on {args.dataset}, {len(score)} networks: τ = {found['kendall_tau']:.3f}",
     )
     print(text)
 

@@ -208,6 +208,9 @@ def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> 
     top1 = np.array([float(row["top1"]) for row in rows])
     accuracy = np.array([float(row["accuracy"]) for row in rows])
     assert found["kendall_tau"] == pytest.approx(naive_tau(top1, accuracy))
+    smooth = np.array([float(row["smoothed"]) for row in rows])
+    assert found["smoothed"]["kendall_tau"] == pytest.approx(naive_tau(smooth, accuracy))
+    assert smooth.mean() == pytest.approx(top1.mean()) and 0 < smooth.std() < top1.std()
     assert (top1 * 2 % 1 == 0).all()  # of 200 images
     low, high = found["kendall_tau_interval"]
     assert low <= found["kendall_tau"] <= high
@@ -276,27 +279,6 @@ def test_macs_are_counted_at_the_size_that_is_asked(
     assert (budgets[1] / budgets[0] > 3.5).all() and (budgets[1] / budgets[0] <= 4).all()
 
 
-def test_smoothed_scores_rank(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    """τ is that of the column `smoothed`, which is not that of top-1."""
-    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
-    words = ["evaluate_ranking.py", "--checkpoint", files[0], "--benchmark", files[1], "--smooth"]
-    words += ["--num-architectures=60", "--bootstrap=10", "--title=r"]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", words)
-    evaluate_ranking.main()
-    found = json.loads(capsys.readouterr().out)
-    with (tmp_path / "runs" / "r" / "ranking.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    smooth, score, true = (
-        np.array([float(row[name]) for row in rows]) for name in ("smoothed", "score", "accuracy")
-    )
-    assert found["smoothed"] is True
-    assert found["kendall_tau"] == pytest.approx(naive_tau(smooth, true))
-    assert smooth.mean() == pytest.approx(score.mean()) and 0 < smooth.std() < score.std()
-
-
 def test_measuring_the_choices(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -321,5 +303,5 @@ def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
     assert (args.search_space, args.sample_strategy, args.epochs) == (
         "nas_bench_macro",
         "fair",
-        6,
+        16,
     )

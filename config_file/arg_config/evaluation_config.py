@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, BooleanOptionalAction
+from argparse import ArgumentParser
 
 from config_file.arg_config.names import EVAL_PRECISIONS, SCORES
 from config_file.arg_config.types import integer
@@ -23,13 +23,6 @@ def add_evaluation_flags(parser: ArgumentParser) -> None:
         default="top1",
         help="what candidates are chosen by; probability: the mean probability of the true class, "
         "which tells more of few validation images (default: top1)",
-    )
-    group.add_argument(
-        "--smooth",
-        action=BooleanOptionalAction,
-        default=False,
-        help="choose by scores halfway to the sums of choices' effects fitted to all of them: less "
-        "of a score's noise wins",
     )
     group.add_argument(
         "--eval-cache-mb",

@@ -91,6 +91,13 @@ def search_parser(description: str) -> Parser:
         metavar="FILE",
         help="JSON of known accuracies in place of a supernet: nothing is trained",
     )
+    group.add_argument(
+        "--smooth",
+        action=BooleanOptionalAction,
+        default=False,
+        help="random, evolution: the answer is the highest score halfway to the sums of choices' "
+        "effects fitted to all scores: less of the noise wins",
+    )
     add_evaluation_flags(parser)
     group = parser.add_argument_group("random search")
     group.add_argument(
