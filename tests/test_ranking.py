@@ -303,5 +303,5 @@ def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
     assert (args.search_space, args.sample_strategy, args.epochs) == (
         "nas_bench_macro",
         "fair",
-        16,
+        10,
     )
