@@ -18,12 +18,20 @@ from pathlib import Path
 import numpy as np
 
 from config_file.arg_config.search_config import search_parser
-from config_file.arg_config.types import numbers
-from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, load_table
+from config_file.arg_config.types import integer, numbers
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    Equivalence,
+    LookupTable,
+    architecture_keys,
+    load_table,
+)
 from lookup_table.table import MILLION
 from model import SearchSpace, load_space
 from search_strategy import History, build_strategy, run_search
 from utils.device import SEARCH_STREAM, stream
+from utils.errors import user_errors
 
 # a name -> what follows --search-strategy
 SEARCHES = {
@@ -39,38 +47,47 @@ class Ranking:
     """Networks int [N, L] of a ranking.csv with their scores and true accuracies, float [N]."""
 
     def __init__(self, path: Path, column: str) -> None:
+        """Raises ValueError where the file is no ranking.csv, or has no such column."""
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        missing = {"digits", "accuracy", column}.difference(rows[0] if rows else ())
+        if missing:
+            raise ValueError(
+                f"{path} lacks the column {', '.join(sorted(missing))}: give --ranking a ranking.csv "
+                f"of evaluate_ranking.py, and --column one of its scores"
+            )
         self.networks = np.array([[int(d) for d in row["digits"]] for row in rows])
         self.accuracy = np.array([float(row["accuracy"]) for row in rows])
         self.score = np.array([float(row[column]) for row in rows])
-        self.row = {tuple(network): i for i, network in enumerate(self.networks.tolist())}
+        self.row = {key: i for i, key in enumerate(architecture_keys(self.networks))}
 
-    def rows(self, architectures: np.ndarray) -> np.ndarray:
-        """Where they are, int [N]."""
-        return np.array([self.row[tuple(a)] for a in architectures.tolist()])
+    def rows(self, architectures: np.ndarray) -> list[int]:
+        """Where they are."""
+        return [self.row[key] for key in architecture_keys(architectures)]
 
 
-def regret(
+def search(
     ranking: Ranking, space: SearchSpace, table: LookupTable, budget: Budget, args: Namespace
 ) -> tuple[float, int]:
-    """Points of true accuracy behind the best network within the budget; candidates asked for."""
+    """The answer's true accuracy in percent, and how many candidates were asked for."""
     strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
     history = History(space, table, smooth=args.smooth)
     run_search(strategy, lambda asked: ranking.score[ranking.rows(asked)], history)
     answer = history.architectures[[history.best("flops")]]
-    best = ranking.accuracy[ranking.rows(budget.enumerate())].max()
-    return float(best - ranking.accuracy[ranking.rows(answer)][0]), len(history)
+    return ranking.accuracy[ranking.rows(answer)[0]], len(history)
 
 
+@user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranking", type=Path, required=True)
     parser.add_argument("--column", default="score", help="score (default) or top1")
     parser.add_argument("--budgets", type=numbers, default=[48.0, 55.0, 63.0, 86.0])
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=integer(1), default=20)
     parser.add_argument("--search-space", default="nas_bench_macro")
-    parser.add_argument("--input-size", type=int, default=32, help="that MACs are counted at")
+    parser.add_argument(
+        "--input-size", type=integer(1), default=32, help="that MACs are counted at"
+    )
     args = parser.parse_args()
     ranking = Ranking(args.ranking, args.column)
     space = load_space(args.search_space, args.input_size, 10)
@@ -79,15 +96,19 @@ def main() -> None:
     print(f"regret by {args.column}: mean of {args.seeds} searches (that of seed 0)")
     for mflops in args.budgets:
         budget = Budget(counts, None, round(mflops * MILLION), ranking.networks)
+        best = ranking.accuracy[ranking.rows(budget.enumerate())].max()
         for name, words in SEARCHES.items():
             flags = search_parser("").parse_args(["--search-strategy", *words])
-            found = []
+            regret = []
             for seed in range(args.seeds):
                 flags.random_seed = seed
-                found.append(regret(ranking, space, table, budget, flags))
-            mean = np.mean([points for points, _ in found])
-            asked = f"{found[0][1]} of {budget.count} networks"
-            print(f"{mflops:g} M  {name:<19} {mean:.2f} ({found[0][0]:.2f})  {asked}", flush=True)
+                accuracy, evaluations = search(ranking, space, table, budget, flags)
+                regret.append(best - accuracy)
+            asked = f"{evaluations} of {budget.count} networks"
+            print(
+                f"{mflops:g} M  {name:<19} {np.mean(regret):.2f} ({regret[0]:.2f})  {asked}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -305,3 +305,4 @@ def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
         "fair",
         10,
     )
+    assert (args.lr, args.label_smoothing, args.augment) == (0.01, 0.1, False)
