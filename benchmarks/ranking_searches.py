@@ -53,8 +53,8 @@ class Ranking:
         missing = {"digits", "accuracy", column}.difference(rows[0] if rows else ())
         if missing:
             raise ValueError(
-                f"{path} lacks the column {', '.join(sorted(missing))}: give --ranking a ranking.csv "
-                f"of evaluate_ranking.py, and --column one of its scores"
+                f"{path} lacks the column {', '.join(sorted(missing))}: give --ranking a "
+                f"ranking.csv of evaluate_ranking.py, and --column one of its scores"
             )
         self.networks = np.array([[int(d) for d in row["digits"]] for row in rows])
         self.accuracy = np.array([float(row["accuracy"]) for row in rows])
