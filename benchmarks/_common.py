@@ -6,8 +6,9 @@ import contextlib
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -100,3 +101,24 @@ def hardware() -> str:
     if torch.cuda.is_available():
         parts += [f"CUDA {torch.version.cuda}", torch.cuda.get_device_name(), f"driver {driver()}"]
     return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """A folder with the project as it was at a commit, removed at the end.
+
+    Raises:
+        SystemExit: this is no clone, or has no such commit.
+    """
+    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "checkout"
+        done = subprocess.run(
+            [*git, "worktree", "add", "--detach", str(root), commit], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"error: cannot check out {commit}: {done.stderr.strip()}")
+        try:
+            yield root
+        finally:
+            subprocess.run([*git, "worktree", "remove", "--force", str(root)], capture_output=True)

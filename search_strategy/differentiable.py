@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
+from model.supernet import frozen
 from sampler import ArchitectureSampler, ThresholdSampler
 from search_strategy.hardware_loss import HardwareLoss
 
@@ -91,6 +92,7 @@ class ArchitectureTraining:
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
+        self.weights = [w for w in supernet.parameters() if w.requires_grad]
         self.batches = EndlessBatches(batches)
         self.optimizer = optimizer
         self.hardware = hardware
@@ -114,11 +116,12 @@ class ArchitectureTraining:
             return
         images, labels = next(self.batches)
         drawn = self.sampler.draw()
-        logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
-        loss = self.hardware(F.cross_entropy(logits, labels), drawn.probabilities)
         alpha = self.sampler.alpha
-        # a network in which no gate is left to train has no gradient at all
-        (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
+        with frozen(self.weights):
+            logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
+            loss = self.hardware(F.cross_entropy(logits, labels), drawn.probabilities)
+            # a network in which no gate is left to train has no gradient at all
+            (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
         self.average_gradients([alpha])
         before = alpha.detach().clone()
         self.optimizer.step()
