@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.small_maps import SmallMapConv2d
+from model.small_maps import InPlaceReLU6, SmallMapConv2d
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -78,7 +78,8 @@ class TrainingStyle(BlockStyle):
 
     def act(self) -> nn.Module:
         # in place where the gradient needs the output alone; the others would copy their input
-        return nn.ReLU(inplace=True) if self.activation == "relu" else super().act()
+        in_place = {"relu": nn.ReLU(inplace=True), "relu6": InPlaceReLU6()}
+        return in_place.get(self.activation) or super().act()
 
 
 class ConvBN(nn.Sequential):

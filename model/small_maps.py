@@ -17,7 +17,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 LARGEST_MAP = 8  # px of the input's longer side
 SMALL_KERNEL_MAP = 2  # the same for kernels below 5x5, whose stock gradients are fast above it
@@ -87,6 +86,32 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
     return F.conv2d(x, weight, bias, stride, (rows, cols), groups=len(weight))
 
 
+class InPlaceReLU6(nn.ReLU6):
+    """`nn.ReLU6` that overwrites its input on a CPU: for the output of a batch norm.
+
+    PyTorch's own in-place form keeps a copy of the input for its gradient, which the output tells
+    as well. Less memory traffic, the same bits.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        stock = x.device.type != "cpu" or torch.compiler.is_compiling()
+        return F.relu6(x) if stock or not x.requires_grad else _ReLU6.apply(x)
+
+
+class _ReLU6(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        y = x.clamp_(0, 6)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, y, 0.0, 6.0)  # 0 at both bounds
+
+
 class _DepthwiseConv(torch.autograd.Function):
     """A depthwise convolution whose weight gradient is one batched matrix product.
 
@@ -105,15 +130,32 @@ class _DepthwiseConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         x_grad = weight_grad = None
         if ctx.needs_input_grad[0]:
-            x_grad = conv2d_input(
-                x.shape, weight, grad, ctx.stride, ctx.padding, groups=len(weight)
-            )
+            x_grad = _input_gradient(x, weight, grad, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
             sizes = *x.shape[2:], *grad.shape[2:], *weight.shape[2:]
             taps = _taps(sizes, ctx.stride, ctx.padding).to(x.dtype)
             pairs = _by_channel(x).transpose(1, 2) @ _by_channel(grad)  # [C, HW, H'W']
             weight_grad = (pairs.flatten(1) @ taps).view_as(weight)
         return x_grad, weight_grad, None, None
+
+
+def _input_gradient(
+    x: Tensor, weight: Tensor, grad: Tensor, stride: int, padding: tuple[int, int]
+) -> Tensor:
+    """PyTorch's own; `torch.nn.grad.conv2d_input` would make and copy an input of zeros."""
+    return torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        None,
+        (stride, stride),
+        padding,
+        (1, 1),  # dilation
+        False,  # not transposed
+        (0, 0),  # output padding
+        len(weight),
+        (True, False, False),  # the input's gradient alone
+    )[0]
 
 
 def _by_channel(x: Tensor) -> Tensor:

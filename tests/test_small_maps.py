@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model import SearchSpace
 from model.blocks import BlockStyle, TrainingStyle, build_block
-from model.small_maps import LARGEST_MAP, SmallMapConv2d, conv2d
+from model.small_maps import LARGEST_MAP, InPlaceReLU6, SmallMapConv2d, conv2d
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 MAPS = [(n, n) for n in range(1, 7)] + [(1, 3), (2, 5), (6, 1), (8, 7), (9, 9), (4, 16)]
@@ -75,6 +75,23 @@ def test_second_derivatives(size: int) -> None:
     x = torch.randn(2, 2, size, size, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x, w: conv2d(x, w, None, 1, 2, 2), (x, weight))
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_relu6_in_place_has_the_same_bits(checkpointed: bool) -> None:
+    results = []
+    for act in (nn.ReLU6(), InPlaceReLU6()):
+        torch.manual_seed(0)
+        block = nn.Sequential(nn.BatchNorm2d(5), act, nn.Conv2d(5, 4, 1))
+        nn.init.constant_(block[0].bias, 3.0)
+        nn.init.constant_(block[0].weight, 3.0)  # both bounds are met
+        x = torch.randn(4, 5, 6, 6, requires_grad=True)
+        y = checkpoint(block, x, use_reentrant=False) if checkpointed else block(x)
+        results.append(gradients(y, x, *block.parameters()))
+    for stock, ours in zip(*results, strict=True):
+        assert torch.equal(stock, ours)
+    x = torch.tensor([-1.0, 0.0, 3.0, 6.0, 7.0])
+    assert torch.equal(InPlaceReLU6()(x), F.relu6(x))
 
 
 def pair(seed: int = 0, kernel: int = 5) -> tuple[nn.Module, nn.Module]:

@@ -1,0 +1,215 @@
+"""Training steps on small images against those of an earlier commit, on the CPU.
+
+python -m benchmarks.small_maps                       # every case against commit 68b736b
+python -m benchmarks.small_maps --cases digits --rounds 30
+python -m benchmarks.small_maps --layers              # single convolutions against F.conv2d
+ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
+    python -m benchmarks.small_maps                   # a larger core as a smaller one
+
+Each side is a process in a checkout of its own; they take turns step by step, on the same paths,
+and the ratio is the median over rounds. One thread unless OMP_NUM_THREADS says otherwise. `floor`
+is the time of the step's matrix products alone: for every convolution three products with as many
+MACs, of its own pixels and channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks._common import checkout, hardware, interleaved, ratio
+from model import Subnet, load_space
+from model.small_maps import conv2d
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = "68b736b"  # the last commit without small_maps.py
+FLOOR_PATHS = 5  # random paths whose matrix products are timed
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training step, and the ratio to the earlier commit's that it is to have at most."""
+
+    group: str
+    space: str
+    size: int  # px
+    batch: int
+    sampler: str = "uniform"
+    goal: float = 1.03
+
+
+CASES = (
+    Case("digits", "proxylessnas", 8, 32, goal=0.4),
+    Case("digits", "proxylessnas", 8, 32, "softmax", 0.4),
+    Case("digits", "proxylessnas", 8, 32, "gumbel", 0.4),
+    Case("macro", "nas_bench_macro", 16, 64, goal=0.6),
+    Case("spaces", "fbnet", 8, 32),
+    Case("spaces", "spos", 8, 32),
+    Case("spaces", "singlepath", 8, 32),
+    Case("large", "proxylessnas", 32, 32),
+    Case("large", "nas_bench_macro", 32, 64),
+    Case("large", "proxylessnas", 224, 8),
+)
+LAYERS = (  # channels, kernel, stride, map: depthwise
+    *((144, k, 1, 8) for k in (3, 5, 7)),
+    *((240, k, 1, m) for m in (4, 6) for k in (3, 5, 7)),
+    (240, 5, 2, 8),
+    *((480, k, 1, 2) for k in (3, 5, 7)),
+    *((1152, k, 1, 1) for k in (3, 5, 7)),
+)
+POINTWISE = ((24, 144, 8), (40, 240, 4), (96, 576, 2), (192, 1152, 1), (1152, 192, 1))
+
+
+@contextlib.contextmanager
+def side(root: Path, case: Case) -> Iterator[Callable[[], float]]:
+    """Start a worker in a checkout; calling it does one step and gives its seconds."""
+    words = [sys.executable, str(ROOT / "benchmarks" / "_step.py"), str(root), case.space]
+    words += [str(case.size), str(case.batch), case.sampler]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    ) as worker:
+        assert worker.stdin and worker.stdout
+        stdin, stdout = worker.stdin, worker.stdout
+
+        def step() -> float:
+            stdin.write("\n")
+            stdin.flush()
+            return float(stdout.readline())
+
+        try:
+            yield step
+        finally:
+            stdin.close()
+
+
+def compare(root: Path, case: Case, rounds: int) -> dict[str, list[float]]:
+    """Seconds of steps of the earlier commit and of this one, in turns."""
+    with side(root, case) as before, side(ROOT, case) as now:
+        sides = {"before": before, "now": now}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for i in range(2 + rounds):
+            for name, step in sides.items():
+                spent = step()
+                if i >= 2:
+                    seconds[name].append(spent)
+    return seconds
+
+
+def products(case: Case) -> list[list[tuple[int, int, int]]]:
+    """Sizes (rows, inner, columns) of every convolution as a matrix product, for random paths.
+
+    A depthwise one counts as a product of its pixels' taps with as many MACs.
+    """
+    space = load_space(case.space, case.size, 10)
+    found: list[tuple[int, int, int]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+        if isinstance(module, nn.Linear):
+            found.append((case.batch, module.in_features, module.out_features))
+        elif isinstance(module, nn.Conv2d):
+            inner = module.weight[0].numel()  # taps and channels behind one output value
+            found.append((case.batch * y.shape[2] * y.shape[3], inner, module.out_channels))
+
+    rng, paths = np.random.default_rng(0), []
+    for _ in range(FLOOR_PATHS):
+        net, found = Subnet(space, rng.integers(0, space.num_choices)).eval(), []
+        for module in net.modules():
+            module.register_forward_hook(note)
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, case.size, case.size))
+        paths.append(found)
+    return paths
+
+
+def floor(case: Case) -> float:
+    """Seconds of the matrix products of a forward and backward pass, the mean over paths."""
+    total = 0.0
+    for path in products(case):
+        for rows, inner, columns in path:
+            x, w, g = torch.ones(rows, inner), torch.ones(inner, columns), torch.ones(rows, columns)
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                (x @ w, g @ w.t(), x.t() @ g)
+                times.append(time.perf_counter() - start)
+            total += min(times)
+    return total / FLOOR_PATHS
+
+
+def layer_times(run: Callable[[Tensor, Tensor], Tensor], x: Tensor, w: Tensor) -> object:
+    y = run(x, w)
+    return torch.autograd.grad(y, (x, w), torch.ones_like(y))
+
+
+def compare_layers(batch: int, rounds: int) -> None:
+    """Print forward and backward of single convolutions beside F.conv2d's."""
+    shapes = [(c, c, k, s, m) for c, k, s, m in LAYERS] + [(i, o, 1, 1, m) for i, o, m in POINTWISE]
+    columns = ("channels", "kernel", "stride", "map", "F.conv2d, ms", "here, ms", "ratio")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for in_chs, out_chs, kernel, stride, size in shapes:
+        groups = in_chs if kernel > 1 else 1
+        x = torch.randn(batch, in_chs, size, size).contiguous(memory_format=torch.channels_last)
+        w = torch.randn(out_chs, in_chs // groups, kernel, kernel, requires_grad=True)
+        x.requires_grad_()
+        rest = None, stride, kernel // 2
+        runs = {
+            "stock": lambda x, w, r=rest, g=groups: F.conv2d(x, w, *r, groups=g),
+            "here": lambda x, w, r=rest, g=groups: conv2d(x, w, *r, groups=g),
+        }
+        calls = {name: (lambda f=f, x=x, w=w: layer_times(f, x, w)) for name, f in runs.items()}
+        seconds = interleaved(calls, rounds, warm_up=3)
+        stock, here = (1e3 * statistics.median(seconds[name]) for name in runs)
+        chs = in_chs if in_chs == out_chs else f"{in_chs} to {out_chs}"
+        print(
+            f"| {chs} | {kernel} | {stride} | {size} | {stock:.2f} | {here:.2f} | "
+            f"{ratio(seconds, 'here', 'stock'):.2f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.small_maps",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups = sorted({case.group for case in CASES})
+    parser.add_argument("--against", default=BASE, metavar="COMMIT")
+    parser.add_argument("--cases", nargs="+", choices=groups, default=groups)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--layers", action="store_true", help="single convolutions, no steps")
+    args = parser.parse_args()
+    print(f"{hardware()}, {torch.backends.cpu.get_cpu_capability()}")
+    if args.layers:
+        compare_layers(32, args.rounds)
+        return
+    print("| space | px | batch | sampler | before, ms | now, ms | ratio | goal | floor, ms |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    with checkout(args.against) as root:
+        for case in (case for case in CASES if case.group in args.cases):
+            seconds = compare(root, case, args.rounds)
+            before, now = (1e3 * statistics.median(seconds[name]) for name in ("before", "now"))
+            least = f"{1e3 * floor(case):.1f}" if case.sampler == "uniform" else ""
+            print(
+                f"| {case.space} | {case.size} | {case.batch} | {case.sampler} | {before:.1f} | "
+                f"{now:.1f} | {ratio(seconds, 'now', 'before'):.2f} | {case.goal} | {least} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
