@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+
+from utils.threads import processor
 
 
 def interleaved(
@@ -92,12 +93,7 @@ def driver() -> str:
 
 def hardware() -> str:
     """One line: processor, threads, GPU and its driver, versions."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        name = lines[0].split(":")[1].strip() if lines else name
-    parts = [name, f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
+    parts = [processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
     if torch.cuda.is_available():
         parts += [f"CUDA {torch.version.cuda}", torch.cuda.get_device_name(), f"driver {driver()}"]
     return ", ".join(parts)

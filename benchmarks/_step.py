@@ -4,7 +4,9 @@ python benchmarks/_step.py ROOT SPACE INPUT_SIZE BATCH SAMPLER
 
 A worker of small_maps.py, which compares checkouts: it prints the seconds of each step, and uses of
 a checkout only what commit 68b736b had. A step is zero_grad, forward, backward, clipping and the
-optimiser; with `softmax` and `gumbel` a step of the architecture parameters comes after it.
+optimiser; with `softmax` and `gumbel` a step of the architecture parameters comes after it. With
+`score` it is the evaluation of a random network: a quarter of the batch calibrates, the rest
+validates, as in the default search.
 """
 
 import sys
@@ -18,11 +20,16 @@ from torch import nn
 
 from model import build_supernet, load_space
 from sampler import GumbelSampler, SoftmaxSampler, UniformSampler
-from search_strategy import ArchitectureTraining
+from search_strategy import ArchitectureTraining, Evaluator
 from utils.device import keep_freed_memory
 from utils.optim import build_optimizer
 
-SAMPLERS = {"uniform": UniformSampler, "softmax": SoftmaxSampler, "gumbel": GumbelSampler}
+SAMPLERS = {
+    "uniform": UniformSampler,
+    "score": UniformSampler,
+    "softmax": SoftmaxSampler,
+    "gumbel": GumbelSampler,
+}
 
 
 def main() -> None:
@@ -46,12 +53,17 @@ def main() -> None:
         def state_dict(self) -> dict:
             return {}
 
+    cut = batch // 4
+    evaluator = Evaluator(net, [images[:cut]], [(images[cut:], labels[cut:])])
     alpha = getattr(sampler, "alpha", None)
     if alpha is not None:
         rest = torch.optim.SGD([alpha], 0.05), lambda ce, probabilities: ce
         architecture = ArchitectureTraining(sampler, net, Batches(), *rest)
 
     def step() -> None:
+        if sampler_name == "score":
+            evaluator(np.stack([sampler.rng.integers(0, space.num_choices)]))
+            return
         optimizer.zero_grad(set_to_none=True)
         for path in sampler.step_paths():
             nn.functional.cross_entropy(net(images, path), labels).backward()

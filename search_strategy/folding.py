@@ -112,6 +112,9 @@ def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
         for rows in part.permute(0, 2, 3, 1).reshape(-1, chs).split(ROWS)
     ]
     pairs = [torch.batch_norm_update_stats(piece, None, None, 0.0) for piece in pieces]
+    if len(pairs) == 1:
+        mean, var = pairs[0]
+        return mean.float(), var.float()
     means, variances = (torch.stack(values).double() for values in zip(*pairs, strict=True))
     share = torch.tensor([piece.shape[2] for piece in pieces], dtype=torch.float64)[:, None]
     share = share / share.sum()

@@ -23,6 +23,7 @@ from utils.plan import (
     plan_scoring,
     plan_training,
 )
+from utils.threads import processor, threads_text
 
 TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
@@ -47,8 +48,16 @@ def supernet_rows(supernet: Supernet, device: torch.device) -> dict[str, str]:
     params = sum(p.numel() for p in supernet.parameters())
     return {
         "supernet": f"{params:,} parameters, {in_bytes(4 * params)}",
+        "measured on": processor_text(device),
         "memory": f"about {in_bytes(peak_memory(device))} on {device} (the most of this trial)",
     }
+
+
+def processor_text(device: torch.device) -> str:
+    """What a plan's times are of."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {processor()}{threads_text(device)}"
 
 
 def scoring_plan(

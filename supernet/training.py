@@ -34,6 +34,8 @@ from utils.optim import build_optimizer, build_scheduler
 from utils.run_folder import log
 from utils.timing import Meter
 
+SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
+
 
 class SupernetTraining:
     """What a training step uses and a checkpoint holds.
@@ -167,7 +169,10 @@ def train(
     architecture_loader: Loader | None = None,
     budget: Budget | None = None,
 ) -> None:
-    """Train a supernet in place and leave its checkpoint at `path`, written after every epoch.
+    """Train a supernet in place and leave its checkpoint at `path`.
+
+    It is written after an epoch, but of short epochs not after every one: at most SAVING_SHARE of
+    the time goes into it.
 
     A checkpoint that is there already is gone on with: weights, optimiser, schedule, and all
     random states are as they were, so the result is that of an uninterrupted run. SIGTERM and
@@ -208,11 +213,17 @@ def train(
         mininterval=0.5,
     )
 
+    due = 0.0  # when the next checkpoint between two epochs is
+
     def save(epoch: int, step: int, loader_state: dict) -> None:
+        nonlocal due
+        start = time.perf_counter()
         run.guard.flush()
         states = {name: thing.state_dict() for name, thing in run.stateful.items()}
         states |= {"loader": loader_state, "meter": run.meter.state_dict()}
         save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=config)
+        now = time.perf_counter()
+        due = now + (now - start) / SAVING_SHARE
 
     graphs = graphed_blocks(
         supernet.blocks(),
@@ -245,7 +256,8 @@ def train(
             numbers = run.write_epoch(writer, done, rate)
             bar.set_postfix(epoch=f"{done}/{args.epochs}", **numbers)
             run.meter = Meter(loader.device)
-            save(done, 0, loader.state_dict())
+            if done == args.epochs or time.perf_counter() >= due:
+                save(done, 0, loader.state_dict())
     bar.close()
     if run.guard.skipped:
         log.info(f"--on-nan skip: {run.guard.skipped} of the steps of this start were left out")

@@ -8,7 +8,9 @@ left over score candidates in processes of their own (`utils.workers`).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +93,15 @@ def pick_threads(step: Callable[[], object], limit: int) -> int:
             break
         threads, best = threads // 2, min(best, fewer)
     return threads
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    with contextlib.suppress(OSError):  # Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def threads_text(device: torch.device) -> str:
