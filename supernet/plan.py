@@ -23,6 +23,7 @@ from utils.plan import (
     plan_scoring,
     plan_training,
 )
+from utils.run_folder import log
 
 TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 SINGLE_CONTROL = 20  # random candidates that the one architecture of a differentiable search meets
@@ -36,8 +37,10 @@ def training_plan(
 
     def probe(batches: FirstBatches, folder: Path) -> None:
         path = folder / "supernet.pt"
+        log.disabled = True  # lines of epochs that are none
         with SummaryWriter(str(folder)) as writer:
             train(supernet, batches, short, {}, path, writer, splits.architecture, budget)
+        log.disabled = False
 
     return plan_training(probe, splits.train, args.epochs)
 
