@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.small_maps import SmallMapConv2d
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -34,6 +36,10 @@ class BlockStyle:
     bn_eps: float = 1e-5
     bn_affine: bool = True
     expand_e1: bool = False  # expansion 1 has an expansion conv (timm's FBNet-C does)
+
+    def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
+        """A convolution with "same" padding and without bias."""
+        return nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def bn(self, chs: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
@@ -56,11 +62,22 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
 
 
-class SupernetStyle(BlockStyle):
-    """Of a network that this toolkit alone runs; other tools know `nn.BatchNorm2d` by its class."""
+class TrainingStyle(BlockStyle):
+    """The same blocks made of faster modules, for networks that only this toolkit runs.
+
+    A finished network keeps `nn.Conv2d` and `nn.BatchNorm2d`, which other tools know by class.
+    """
+
+    def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
+        return SmallMapConv2d(
+            in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
 
     def bn(self, chs: int) -> nn.BatchNorm2d:
         return UncountedBatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
+
+    def act(self) -> nn.Module:
+        return ACTIVATIONS[self.activation](inplace=True)  # a batch norm's output has no other use
 
 
 class ConvBN(nn.Sequential):
@@ -81,7 +98,7 @@ def conv_bn(
     act: bool = True,
 ) -> ConvBN:
     """A `ConvBN` with "same" padding."""
-    conv = nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    conv = style.conv(in_chs, out_chs, kernel, stride, groups)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=style.bn(out_chs))
     if act:
         parts["act"] = style.act()

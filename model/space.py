@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.blocks import BlockStyle, SupernetStyle, parse_mbconv
+from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
 from model.space_file import load_space_file
 
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
@@ -86,7 +86,7 @@ class SearchSpace:
     @property
     def supernet_style(self) -> BlockStyle:
         facts = dataclasses.asdict(self.style) | {"bn_affine": self.affine_in_supernet}
-        return SupernetStyle(**facts)
+        return TrainingStyle(**facts)
 
     @cached_property
     def num_choices(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.blocks import BlockStyle, ConvBN, MBConv, parse_mbconv
+from model.small_maps import conv2d
 from model.space import SearchSpace
 from model.supernet import Path, Supernet
 
@@ -70,14 +71,14 @@ class SuperMBConv(MBConv):
         hidden = self.in_chs * expansion
         y = x
         if expansion != 1 or self.expand_e1:
-            y = F.conv2d(y, self.expand.conv.weight[:hidden])
+            y = conv2d(y, self.expand.conv.weight[:hidden])
             y = self.act(sliced_batch_norm(self.expand.bn, y))
         edge = (self.depthwise.conv.weight.shape[-1] - kernel) // 2
         inner = slice(edge, edge + kernel)
         filters = self.depthwise.conv.weight[:hidden, :, inner, inner]
-        y = F.conv2d(y, filters, stride=self.stride, padding=kernel // 2, groups=hidden)
+        y = conv2d(y, filters, stride=self.stride, padding=kernel // 2, groups=hidden)
         y = self.act(sliced_batch_norm(self.depthwise.bn, y))
-        y = self.project.bn(F.conv2d(y, self.project.conv.weight[:, :hidden]))
+        y = self.project.bn(conv2d(y, self.project.conv.weight[:, :hidden]))
         return x + y if self.residual else y
 
     def forward_gated(self, x: Tensor, gates: LayerGates) -> Tensor:
@@ -87,7 +88,7 @@ class SuperMBConv(MBConv):
         depthwise BN and activation: a BN shifts a zeroed channel, a slice does not have it.
         """
         y = self.expand(x)
-        y = F.conv2d(
+        y = conv2d(
             y,
             gates.kernel,
             stride=self.stride,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.blocks import ConvBN, inner_slice
+from model.small_maps import conv2d
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
 
 WORKING_SET = 16 << 20  # bytes of one activation at a time: about half a server core's share of L3
@@ -61,7 +62,7 @@ class StatelessConv(nn.Module):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         c = self.conv
-        return F.conv2d(x, weight, bias, c.stride, c.padding, c.dilation, c.groups)
+        return conv2d(x, weight, bias, c.stride[0], c.kernel_size[0] // 2, c.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.estimate(x) if self.batch_statistics else self.folded(x)

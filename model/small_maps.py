@@ -1,0 +1,139 @@
+"""Convolutions that stay fast on a CPU where maps are small.
+
+oneDNN computes the weight gradient of a depthwise convolution 10 to 100 times slower than its
+forward pass once the kernel is about as large as the map, and has a fixed cost per pointwise
+convolution that exceeds the work of one on a few pixels. Both are most of a training step on images
+of 8 to 16 px. What stands here computes the same sums in an order that suits small maps: taps that
+only ever meet padding are cropped (on a 1x1 map one multiplication is left), a depthwise weight
+gradient is one batched matrix product, and a pointwise convolution is one matrix product. Each is
+used where `benchmarks/small_maps.py` measured it to win, with and without AVX-512; everywhere else,
+and whenever a graph is compiled or exported, the call is `F.conv2d`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+
+LARGEST_MAP = 8  # px of the input's longer side
+SMALL_KERNEL_MAP = 2  # the same for kernels below 5x5, whose stock gradients are fast above it
+DTYPES = (torch.float32, torch.float64)
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """`nn.Conv2d` with "same" padding whose forward and backward are `conv2d` of this file."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.kernel_size[0] // 2
+        return conv2d(x, self.weight, self.bias, self.stride[0], padding, self.groups)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> Tensor:
+    """Compute `F.conv2d` by the fastest exact way for the map, the device and the kind of kernel.
+
+    Args:
+        x: [B, I, H, W].
+        weight: [O, I / groups, K, K].
+        bias: [O] or None.
+
+    Returns:
+        [B, O, H', W'], equal to `F.conv2d` up to the order of floating-point sums.
+    """
+    if x.device.type == "cpu" and max(x.shape[2:]) <= LARGEST_MAP and not _must_be_stock(x):
+        kernel = weight.shape[-1]
+        if kernel == 1 == groups and stride == 1 and padding == 0:
+            return _pointwise(x, weight, bias)
+        if groups == len(weight) == x.shape[1] and padding == kernel // 2:
+            return _depthwise(x, weight, bias, stride)
+    return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+
+
+def _must_be_stock(x: Tensor) -> bool:
+    """True where a graph is to show a plain convolution, or dtypes are autocast's to choose."""
+    return (
+        torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or x.dtype not in DTYPES
+    )
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1x1 convolution as one matrix product over pixels."""
+    pixels = x.permute(0, 2, 3, 1)  # contiguous, so no copy, where x is channels_last
+    return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """A depthwise convolution with "same" padding without the taps that meet no pixel."""
+    kernel = weight.shape[-1]
+    rows, cols = (min(kernel // 2, size - 1) for size in x.shape[2:])  # padding that is left
+    middle = kernel // 2
+    weight = weight[:, :, middle - rows : middle + rows + 1, middle - cols : middle + cols + 1]
+    if rows == cols == 0:
+        y = x * weight.view(1, -1, 1, 1)
+        return y if bias is None else y + bias.view(1, -1, 1, 1)
+    fast = max(x.shape[2:]) <= SMALL_KERNEL_MAP or kernel >= 5
+    if fast and bias is None and torch.is_grad_enabled() and weight.requires_grad:
+        return _DepthwiseConv.apply(x, weight, stride, (rows, cols))
+    return F.conv2d(x, weight, bias, stride, (rows, cols), groups=len(weight))
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    """A depthwise convolution whose weight gradient is one batched matrix product.
+
+    With x as [C, B, HW] and the output's gradient g as [C, B, H'W'], x^T g has the product of
+    every input pixel with every output pixel; a tap's gradient is the sum of those it connects.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding):
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        x_grad = weight_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = conv2d_input(
+                x.shape, weight, grad, ctx.stride, ctx.padding, groups=len(weight)
+            )
+        if ctx.needs_input_grad[1]:
+            sizes = *x.shape[2:], *grad.shape[2:], *weight.shape[2:]
+            taps = _taps(sizes, ctx.stride, ctx.padding).to(x.dtype)
+            pairs = _by_channel(x).transpose(1, 2) @ _by_channel(grad)  # [C, HW, H'W']
+            weight_grad = (pairs.flatten(1) @ taps).view_as(weight)
+        return x_grad, weight_grad, None, None
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [C, B, HW]."""
+    b, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(-1, c).t().contiguous().view(c, b, h * w)
+
+
+@lru_cache(maxsize=256)
+def _taps(sizes: tuple[int, ...], stride: int, padding: tuple[int, int]) -> Tensor:
+    """Which tap connects an input pixel with an output pixel: 0 or 1, [HW * H'W', taps].
+
+    Args:
+        sizes: of input, output and kernel, (H, W, H', W', K, K').
+    """
+    axes = []
+    for axis in range(2):
+        size, out, kernel = sizes[axis::2]
+        first = torch.arange(out) * stride - padding[axis]  # input index below the first tap
+        tapped = first[:, None] + torch.arange(kernel)  # [out, kernel]
+        axes.append((torch.arange(size)[:, None, None] == tapped).float())
+    meets = torch.einsum("apk,bql->abpqkl", *axes)
+    return meets.reshape(sizes[0] * sizes[1] * sizes[2] * sizes[3], -1)
