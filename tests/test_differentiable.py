@@ -259,7 +259,7 @@ def test_a_larger_weight_means_a_lower_expected_cost(
     tiny_table = in_size(tiny_table, 100)  # tens of millions, as real ones are
     low, high = tiny_table.range("flops")
     # logarithms of costs differ less than costs do, squares of millions more
-    scale = {"log_ratio": 10, "l2": 0.01}.get(hc_loss, 1)
+    scale = {"log_ratio": 3, "l2": 0.01, "multiplicative": 0.5}.get(hc_loss, 1)
     costs = []
     for weight in (0.0, 0.03, 0.3, 3.0):
         rng = np.random.default_rng(0)
