@@ -22,7 +22,6 @@ from model.small_maps import conv2d
 from model.space import SearchSpace
 from model.supernet import Path, Supernet
 
-
 TINY_NORM = 1e-12  # squared: the slope of a root at 0 is infinite
 
 

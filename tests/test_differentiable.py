@@ -397,7 +397,10 @@ def test_one_level_trains_on_the_batches_of_the_weights(tiny: SearchSpace, tiny_
 def test_an_epochs_numbers_are_means_over_its_steps(tiny: SearchSpace, tiny_table) -> None:
     """CE and constraint apart, as computed by hand from the parameters before each step."""
     sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
-    supernet, hardware = DearIsGood(tiny_table), HardwareLoss(tiny_table, "flops", 200_000, "abs", 2)
+    supernet, hardware = (
+        DearIsGood(tiny_table),
+        HardwareLoss(tiny_table, "flops", 200_000, "abs", 2),
+    )
     training = ArchitectureTraining(
         sampler, supernet, MostlyZero(), torch.optim.SGD([sampler.alpha], 1.0), hardware
     )
@@ -519,6 +522,10 @@ def test_search_command(command: Command, tmp_path: Path) -> None:
     for name in ("history.csv", "pareto.png", "unconstrained_architecture.yaml", "supernet.pt"):
         assert (run / name).stat().st_size > 0
     assert "without a budget" in done.stdout
+    for text in ("entropy of choices", "of the target", "these images trained the architecture"):
+        assert text in " ".join(done.stdout.split())
+    log = (run / "log.txt").read_text()
+    assert "epoch 2: " in log and "of uniform entropy, E/T " in log and " skips: " in log
     space, found = load_architecture(run / "best_architecture.yaml")
     counts = BudgetCounts(load_table(space), "flops")
     budget = Budget(counts, None, counts.median)

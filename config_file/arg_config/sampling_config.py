@@ -141,7 +141,7 @@ def add_architecture_flags(parser: ArgumentParser) -> None:
         type=betas,
         default=[0.5, 0.999],
         metavar="F,F",
-        help=f"of adam (default: recipe, or DARTS's 0.5,0.999; ProxylessNAS: 0,0.999)",
+        help="of adam (default: recipe, or DARTS's 0.5,0.999; ProxylessNAS: 0,0.999)",
     )
     group.add_argument(
         "--a-warmup-epochs",
@@ -170,7 +170,7 @@ def add_architecture_flags(parser: ArgumentParser) -> None:
         default=0.0,
         metavar="F",
         help="of threshold: chance of each gate to be closed in warm-up steps; Single-Path NAS: "
-        f"0.4 (default: recipe, or 0)",
+        "0.4 (default: recipe, or 0)",
     )
     group.add_argument(
         "--hc-loss",
