@@ -11,10 +11,11 @@ spearman_rho, num_architectures and more, each described in docs/results.md.
 from __future__ import annotations
 
 from config_file.arg_config.ranking_config import ranking_parser
-from utils.startup import answer_help
+from utils.startup import answer_help, wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
     answer_help(ranking_parser, __doc__)
+    wait_without_spinning()
 
 import json
 import sys
@@ -39,13 +40,14 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
-from supernet import load_inputs, load_supernet, supernet_facts
+from supernet import load_inputs, load_supernet, set_threads, supernet_facts
 from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.statistics import noise_ceiling, rank_agreement, without_nan
+from utils.threads import threads_text
 from utils.timing import Phases
 
 SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
@@ -151,9 +153,10 @@ def main() -> None:
         costed = load_space(args.search_space, size, splits.num_classes, args.widths)
         table = load_table(costed, args.cache_dir)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        set_threads(args, supernet, space.num_choices // 2)
         load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
         evaluator = build_evaluator(supernet, splits, args)
-        evaluator.validation = draw_images(
+        evaluator.evaluator.validation = draw_images(
             splits.validation, args.validation_images, args.random_seed
         )
 
@@ -163,7 +166,8 @@ def main() -> None:
     if not args.resume:
         write_config(folder / "config.yaml", config_values(parser, args))
     log.info(
-        f"run folder {folder}, device {device}: {len(benchmark.accuracy)} distinct networks "
+        f"run folder {folder}, device {device}{threads_text(device)}: "
+        f"{len(benchmark.accuracy)} distinct networks "
         f"({benchmark.num_codes} codes in {args.benchmark})"
     )
     logged = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))

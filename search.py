@@ -13,10 +13,11 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 from __future__ import annotations
 
 from config_file.arg_config.search_config import idle_flags, search_parser
-from utils.startup import answer_help
+from utils.startup import answer_help, wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
     answer_help(search_parser, __doc__)
+    wait_without_spinning()
 
 import dataclasses
 import itertools
@@ -64,6 +65,8 @@ from supernet import (
     resolve_budget,
     save_costs,
     save_splits,
+    scoring_processes,
+    set_threads,
     supernet_facts,
     train,
 )
@@ -91,13 +94,19 @@ from utils.plan import check_plan, plan_text
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
+from utils.threads import threads_text
 from utils.timing import Phases
+from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 
 
-def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Evaluator:
-    """Raises ValueError where the training images do not fill so many calibration batches."""
+def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> LocalWorkers:
+    """The evaluator, spread over the CPUs that threads leave.
+
+    Raises:
+        ValueError: the training images do not fill so many calibration batches.
+    """
     if args.calibration_batches > len(splits.calibration):
         raise ValueError(
             f"--calibration-batches {args.calibration_batches}: the training images fill only "
@@ -105,7 +114,8 @@ def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> Eval
         )
     batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
     options = {"precision": args.eval_precision, "cache_mb": args.eval_cache_mb}
-    return Evaluator(supernet, batches, splits.validation, score=args.score, **options)
+    evaluator = Evaluator(supernet, batches, splits.validation, score=args.score, **options)
+    return LocalWorkers(evaluator, scoring_processes(splits.validation))
 
 
 def search_to_file(
@@ -194,6 +204,7 @@ def main() -> None:
         checkpoint = args.checkpoint
         if oracle is None:
             supernet = new_supernet(args, space, device)
+            set_threads(args, supernet, space.num_choices // 2)
             if checkpoint:
                 load_supernet(checkpoint, supernet, supernet_facts(args, space))
                 set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
@@ -220,7 +231,7 @@ def main() -> None:
     if not args.resume:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
-    log.info(f"run folder {folder}, device {device}")
+    log.info(f"run folder {folder}, device {device}{threads_text(device)}")
     if idle := idle_flags(parser, sys.argv[1:], args):
         log.info(f"note: without effect in this run: {', '.join(idle)}")
     low, high = (in_millions(cost) for cost in table.range(args.info_metric))

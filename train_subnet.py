@@ -13,10 +13,11 @@ torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # s
 from __future__ import annotations
 
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
-from utils.startup import answer_help
+from utils.startup import answer_help, wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
     answer_help(subnet_parser, __doc__)
+    wait_without_spinning()
 
 import sys
 import time
@@ -43,7 +44,7 @@ from subnet.report import (
     write_card,
 )
 from subnet.weights import load_trained, new_network
-from supernet import load_data, save_splits, supernet_facts
+from supernet import load_data, save_splits, set_threads, supernet_facts
 from utils import distributed, ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import (
@@ -63,6 +64,7 @@ from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler, decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.threads import threads_text
 from utils.timing import Meter
 
 
@@ -264,6 +266,7 @@ def main() -> None:
     resumed = args.resume and (arch.parent / "last.pt").exists()
     facts = supernet_facts(args, space)
     net = new_network(space, architecture, splits, args, facts, resumed)
+    set_threads(args, net)
     facts["arch"] = space.decode(architecture)
     folder = make_run_folder(args.run_dir, args.title, args.resume, f"subnet_{args.dataset}")
     start_log(folder, quiet=args.quiet)
@@ -274,7 +277,10 @@ def main() -> None:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
     macs = in_millions(int(table.cost(architecture, "flops")))
-    log.info(f"run folder {folder}, device {device}, {macs} M MACs at {space.input_size} px")
+    log.info(
+        f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "
+        f"{space.input_size} px"
+    )
 
     start = time.perf_counter()
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size"

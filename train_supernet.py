@@ -11,10 +11,11 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 from __future__ import annotations
 
 from config_file.arg_config.supernet_config import supernet_parser
-from utils.startup import answer_help
+from utils.startup import answer_help, wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
     answer_help(supernet_parser, __doc__)
+    wait_without_spinning()
 
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from supernet import (
     resolve_budget,
     save_costs,
     save_splits,
+    set_threads,
     train,
 )
 from supernet.plan import TRAINING_FILES, supernet_rows, training_plan
@@ -39,6 +41,7 @@ from utils.device import keep_freed_memory, pick_device, seed_everything
 from utils.errors import user_errors
 from utils.plan import check_plan, plan_text
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.threads import threads_text
 
 
 @user_errors
@@ -60,6 +63,7 @@ def main() -> None:
         table = build_costs(args, space, device)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
     supernet = new_supernet(args, space, device)
+    set_threads(args, supernet, space.num_choices // 2)
     if args.dry_run:
         rows = training_plan(supernet, splits, args, budget) | supernet_rows(supernet, device)
         rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
@@ -75,7 +79,7 @@ def main() -> None:
     if not args.resume:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
-    log.info(f"run folder {folder}, device {device}")
+    log.info(f"run folder {folder}, device {device}{threads_text(device)}")
     idle = idle_groups(args) | ({"budget"} if budget is None else set())
     if unused := unused_flags(parser, sys.argv[1:], idle):
         log.info(f"note: without effect in this run: {', '.join(unused)}")

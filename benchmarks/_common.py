@@ -1,11 +1,14 @@
-"""What the benchmarks share: sides measured in turn, medians, a table, the hardware."""
+"""What the benchmarks share: sides measured in turn, medians, peak memory, the hardware."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -53,8 +56,42 @@ def print_ratios(title: str, seconds: dict[str, list[float]], reference: str) ->
         print(f"  {name:<{width}}{1e3 * statistics.median(times):>10.1f} ms {speed:>7.2f}x")
 
 
+def resident(key: str) -> int:
+    """VmRSS or VmHWM (its peak) of this process, in kB. Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(key)))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let the next `peak_mib` tell of what comes now; where a CPU's peak stays, do nothing."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+
+
+def peak_mib(device: torch.device) -> float | None:
+    """Most memory that tensors had on a GPU, or that this process had; None where it is unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with contextlib.suppress(OSError, StopIteration):
+        return resident("VmHWM") / 2**10
+    return None
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver, or "unknown"."""
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return (done.stdout.split() or ["unknown"])[0]
+
+
 def hardware() -> str:
-    """One line: processor, threads, GPU, versions."""
+    """One line: processor, threads, GPU and its driver, versions."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -62,5 +99,26 @@ def hardware() -> str:
         name = lines[0].split(":")[1].strip() if lines else name
     parts = [name, f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
     if torch.cuda.is_available():
-        parts.insert(2, torch.cuda.get_device_name())
+        parts += [f"CUDA {torch.version.cuda}", torch.cuda.get_device_name(), f"driver {driver()}"]
     return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """A folder with the project as it was at a commit, removed at the end.
+
+    Raises:
+        SystemExit: this is no clone, or has no such commit.
+    """
+    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "checkout"
+        done = subprocess.run(
+            [*git, "worktree", "add", "--detach", str(root), commit], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"error: cannot check out {commit}: {done.stderr.strip()}")
+        try:
+            yield root
+        finally:
+            subprocess.run([*git, "worktree", "remove", "--force", str(root)], capture_output=True)

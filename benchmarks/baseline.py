@@ -30,8 +30,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _common import hardware
-
+from benchmarks._common import hardware
 from data import load_splits
 from lookup_table import BudgetCounts, load_table
 from model import SearchSpace, Subnet, load_space

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _common import hardware, interleaved, print_ratios
-
+from benchmarks._common import hardware, interleaved, print_ratios
 from lookup_table import Budget, BudgetCounts, load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
 from search_strategy import Evaluator, EvolutionSearch

@@ -24,8 +24,7 @@ import torch.multiprocessing as mp
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _common import hardware
-
+from benchmarks._common import hardware
 from model import Supernet, build_supernet, load_space
 from utils import distributed
 

@@ -16,32 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _common import hardware, interleaved, ratio
-
+from benchmarks._common import hardware, interleaved, ratio
+from benchmarks._training import Kind, Training
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
 from utils.device import keep_freed_memory
-from utils.optim import OPTIMIZERS, build_optimizer
+from utils.optim import OPTIMIZERS
 
 SPACES = ("proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro")
-
-
-class Training:
-    """One network, its optimiser, and a step of them."""
-
-    def __init__(self, net: nn.Module, optimizer: str) -> None:
-        self.net = net.to(memory_format=torch.channels_last).train()
-        self.parameters = list(net.parameters())
-        self.optimizer = build_optimizer(optimizer, self.parameters, 1e-3, 0.9, 1e-4)
-
-    def step(self, images: Tensor, labels: Tensor, *path: np.ndarray) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(self.net(images, *path), labels).backward()
-        nn.utils.clip_grad_norm_(self.parameters, 5.0)
-        self.optimizer.step()
 
 
 def compare(space: SearchSpace, args: argparse.Namespace) -> tuple[float, float, float]:
@@ -50,13 +34,15 @@ def compare(space: SearchSpace, args: argparse.Namespace) -> tuple[float, float,
     images = torch.randn(args.batch_size, 3, space.input_size, space.input_size)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, space.num_classes, (args.batch_size,))
-    supernet = Training(build_supernet(space), args.optimizer)
+    device, kind = torch.device("cpu"), Kind()
+    whole = build_supernet(space)
+    supernet = Training(whole, device, kind, args.optimizer)
     seconds: dict[str, list[float]] = {"supernet": [], "subnet": []}
     for _ in range(args.paths):
         path = rng.integers(0, space.num_choices)
         net = Subnet(space, path)
-        inherit_weights(net, supernet.net, path)
-        subnet = Training(net, args.optimizer)
+        inherit_weights(net, whole, path)
+        subnet = Training(net, device, kind, args.optimizer)
         sides = {
             "supernet": lambda path=path: supernet.step(images, labels, path),
             "subnet": lambda subnet=subnet: subnet.step(images, labels),

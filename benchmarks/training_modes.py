@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks._common import peak_mib, reset_peak, resident
 from model import Subnet, Supernet, build_supernet, count_params, load_space
 from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler, UniformSampler
 from utils.device import keep_freed_memory
@@ -105,12 +106,6 @@ def median_times(steps: dict[str, Step], repeats: int) -> dict[str, float]:
     return {name: float(np.median(times)) for name, times in spent.items()}
 
 
-def resident(key: str) -> int:
-    """VmRSS or VmHWM of this process, in kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(key)))
-
-
 def peak_memory(name: str, options: argparse.Namespace, queue: multiprocessing.Queue) -> None:
     """MB that steps need at most on top of weights and gradients; put into the queue.
 
@@ -123,21 +118,19 @@ def peak_memory(name: str, options: argparse.Namespace, queue: multiprocessing.Q
     step = modes(net, x, y)[name]
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
     else:
         net.eval()  # warms up the libraries without the step's activations
         with torch.no_grad():
             net(x[:1], np.zeros(net.space.num_layers, dtype=int))
         net.train()
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         before = resident("VmRSS") * 1024
+    reset_peak(x.device)
     samples = name == SINGLE or name.startswith(("binary", "gumbel hard"))
     for _ in range(SAMPLED_STEPS if samples else 3):
         step()
-    peak = (
-        torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident("VmHWM") * 1024
-    )
-    queue.put((peak - before) / 2**20)
+    peak = peak_mib(x.device)
+    assert peak is not None, "resident() would have failed before"
+    queue.put(peak - before / 2**20)
 
 
 def all_memory(names: list[str], options: argparse.Namespace) -> dict[str, float]:

@@ -77,7 +77,8 @@ class TrainingStyle(BlockStyle):
         return UncountedBatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
 
     def act(self) -> nn.Module:
-        return ACTIVATIONS[self.activation](inplace=True)  # a batch norm's output has no other use
+        # in place where the gradient needs the output alone; the others would copy their input
+        return nn.ReLU(inplace=True) if self.activation == "relu" else super().act()
 
 
 class ConvBN(nn.Sequential):

@@ -84,9 +84,13 @@ class SearchSpace:
         return -(-self.layers[-1].in_size // self.layers[-1].stride)
 
     @property
+    def training_style(self) -> BlockStyle:
+        """The style of a standalone network while it is trained."""
+        return TrainingStyle(**dataclasses.asdict(self.style))
+
+    @property
     def supernet_style(self) -> BlockStyle:
-        facts = dataclasses.asdict(self.style) | {"bn_affine": self.affine_in_supernet}
-        return TrainingStyle(**facts)
+        return dataclasses.replace(self.training_style, bn_affine=self.affine_in_supernet)
 
     @cached_property
     def num_choices(self) -> np.ndarray:

@@ -8,17 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.blocks import ConvBN, MBConv, init_weights, inner_slice
+from model.blocks import BlockStyle, ConvBN, MBConv, init_weights, inner_slice
 from model.space import SearchSpace
 from model.supernet import Path, Supernet, build_choice, build_first, build_head, build_stem
 
 
 class Subnet(nn.Module):
-    """One architecture: stem, first, layers, head. Images [B, 3, H, W] -> [B, num_classes]."""
+    """One architecture: stem, first, layers, head. Images [B, 3, H, W] -> [B, num_classes].
 
-    def __init__(self, space: SearchSpace, architecture: Path) -> None:
+    Args:
+        style: modules that the blocks are made of; by default plain ones, which other tools know.
+    """
+
+    def __init__(
+        self, space: SearchSpace, architecture: Path, style: BlockStyle | None = None
+    ) -> None:
         super().__init__()
-        style = space.style
+        style = style or space.style
         self.stem = build_stem(space, style)
         self.first = build_first(space, style)
         self.layers = nn.Sequential(

@@ -65,6 +65,22 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
             m._buffers.update(buffers)
 
 
+@contextlib.contextmanager
+def frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Leave weights out of the graph that is built inside, which costs their gradients otherwise.
+
+    autograd.grad of other tensors would not do: a custom function computes all gradients that its
+    inputs can have.
+    """
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
 def checkpointed(module: nn.Module, x: Tensor) -> Tensor:
     """module(x) that keeps x only; the second computation does not move BN statistics again."""
     return recompute(

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
+from model.supernet import frozen
 from sampler import ArchitectureSampler, ThresholdSampler
 from search_strategy.convergence import entropies, entropy_share
 from search_strategy.hardware_loss import HardwareLoss
@@ -100,6 +101,7 @@ class ArchitectureTraining:
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
+        self.weights = [w for w in supernet.parameters() if w.requires_grad]
         self.batches = EndlessBatches(batches)
         self.optimizer = optimizer
         self.hardware = hardware
@@ -134,13 +136,13 @@ class ArchitectureTraining:
             batch = next(self.batches)
         images, labels = batch
         drawn = self.sampler.draw()
-        ce = F.cross_entropy(
-            self.supernet(images, drawn.weights, drawn.used, self.checkpoint), labels
-        )
-        loss = self.hardware(ce, drawn.probabilities)
         alpha = self.sampler.alpha
-        # a network in which no gate is left to train has no gradient at all
-        (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
+        with frozen(self.weights):
+            logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
+            ce = F.cross_entropy(logits, labels)
+            loss = self.hardware(ce, drawn.probabilities)
+            # a network in which no gate is left to train has no gradient at all
+            (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
         ce, loss = self.average_gradients([alpha], ce.detach(), loss.detach())
         before = alpha.detach().clone()
         self.optimizer.step()

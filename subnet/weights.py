@@ -91,7 +91,7 @@ def new_network(
         facts: what the supernet's checkpoint must agree on.
         resumed: the weights will come from the run's own checkpoint.
     """
-    net = Subnet(space, architecture)
+    net = Subnet(space, architecture, space.training_style)
     zero_residuals(net)
     net.to(splits.train.device, memory_format=torch.channels_last)
     if args.init_from and not resumed:

@@ -10,6 +10,8 @@ from supernet.inputs import (
     resolve_budget,
     save_costs,
     save_splits,
+    scoring_processes,
+    set_threads,
     supernet_facts,
 )
 from supernet.training import train
@@ -24,6 +26,8 @@ __all__ = [
     "resolve_budget",
     "save_costs",
     "save_splits",
+    "scoring_processes",
+    "set_threads",
     "supernet_facts",
     "train",
 ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
-from data import Splits, load_splits
+from data import Loader, Splits, load_splits
+from data.streaming import StreamingLoader
 from lookup_table import (
     Budget,
     BudgetCounts,
@@ -19,11 +23,16 @@ from lookup_table import (
 from lookup_table.table import MILLION
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
+from model.supernet import still_statistics
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
+from utils.threads import pick_threads, usable_cpus
+from utils.workers import can_fork
+
+PROBE_IMAGES = 64  # of a step that is timed, at most
 
 
 def load_data(args: Namespace, device: torch.device) -> Splits:
@@ -81,6 +90,40 @@ def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> S
         load_supernet(args.init_from, supernet, facts)
     supernet = supernet.to(device, memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
+
+
+def set_threads(args: Namespace, net: nn.Module, *path: np.ndarray) -> None:
+    """Apply --threads; `auto` becomes a number in `args`, by timed steps of `net` on the CPU.
+
+    Args:
+        net: called as net(images, *path), on the device; it is left as it was.
+    """
+    device = next(net.parameters()).device
+    if device.type != "cpu":
+        return
+    if args.threads == "auto":
+        size = min(args.batch_size // ranks.world_size(), PROBE_IMAGES), 3, *[args.input_size] * 2
+        images = torch.linspace(-1, 1, math.prod(size)).view(size)  # draws no random numbers
+        images = images.contiguous(memory_format=torch.channels_last)
+
+        def step() -> None:
+            net(images, *path).square().mean().backward()
+            net.zero_grad()
+
+        with still_statistics(net), torch.random.fork_rng(devices=[]):  # dropout draws
+            args.threads = distributed.from_main(pick_threads(step, usable_cpus()))
+    torch.set_num_threads(args.threads)
+
+
+def scoring_processes(loader: Loader) -> int:
+    """Processes that score candidates on the CPUs that threads leave; 1 is this one alone.
+
+    Images that are streamed are decoded by processes already.
+    """
+    in_memory = loader.device.type == "cpu" and not isinstance(loader, StreamingLoader)
+    if not in_memory or ranks.launched() or not can_fork():
+        return 1
+    return max(1, usable_cpus() // torch.get_num_threads())
 
 
 def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:

@@ -21,7 +21,7 @@ from config_file.arg_config.names import (
     OPTIMIZERS,
     SUPERNET_INITS,
 )
-from config_file.arg_config.types import budget, folder, integer, number, widths
+from config_file.arg_config.types import budget, folder, integer, number, threads, widths
 from utils.errors import one_line
 
 
@@ -86,6 +86,15 @@ def add_run_flags(parser: ArgumentParser, plans: bool = False) -> None:
         choices=("auto", "cuda", "cpu", "mps"),
         default="auto",
         help="where to compute; auto: the first of cuda, mps, cpu that is there",
+    )
+    group.add_argument(
+        "--threads",
+        type=threads,
+        default="auto",
+        metavar="N|auto",
+        help="CPU threads; auto: as many as a few timed steps show to pay, of those that affinity, "
+        "container quota and OMP_NUM_THREADS allow; cores that are left score candidates in "
+        "processes of their own",
     )
 
 

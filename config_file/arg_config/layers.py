@@ -34,7 +34,14 @@ NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe i
     "list_architectures",
     "evaluate",
 )
-MAY_DIFFER = ("device", "num_workers", "run_dir", "cache_dir", "data_path")  # on resuming
+MAY_DIFFER = (
+    "device",
+    "threads",
+    "num_workers",
+    "run_dir",
+    "cache_dir",
+    "data_path",
+)  # on resuming
 FROM_CHECKPOINT = (
     "search_space",
     "widths",

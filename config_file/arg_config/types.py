@@ -56,6 +56,14 @@ def budget(text: str) -> float | str | None:
         ) from None
 
 
+def threads(text: str) -> int | str:
+    """A number of CPU threads, or `auto`."""
+    try:
+        return text if text == "auto" else integer(1, 1024)(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is neither an integer from 1 to 1024 nor auto") from None
+
+
 def widths(text: str) -> list[int]:
     """Comma-separated positive integers."""
     try:

@@ -1,0 +1,156 @@
+"""One piece of work: its time, rate, share of a busy GPU, kernel launches and peak memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import signal
+import statistics
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch._dynamo  # at once: optimisers import it, and OutOfTime would leave half a module
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks._common import peak_mib, reset_peak, synchronize
+
+WINDOWS = (3, 7)  # fewest and most; between them, until the work has taken `enough_s`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is measured.
+
+    Attributes:
+        run: does all of it once.
+        units: the number of steps, batches or networks in one `run`, of which time is told.
+        count: the number of images or networks in one `run`, of which the rate is told.
+    """
+
+    run: Callable[[], object]
+    units: int = 1
+    count: int
+    things: str = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one unit of a work takes.
+
+    Attributes:
+        first_s: seconds of the first run of all, with compilation and loading of kernels.
+        rate: images or networks per second.
+        busy: share of the time in which the GPU has work; None if the profiler saw nothing.
+        launches: kernels, copies and fills per unit; None likewise.
+        peak_mib: None where it is unknown.
+    """
+
+    first_s: float
+    unit_s: float
+    rate: float
+    busy: float | None
+    launches: float | None
+    peak_mib: float | None
+
+
+class OutOfTime(BaseException):
+    """The time is over. Not an Exception, which a library in between might handle."""
+
+
+@contextlib.contextmanager
+def time_limit(limit_s: float) -> Iterator[None]:
+    """Raises OutOfTime inside after so long, where the system has timers (not on Windows)."""
+    main = threading.current_thread() is threading.main_thread()
+    if not (main and hasattr(signal, "setitimer")):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def device_work(run: Callable[[], object], device: torch.device) -> tuple[float, int]:
+    """Seconds in which the GPU has work in one `run()`, and how many kernels, copies and fills.
+
+    On a CPU, where this code is tested: seconds within operators, and how many they are.
+    """
+    on_gpu = device.type == "cuda"
+    activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
+    wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    with profile(activities=[activity]) as profiled:
+        run()
+        synchronize()
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profiled.events()
+        if event.device_type == wanted and not getattr(event, "is_user_annotation", False)
+    )
+    busy_us, until = 0.0, -math.inf
+    for start, end in spans:  # their union: streams overlap, and operators call operators
+        busy_us += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy_us / 1e6, len(spans)
+
+
+def run_seconds(run: Callable[[], object], repeats: int = 1) -> float:
+    """Seconds of one of `repeats` runs in a row, with what they leave in the GPU's queue."""
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def measure(
+    make: Callable[[], Work], device: torch.device, window_s: float, enough_s: float
+) -> tuple[Work, Measurement]:
+    """Prepare a work, warm it up and measure it.
+
+    The time is the median over windows of as many runs as take `window_s`, with a synchronisation
+    before and after each window: within it, a GPU's queue stays filled as it does in training.
+    """
+    reset_peak(device)
+    work = make()
+    first_s = run_seconds(work.run)
+    work.run()
+    repeats = max(1, math.ceil(window_s / run_seconds(work.run)))
+    times: list[float] = []
+    start, (fewest, most) = time.perf_counter(), WINDOWS
+    while len(times) < fewest or (len(times) < most and time.perf_counter() - start < enough_s):
+        times.append(run_seconds(work.run, repeats))
+    run_s, peak = statistics.median(times), peak_mib(device)  # without the profiler's memory
+    try:
+        busy_s, launches = device_work(work.run, device)
+    except RuntimeError:  # no right to the card's counters, as in some containers
+        traceback.print_exc()
+        busy_s, launches = 0.0, 0
+    return work, Measurement(
+        first_s=first_s,
+        unit_s=run_s / work.units,
+        rate=work.count / run_s,
+        busy=min(1.0, busy_s / run_s) if launches else None,
+        launches=launches / work.units if launches else None,
+        peak_mib=peak,
+    )
+
+
+def release() -> None:
+    """Free what a work has left, also where it failed."""
+    for free in (torch._dynamo.reset, gc.collect, torch.cuda.empty_cache):
+        with contextlib.suppress(Exception):  # a broken device or compiler: the next work tells
+            free()

@@ -1,0 +1,101 @@
+"""CPU threads: how many this process may use, and how many of them pay.
+
+PyTorch takes every core and its OpenMP threads wait by spinning: beside one other busy process a
+step then takes 20 to 80 times as long. `startup.wait_without_spinning` asks for a policy that does
+not, and `pick_threads` takes no more threads than a few timed steps show to pay; cores that are
+left over score candidates in processes of their own (`utils.workers`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+PAYS = 1.2  # so many times faster than half of them, or more threads are not worth a core each
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cpus() -> int:
+    """CPUs that affinity, the container's quota and OMP_NUM_THREADS leave to this process."""
+    limits = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        limits.append(len(os.sched_getaffinity(0)))
+    limits.append(quota(CGROUPS, own_cgroup()))
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # it may list nested levels
+    if first.isdigit():
+        limits.append(int(first))
+    return max(1, min(limits))
+
+
+def own_cgroup() -> str:
+    """The path of this process's cgroup (version 2), "" where there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line[3:] for line in lines if line.startswith("0::")), "")
+
+
+def quota(root: Path, group: str) -> int:
+    """Whole CPUs that the quotas of a cgroup and its ancestors allow, rounded up.
+
+    A container often sees its own group as the root, and its parents not at all.
+    """
+    folder = root / group.lstrip("/")
+    allowed = 1 << 30
+    for place in (folder, *folder.parents):
+        values = _words(place / "cpu.max")  # version 2: "quota period", quota may be "max"
+        if place == root and not values:  # version 1
+            files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            values = [word for name in files for word in _words(root / name)]
+        if len(values) == 2 and values[0].isdigit():
+            allowed = min(allowed, -(-int(values[0]) // int(values[1])))
+        if place == root:
+            break
+    return allowed
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def pick_threads(step: Callable[[], object], limit: int) -> int:
+    """The number of threads, halved from `limit` while fewer are nearly as fast.
+
+    Args:
+        step: work of the run's own size; it runs up to three times per number tried.
+    """
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        times: list[float] = []
+        while len(times) < 3 and sum(times) < 2.0:
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    if limit == 1:
+        return 1
+    threads, best = limit, seconds(limit)
+    while threads > 1:
+        fewer = seconds(threads // 2)
+        if fewer > PAYS * best:
+            break
+        threads, best = threads // 2, min(best, fewer)
+    return threads
+
+
+def threads_text(device: torch.device) -> str:
+    """How the CPU is used, to be added to a line of the log; "" on other devices."""
+    if device.type != "cpu":
+        return ""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f" ({torch.get_num_threads()} of {usable_cpus()} threads, {instructions})"
