@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import subprocess
 import sys
 import time
@@ -97,12 +98,10 @@ class Table:
 def command(script: str, title: str, args: Namespace, *flags: object) -> float:
     """Run a script of the toolkit to its end, or go on with its run; the seconds it took."""
     words = [sys.executable, str(ROOT / script), "--title", title, "--run-dir", str(args.out)]
-    if (args.out / title / "config.yaml").exists():
-        words.append("--resume")
-    else:
-        words += ["--device", args.device, "--quiet", *map(str, flags)]
+    words += ["--device", args.device, "--quiet"]
+    goes_on = (args.out / title / "config.yaml").exists()
     start = time.perf_counter()
-    subprocess.run([*words, "--quiet"], check=True)
+    subprocess.run([*words, *(["--resume"] if goes_on else map(str, flags))], check=True)
     return time.perf_counter() - start
 
 
@@ -127,8 +126,8 @@ class Reference:
         supernet = new_supernet(run, self.space, device)
         path = args.out / title / "supernet.pt"
         load_supernet(path, supernet, supernet_facts(run, self.space))
-        self.evaluator = build_evaluator(supernet, splits, run)
-        self.evaluator.validation = splits.test  # images that no search has seen
+        unseen = dataclasses.replace(splits, validation=splits.test)  # no search has seen these
+        self.evaluator = build_evaluator(supernet, unseen, run)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
