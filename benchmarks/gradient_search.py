@@ -212,7 +212,7 @@ def macro(args: Namespace) -> None:
             continue
         warm = args.out / f"warm_{seed}"
         if not (warm / "done").exists():
-            fair = ["--sample-strategy", "fair", "--epochs", args.warm_epochs]
+            fair = ["--sample-strategy", "fair", "--epochs", args.warm_epochs, "--lr", 0.01]
             command("train_supernet.py", warm.name, args, *shared, *fair, "--random-seed", seed)
             (warm / "done").touch()
         flags = [*SAMPLERS[sampler], "--random-seed", seed, "--init-from", warm / "supernet.pt"]
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--benchmark", type=Path, help="macro: JSON of true accuracies")
     parser.add_argument("--data-path", type=Path, help="macro: folder of CIFAR-10's images")
     parser.add_argument("--budgets", type=numbers, default=[48.0, 55.0, 63.0, 86.0])
-    parser.add_argument("--warm-epochs", type=int, default=2)
+    parser.add_argument("--warm-epochs", type=int, default=1, help="macro: of fair paths")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     seed_everything(0)
