@@ -49,6 +49,7 @@ from search_strategy import (
     SearchStrategy,
     build_strategy,
     candidate_facts,
+    convergence_rows,
     log_probability,
     run_search,
     save_front,
@@ -138,6 +139,11 @@ def search_to_file(
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)
     return history
+
+
+def trained_on_validation(checkpoint: Path) -> bool:
+    """True if validation images trained the architecture parameters of a checkpoint."""
+    return not load_checkpoint(checkpoint)["config"].get("one_level", False)
 
 
 def space_rows(
@@ -307,6 +313,9 @@ def main() -> None:
                 free_facts = candidate_facts(space, table, free, top1)
                 logs = [log_probability(strategy.prior, a) for a in (free, winner)]
                 report.add_unconstrained(free_facts, logs[0] - logs[1])
+                target = None if args.target_hc is None else budget.high
+                found = convergence_rows(space, codes.counts, strategy.prior, winner, target)
+                report.add_convergence(*found, trained_on_validation(checkpoint))
         evaluator.close()
         rows = report.finish(phases, writer)
         write_report(folder, dataclasses.asdict(space), rows)

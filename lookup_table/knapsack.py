@@ -16,6 +16,8 @@ import numpy as np
 
 from lookup_table.budget import Budget, BudgetCounts
 
+TIE = 9  # decimals: sums that differ by rounding count as equal, else all of them are unfolded
+
 
 def best_completions(
     values: np.ndarray, counts: BudgetCounts, canonical: bool = False
@@ -58,7 +60,7 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
 
     # (minus what can be reached, prefix, its state, bins spent, sum so far); the best comes first
     heap: list[tuple[float, tuple[int, ...], bool, int, float]]
-    heap = [(-bound(0, False, 0), (), False, 0, 0.0)]
+    heap = [(0.0, (), False, 0, 0.0)]
     while heap:
         _, prefix, state, spent, value = heapq.heappop(heap)
         i = len(prefix)
@@ -75,7 +77,8 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
             reached = value + float(values[i, choice])
             reachable = reached + bound(i + 1, binds, spent + step)
             if reachable > -np.inf:
-                entry = (-reachable, (*prefix, choice), binds, spent + step, reached)
+                order = round(-reachable, TIE)
+                entry = (order, (*prefix, choice), binds, spent + step, reached)
                 heapq.heappush(heap, entry)
     raise AssertionError("a budget always holds an architecture")
 

@@ -22,6 +22,8 @@ from model.small_maps import conv2d
 from model.space import SearchSpace
 from model.supernet import Path, Supernet
 
+TINY_NORM = 1e-12  # squared: the slope of a root at 0 is infinite
+
 
 def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """[B, n, H, W] through the first n channels of a wider BN, whose other statistics stay."""
@@ -135,7 +137,7 @@ class SuperkernelSupernet(Supernet):
 
     Its differentiable form (section 3.2) decides each layer by `num_gates` = G gates: whether it
     is kept at all, then each larger kernel, then each larger expansion, smallest first. A gate is
-    open where the squared norm of the weights that it would add is above its threshold [L, G].
+    open where the norm of the weights that it would add is above its threshold [L, G].
     Norms are in units of their expectation at He's initialisation, as otherwise groups of
     thousands of weights would leave the sigmoid without a slope. Equation numbers: the paper's.
     """
@@ -186,7 +188,8 @@ class SuperkernelSupernet(Supernet):
         margins = list(torch.full_like(thresholds, torch.inf).unbind())
 
         def decide(gate: int, group: Tensor, size: int) -> Tensor:
-            margins[gate] = group.square().sum() / (unit * size) - thresholds[gate]
+            norm = (group.square().sum() / (unit * size)).clamp(min=TINY_NORM).sqrt()
+            margins[gate] = norm - thresholds[gate]
             return indicator(margins[gate])
 
         gate = w.new_ones(())

@@ -50,6 +50,7 @@ class ArchitectureSampler:
         self.mask = choice_mask(num_choices)
         self.alpha = torch.zeros(self.mask.shape, requires_grad=True)
         self.temperature = 1.0
+        self.warming_up = False  # set in epochs that train only the weights
 
     @property
     def logits(self) -> Tensor:
@@ -59,6 +60,10 @@ class ArchitectureSampler:
     def probabilities(self) -> Tensor:
         """softmax(alpha) [L, C]."""
         return self.logits.softmax(1)
+
+    def cost_probabilities(self) -> Tensor:
+        """[L, C], by which costs are expected."""
+        return self.probabilities()
 
     def gumbel_noise(self) -> Tensor:
         """-log(-log(u)) [L, C] from the run's generator, the same on every device and rank."""

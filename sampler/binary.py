@@ -28,13 +28,10 @@ class BinaryGateSampler(ArchitectureSampler):
         opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)
         # d weights_j / d alpha_i = p_j (delta_ij - p_i): equation 4, the gates in place of weights
         gates = F.one_hot(opened, pair.shape[1]) + (pair - pair.detach())
-        return ArchitectureDraw(gates, self.shared_probabilities(pair, used), used.numpy())
-
-    def shared_probabilities(self, pair: Tensor, used: Tensor) -> Tensor:
-        """softmax(alpha), of which only what the two share between them can change."""
-        fixed = self.probabilities().detach()
-        mass = (fixed * used).sum(1, keepdim=True)
-        return torch.where(used, mass * pair, fixed)
+        # E[cost] keeps its value; its gradient is that of the pair's own softmax, not scaled by the
+        # probability of the pair, as in the authors' code
+        probabilities = self.probabilities().detach() + (pair - pair.detach())
+        return ArchitectureDraw(gates, probabilities, used.numpy())
 
     @torch.no_grad()
     def after_update(self, drawn: ArchitectureDraw, before: Tensor) -> None:

@@ -14,18 +14,27 @@ class ThresholdSampler(ArchitectureSampler):
     """One path, which the superkernels' group norms and trained thresholds decide.
 
     Its parameters `alpha` are the thresholds [L, G] of `SuperkernelSupernet.gate_margins`; they
-    start at 0, where every gate is open. Nothing is random.
+    start at 0, where every gate is open.
+
+    Args:
+        dropout: chance of each gate to be closed in a weight step of a warm-up epoch, so that
+            smaller slices are trained too (indicator dropout). Nothing else is random.
 
     Raises:
         ValueError: a layer lacks a combination of its kernels and expansions.
     """
 
     def __init__(
-        self, supernet: SuperkernelSupernet, num_choices: np.ndarray, rng: np.random.Generator
+        self,
+        supernet: SuperkernelSupernet,
+        num_choices: np.ndarray,
+        rng: np.random.Generator,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(num_choices, rng)
         supernet.check_thresholds()
         self.supernet = supernet
+        self.dropout = dropout
         self.alpha = torch.zeros(len(num_choices), supernet.num_gates, requires_grad=True)
 
     def probabilities(self) -> Tensor:
@@ -36,8 +45,15 @@ class ThresholdSampler(ArchitectureSampler):
         """One-hot [L, C], with the sigmoids' gradients to thresholds and supernet weights."""
         return self.supernet.choice_gates(self.alpha).cpu()
 
+    def cost_probabilities(self) -> Tensor:
+        return self.decisions()
+
     def step_paths(self) -> list[Tensor]:
-        return [self.alpha.detach()]
+        thresholds = self.alpha.detach()
+        if not (self.warming_up and self.dropout):
+            return [thresholds]
+        closed = torch.from_numpy(self.rng.random(tuple(thresholds.shape)) < self.dropout)
+        return [thresholds.masked_fill(closed, torch.inf)]
 
     def draw(self) -> ArchitectureDraw:
         return ArchitectureDraw(self.alpha, self.decisions())

@@ -3,6 +3,7 @@
 from search_strategy.additive import AdditiveSearch, smoothed
 from search_strategy.build import build_strategy, set_prior
 from search_strategy.controls import uncalibrated_top1
+from search_strategy.convergence import convergence_rows
 from search_strategy.differentiable import (
     ArchitectureTraining,
     DifferentiableSearch,
@@ -50,6 +51,7 @@ __all__ = [
     "SearchStrategy",
     "build_strategy",
     "candidate_facts",
+    "convergence_rows",
     "log_probability",
     "read_scores",
     "run_search",

@@ -7,7 +7,7 @@ What remains is to read the architecture off them: the most probable one within 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,9 +18,14 @@ from torch.optim import Optimizer
 
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
+from lookup_table.table import MILLION
 from model.supernet import frozen
 from sampler import ArchitectureSampler, ThresholdSampler
+from search_strategy.convergence import entropies, entropy_share
 from search_strategy.hardware_loss import HardwareLoss
+
+Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W], labels [B]
+SEEN = ("ce", "constraint", "gradient_norm", "steps")  # summed over the steps of an epoch
 
 
 class StatefulBatches(Protocol):
@@ -72,10 +77,12 @@ class ArchitectureTraining:
         batches: images of the part that does not train the weights.
         optimizer: of `sampler.alpha`.
         hardware: the constraint.
-        warmup_epochs: epochs in which only the weights are trained.
+        warmup_epochs: epochs in which only the weights are trained, without the constraint.
         temperature: epoch -> temperature, for samplers that have one.
         checkpoint: keep no activations of weighted choices.
-        average_gradients: over processes that share each batch.
+        average_gradients: over processes that share each batch; returns the scalars, averaged.
+        every: weight steps per architecture step.
+        one_level: parameters learn from the weights' batches, not from `batches`.
     """
 
     def __init__(
@@ -88,7 +95,9 @@ class ArchitectureTraining:
         warmup_epochs: int = 0,
         temperature: Callable[[int], float] = lambda epoch: 1.0,
         checkpoint: bool = False,
-        average_gradients: Callable[[list[Tensor]], object] = lambda parameters: None,
+        average_gradients: Callable[..., Sequence[Tensor]] = lambda parameters, *scalars: scalars,
+        every: int = 1,
+        one_level: bool = False,
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
@@ -100,57 +109,89 @@ class ArchitectureTraining:
         self.temperature = temperature
         self.checkpoint = checkpoint
         self.average_gradients = average_gradients
+        self.every = every
+        self.one_level = one_level
+        self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
 
     def start_epoch(self, epoch: int) -> None:
         self.sampler.temperature = self.temperature(epoch)
+        self.sampler.warming_up = epoch < self.warmup_epochs
 
     def weight_loss(self, ce: Tensor) -> Tensor:
         """A superkernel's weights feel the constraint through their norms (1904.02877, eq. 9)."""
-        if isinstance(self.sampler, ThresholdSampler):
+        if isinstance(self.sampler, ThresholdSampler) and not self.sampler.warming_up:
             return self.hardware(ce, self.sampler.decisions())
         return ce
 
-    def step(self, epoch: int) -> None:
-        """One update of the architecture parameters; in warm-up epochs, nothing."""
-        if epoch < self.warmup_epochs:
+    def step(self, epoch: int, number: int = 0, batch: Batch | None = None) -> None:
+        """One update of the architecture parameters, if it is time for one.
+
+        Args:
+            number: of the weight step just done, counted from 1 over the whole run.
+            batch: images and labels of that step, for `one_level`.
+        """
+        if epoch < self.warmup_epochs or number % self.every:
             return
-        images, labels = next(self.batches)
+        if not self.one_level or batch is None:
+            batch = next(self.batches)
+        images, labels = batch
         drawn = self.sampler.draw()
         alpha = self.sampler.alpha
         with frozen(self.weights):
             logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
-            loss = self.hardware(F.cross_entropy(logits, labels), drawn.probabilities)
+            ce = F.cross_entropy(logits, labels)
+            loss = self.hardware(ce, drawn.probabilities)
             # a network in which no gate is left to train has no gradient at all
             (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
-        self.average_gradients([alpha])
+        ce, loss = self.average_gradients([alpha], ce.detach(), loss.detach())
         before = alpha.detach().clone()
         self.optimizer.step()
         self.sampler.after_update(drawn, before)
+        norm = torch.zeros(()) if alpha.grad is None else alpha.grad.norm()
+        parts = [part.double() for part in (ce, loss - ce, norm.to(ce.device), torch.ones_like(ce))]
+        self.seen = self.seen.to(ce.device) + torch.stack(parts)
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:
-        """Mean entropy of a layer (nats), expected cost (millions or ms), temperature."""
+        """State of the parameters, and means over the steps since `start_epoch`.
+
+        Entropy of a layer (nats, mean; share of uniform), expected cost (millions or ms; share of
+        the target), cross-entropy and constraint of the steps, norm of their gradients,
+        temperature.
+        """
         p = self.sampler.probabilities()
-        entropy = -(p * p.clamp(min=1e-30).log()).sum(1).mean()
+        cost = float(self.hardware.expected_cost(self.sampler.cost_probabilities())) / MILLION
         values = {
-            "entropy": float(entropy),
-            "expected_cost": float(self.hardware.expected_cost(p)) / 1e6,
+            "entropy": entropies(p.double().numpy()).mean(),
+            "entropy_share": entropy_share(p.double().numpy(), self.sampler.num_choices),
+            "expected_cost": cost,
         }
+        if self.hardware.target is not None:
+            values["expected_over_target"] = cost * MILLION / self.hardware.target
         if self.sampler.uses_temperature:
             values["temperature"] = self.sampler.temperature
+        *sums, steps = self.seen.tolist()
+        if steps:
+            values |= {name: total / steps for name, total in zip(SEEN, sums, strict=False)}
         return values
+
+    def end_epoch(self) -> None:
+        """Forget the steps of the epoch."""
+        self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
 
     def state_dict(self) -> dict:
         return {
             **self.sampler.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
+            "seen": self.seen.tolist(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.sampler.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.batches.load_state_dict(state["batches"])
+        self.seen = torch.tensor(state["seen"], dtype=torch.float64)
 
 
 class DifferentiableSearch:

@@ -14,22 +14,34 @@ import torch
 from torch import Tensor
 
 from lookup_table import LookupTable
+from lookup_table.table import MILLION
 
-# (cross-entropy, r = E[cost] / target, log E[cost] / log target, weight) -> total loss
-HC_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
-    "abs": lambda ce, ratio, log_ratio, weight: ce + weight * (ratio - 1).abs(),
-    "hinge": lambda ce, ratio, log_ratio, weight: ce + weight * (ratio - 1).relu(),
-    "log_ratio": lambda ce, ratio, log_ratio, weight: ce * log_ratio**weight,
-    "multiplicative": lambda ce, ratio, log_ratio, weight: ce * ratio**weight,
+LOWEST_LOG = 1e-3  # of log E: E below a million has no positive logarithm
+
+# (cross-entropy, E[cost] in millions or ms, target in the same unit, weight) -> total loss
+HC_LOSSES: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
+    "l2": lambda ce, cost, target, w: ce + w * (cost - target) ** 2,
+    "abs": lambda ce, cost, target, w: ce + w * (cost / target - 1).abs(),
+    "hinge": lambda ce, cost, target, w: ce + w * (cost / target - 1).relu(),
+    "linear": lambda ce, cost, target, w: ce + w * (cost / target - 1),
+    "log": lambda ce, cost, target, w: ce + w * cost.log(),
+    "log_ratio": lambda ce, cost, target, w: (
+        ce * (cost.log().clamp(min=LOWEST_LOG) / np.log(target)) ** w
+    ),
+    "multiplicative": lambda ce, cost, target, w: ce * (cost / target) ** w,
 }
 
 
 class HardwareLoss:
     """Adds the hardware constraint to a cross-entropy.
 
-    abs: CE + w |E/T - 1|; hinge: CE + w max(0, E/T - 1); log_ratio: CE (log E / log T)^w, which is
-    FBNet's CE alpha log(E)^beta (equation 2) with beta = w and alpha such that the factor is 1 at
-    the target; multiplicative: CE (E/T)^w (ProxylessNAS and MnasNet's factor with beta = w).
+    With E the expected cost and T the target, both in millions (flops, params) or ms (latency):
+    l2: CE + w (E - T)^2; abs: CE + w |E/T - 1|; hinge: CE + w max(0, E/T - 1);
+    linear: CE + w (E/T - 1), signed, as ProxylessNAS's code has it (there "add#linear");
+    log: CE + w log E (Single-Path NAS, https://arxiv.org/abs/1904.02877), which has no target;
+    log_ratio: CE (log E / log T)^w, which is FBNet's CE alpha log(E)^beta (equation 2) with
+    beta = w and alpha such that the factor is 1 at the target, and ProxylessNAS's "mul#log";
+    multiplicative: CE (E/T)^w, after MnasNet's reward (https://arxiv.org/abs/1807.11626).
 
     Args:
         table, metric: what is limited.
@@ -44,8 +56,11 @@ class HardwareLoss:
     def __init__(
         self, table: LookupTable, metric: str, target: int | None, kind: str, weight: float
     ) -> None:
-        if kind == "log_ratio" and target is not None and target <= 1:
-            raise ValueError("--hc-loss log_ratio needs a --target-hc above 0.000001")
+        if kind == "log_ratio" and target is not None and target <= MILLION:
+            raise ValueError(
+                f"--hc-loss log_ratio takes logarithms of {table.unit(metric)}, so it needs a "
+                f"--target-hc above 1; take abs"
+            )
         self.costs = torch.from_numpy(np.asarray(table.costs[metric], dtype=np.float64))  # [L, C]
         self.fixed = float(table.fixed[metric])
         self.target = target
@@ -60,8 +75,7 @@ class HardwareLoss:
         """The total loss; just the cross-entropy where there is no target."""
         if self.target is None or self.weight == 0:
             return ce
-        cost = self.expected_cost(probabilities)
-        ratio = cost / self.target
-        log_ratio = cost.clamp(min=1.0).log() / np.log(max(self.target, 2))
-        ratio, log_ratio = (p.to(ce.device, ce.dtype) for p in (ratio, log_ratio))
-        return HC_LOSSES[self.kind](ce, ratio, log_ratio, self.weight)
+        cost = self.expected_cost(probabilities) / MILLION
+        return HC_LOSSES[self.kind](
+            ce, cost.to(ce.device, ce.dtype), self.target / MILLION, self.weight
+        )

@@ -23,6 +23,7 @@ from utils.plan import (
     plan_scoring,
     plan_training,
 )
+from utils.run_folder import log
 from utils.threads import processor, threads_text
 
 TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
@@ -37,8 +38,10 @@ def training_plan(
 
     def probe(batches: FirstBatches, folder: Path) -> None:
         path = folder / "supernet.pt"
+        log.disabled = True  # lines of epochs that are none
         with SummaryWriter(str(folder)) as writer:
             train(supernet, batches, short, {}, path, writer, splits.architecture, budget)
+        log.disabled = False
 
     return plan_training(probe, splits.train, args.epochs)
 

@@ -9,7 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import Loader
 from lookup_table import Budget
-from model import Supernet
+from lookup_table.knapsack import most_probable
+from model import SearchSpace, Supernet
 from sampler import (
     SAMPLERS,
     ArchitectureSampler,
@@ -19,9 +20,18 @@ from sampler import (
     UniformSampler,
 )
 from search_strategy import ArchitectureTraining, HardwareLoss
+from search_strategy.convergence import network_text
 from utils import distributed
 from utils.device import SAMPLER_STREAM, stream
 from utils.plots import probability_map
+from utils.run_folder import log
+
+LOGGED = {  # of the summary -> what the log calls it
+    "expected_over_target": "E/T",
+    "ce": "CE",
+    "constraint": "constraint",
+    "gradient_norm": "gradient norm",
+}
 
 
 def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
@@ -33,7 +43,7 @@ def build_sampler(args: Namespace, supernet: Supernet, budget: Budget | None):
     if args.sample_strategy == "gumbel":
         return GumbelSampler(num_choices, rng, args.gumbel_hard, args.gumbel_sampled_gradient)
     if args.sample_strategy == "threshold":
-        return ThresholdSampler(supernet, num_choices, rng)
+        return ThresholdSampler(supernet, num_choices, rng, args.indicator_dropout)
     if args.sample_strategy in (None, "uniform"):
         return UniformSampler(num_choices, rng, budget.sample if args.sample_in_budget else None)
     return SAMPLERS[args.sample_strategy](num_choices, rng)
@@ -65,16 +75,30 @@ def build_architecture_training(
         lambda epoch: args.temperature_init * args.temperature_decay**epoch,
         args.checkpoint_activations,
         distributed.average_gradients,
+        args.a_every,
+        args.one_level,
     )
 
 
 def write_architecture(
-    architecture: ArchitectureTraining, writer: SummaryWriter, done: int
+    architecture: ArchitectureTraining,
+    budget: Budget,
+    space: SearchSpace,
+    writer: SummaryWriter,
+    done: int,
 ) -> None:
-    """Numbers and the heat map of the choice probabilities after `done` epochs."""
-    for tag, value in architecture.summary().items():
+    """Log and TensorBoard after `done` epochs: numbers, the network read off now, a heat map."""
+    numbers = architecture.summary()
+    for tag, value in numbers.items():
         writer.add_scalar(f"arch/{tag}", value, done)
     sampler = architecture.sampler
-    probabilities = sampler.probabilities().detach().numpy()
+    probabilities = sampler.probabilities().detach().double().numpy()
+    network = network_text(space, budget.counts, most_probable(probabilities, budget))
+    writer.add_text("arch/network", network, done)
+    parts = [f"{numbers['entropy_share']:.1%} of uniform entropy"]
+    for name, label in LOGGED.items():
+        if name in numbers:
+            parts.append(f"{label} {numbers[name]:.3g}")
+    log.info(f"epoch {done}: {', '.join(parts)}; now {network}")
     figure = probability_map(probabilities, sampler.num_choices)
     writer.add_figure("arch/probabilities", figure, done)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -55,6 +56,7 @@ class SupernetTraining:
     ) -> None:
         self.supernet = supernet
         self.loader = loader
+        self.budget = budget
         self.grad_clip = args.grad_clip
         self.checkpoint = args.checkpoint_activations
         self.sampler = build_sampler(args, supernet, budget)
@@ -126,7 +128,7 @@ class SupernetTraining:
         lr = self.lr
         self.scheduler.step()
         if self.architecture:
-            self.architecture.step(epoch)
+            self.architecture.step(epoch, number, (images, labels))
             total = self.architecture.sampler.alpha.detach().sum()
             self.guard.watch(total, number, lr, what="sum of the architecture parameters")
         return stop
@@ -138,7 +140,9 @@ class SupernetTraining:
             self.check_path(route)
             with self.precision.autocast():
                 logits = self.supernet(images, route, checkpoint=self.checkpoint)
-                loss = self.criterion(logits, target)
+                # a teacher's outputs are soft already; smoothing is for labels
+                criterion = self.criterion if target is labels else F.cross_entropy
+                loss = criterion(logits, target)
             if self.architecture:
                 loss = self.architecture.weight_loss(loss)
             self.precision.backward(loss)
@@ -155,7 +159,8 @@ class SupernetTraining:
         for name, value in scalars.items():
             writer.add_scalar(f"train/{name}", value, done)
         if self.architecture:
-            write_architecture(self.architecture, writer, done)
+            write_architecture(self.architecture, self.budget, self.supernet.space, writer, done)
+            self.architecture.end_epoch()
         return {"loss": f"{loss:.3f}", "top1": f"{top1:.1f}"}
 
 

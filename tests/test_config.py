@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from config_file.arg_config.layers import RECIPES, config_values, parse, write_config
+from config_file.arg_config.sampling_config import SAMPLER_SECTIONS
 from config_file.arg_config.search_config import search_parser
 from data import DATASETS
 
@@ -63,9 +64,13 @@ def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
     may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
+    may_be_none |= {"hc_weight", "temperature_decay"}  # resolve_sampling
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
-    assert {key.replace("-", "_") for key in recipe} <= vars(args).keys()
+    sections = recipe.pop("sampler", {})
+    assert sections.keys() <= set(SAMPLER_SECTIONS)
+    for flags in (recipe, *sections.values()):
+        assert {key.replace("-", "_") for key in flags} <= vars(args).keys()
 
 
 def test_the_order_of_layers(tmp_path: Path) -> None:
@@ -85,6 +90,35 @@ def test_the_order_of_layers(tmp_path: Path) -> None:
     assert args.epochs == yaml.safe_load((RECIPES / "digits.yaml").read_text())["epochs"]
 
 
+def test_a_file_holds_settings_per_sampler(tmp_path: Path) -> None:
+    """default < recipe < its sampler's < file < its sampler's < command line."""
+    recipe = yaml.safe_load((RECIPES / "digits.yaml").read_text())
+    recipe |= {"a-lr": 0.1, "epochs": 10}
+    recipe["sampler"] = {
+        "softmax": {"a-lr": 0.2, "epochs": 11, "hc-loss": "hinge"},
+        "threshold": {"a-lr": 0.3},
+        "gumbel-hard": {"a-lr": 0.4},
+    }
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(recipe))
+
+    def args_of(*flags: str):
+        return parse(search_parser(""), flags, (tmp_path,))
+
+    args = args_of("--search-strategy", "gradient")  # softmax, as resolve_sampling finds later
+    assert (args.a_lr, args.epochs, args.hc_loss) == (0.2, 11, "hinge")
+    assert args_of().a_lr == 0.1 and args_of("--sample-strategy", "gumbel").a_lr == 0.1
+    assert args_of("--search-strategy", "gradient", "--search-space", "singlepath").a_lr == 0.3
+    assert args_of("--sample-strategy", "gumbel", "--gumbel-hard").a_lr == 0.4
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: 12\nsampler:\n  softmax: {hc-loss: abs}\n  gumbel: {epochs: 13}\n")
+    args = args_of("--search-strategy", "gradient", "--config", str(file), "--a-lr", "0.5")
+    assert (args.a_lr, args.epochs, args.hc_loss) == (0.5, 12, "abs")
+    assert args_of("--sample-strategy", "gumbel", "--config", str(file)).epochs == 13
+    write_config(tmp_path / "config.yaml", config_values(search_parser(""), args))
+    again = args_of("--config", str(tmp_path / "config.yaml"))
+    assert {**vars(again), "config": None} == {**vars(args), "config": None}
+
+
 def test_a_file_may_name_the_dataset_and_gets_its_recipe(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("dataset: cifar10\n")
     assert search_args("--config", str(tmp_path / "c.yaml")).input_size == 32
@@ -99,6 +133,9 @@ def test_a_file_may_name_the_dataset_and_gets_its_recipe(tmp_path: Path) -> None
         ("a: b: c", "not valid YAML"),
         ("random-control: maybe", "true or false"),
         ("lr: {a: 1}", "cannot be a mapping"),
+        ("sampler: softmax", "must map samplers"),
+        ("sampler: {soft: {lr: 1}}", "not 'soft'"),
+        ("sampler: {softmax: {a-lrr: 1}}", "did you mean 'a-lr'"),
         ("checkpoint: none.pt", "none.pt does not exist"),
     ],
 )

@@ -80,3 +80,19 @@ def test_among_codes_that_represent_a_network(skips: str, rng: np.random.Generat
         expected = everything[np.where(represents, sums, -np.inf).argmax()]
         assert found.tolist() == expected.tolist()
         assert highest_sum(values, budget).tolist() == everything[sums.argmax()].tolist()
+
+
+def test_ties_are_not_unfolded() -> None:
+    """Probabilities as after a first step of binary gates: many sums differ by rounding only."""
+    space = load_space("fbnet", 8, 10, [8] * 9)
+    budget = Budget(counts := BudgetCounts(load_table(space), "flops"), None, counts.median)
+    rng, alpha = np.random.default_rng(0), np.zeros((space.num_layers, space.max_choices))
+    for row, n in zip(alpha, space.num_choices, strict=True):
+        row[rng.choice(n, 2, replace=False)] += rng.normal() * np.array([1e-3, -1e-3])
+        row[n:] = -np.inf
+    p = np.exp(alpha) / np.exp(alpha).sum(1, keepdims=True)
+    found = most_probable(p.astype(np.float32).astype(float), budget)
+    assert budget.contains(found[None])[0]
+    drawn = budget.sample(5000, rng)
+    rows = np.arange(space.num_layers)
+    assert np.log(p[rows, found]).sum() >= np.log(p[rows, drawn]).sum(1).max()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from test_differentiable import in_size
 from test_evaluator import trained_like
 from torch import Tensor
 from torch.nn import functional as F
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
 from sampler import (
     BinaryGateSampler,
@@ -189,8 +190,10 @@ def loss_of(supernet: Supernet, x: Tensor, weights: Tensor, used=None) -> Tensor
     ("kind", "hc_loss"),
     [
         ("softmax", "abs"),
+        ("softmax", "l2"),
         ("gumbel", "hinge"),
         ("softmax", "log_ratio"),
+        ("gumbel", "log"),
         ("gumbel", "multiplicative"),
     ],
 )
@@ -206,7 +209,8 @@ def test_architecture_gradients_equal_finite_differences(
     sampler.temperature = 1.3
     noise = sampler.gumbel_noise()
     monkeypatch.setattr(sampler, "gumbel_noise", lambda: noise)
-    hardware = HardwareLoss(tiny_table, "flops", tiny_table.range("flops")[0], hc_loss, 0.8)
+    table = in_size(tiny_table, 100)
+    hardware = HardwareLoss(table, "flops", table.range("flops")[0], hc_loss, 0.8)
 
     def loss() -> Tensor:
         drawn = sampler.draw()
@@ -257,6 +261,27 @@ def test_binary_gate_gradient_is_the_papers_equation_4(tiny: SearchSpace) -> Non
             assert got == pytest.approx(formula, rel=1e-4, abs=1e-10)
         others = np.flatnonzero(~drawn.used[layer])
         assert (gradient[layer, others] == 0).all()
+
+
+def test_the_cost_of_two_gates_has_the_pairs_own_gradient(tiny: SearchSpace, tiny_table) -> None:
+    """E is that of all choices; d E / d alpha_i = p_i p_j (c_i - c_j), p the pair's softmax."""
+    from search_strategy import HardwareLoss
+
+    sampler = with_alpha(BinaryGateSampler(tiny.num_choices, np.random.default_rng(4)))
+    hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
+    drawn = sampler.draw()
+    cost = hardware.expected_cost(drawn.probabilities)
+    whole = hardware.expected_cost(sampler.probabilities())
+    assert cost.item() == pytest.approx(whole.item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(cost, [sampler.alpha])
+    for layer in range(4):
+        i, j = np.flatnonzero(drawn.used[layer])
+        a, b = sampler.alpha.detach()[layer, [i, j]].exp().tolist()
+        p = a / (a + b), b / (a + b)
+        slope = p[0] * p[1] * float(np.subtract(*tiny_table.costs["flops"][layer, [i, j]]))
+        assert gradient[layer, i].item() == pytest.approx(slope, rel=1e-4)
+        assert gradient[layer, j].item() == pytest.approx(-slope, rel=1e-4)
+        assert (gradient[layer, np.flatnonzero(~drawn.used[layer])] == 0).all()
 
 
 def test_two_gates_are_drawn_without_replacement() -> None:
@@ -407,11 +432,12 @@ def test_threshold_decisions_are_the_papers_equations() -> None:
     unit = 2 / 25
     inner = w.clone()
     inner[:, :, 1:4, 1:4] = 0
-    ring = inner.square().sum() / (unit * 144 * 16)
+    ring = (inner.square().sum() / (unit * 144 * 16)).sqrt()
     thresholds = torch.full((space.num_layers, 3), 0.5)
     thresholds[1, 1] = ring + 0.1  # 3x3
     w3 = w - inner
-    first, second = (w3[s].square().sum() / (unit * 72 * 25) for s in (slice(72), slice(72, None)))
+    halves = slice(72), slice(72, None)
+    first, second = ((w3[s].square().sum() / (unit * 72 * 25)).sqrt() for s in halves)
     thresholds[1, 0], thresholds[1, 2] = first - 0.2, second + 0.3  # kept, expansion 3
     thresholds.requires_grad_()
     margins = supernet.gate_margins(thresholds)[1]
@@ -441,3 +467,53 @@ def test_threshold_gradients_reach_thresholds_and_weights() -> None:
     assert (sampler.alpha.grad[real] != 0).float().mean() > 0.9
     assert (sampler.alpha.grad[~real] == 0).all()
     assert real.sum() == 15 * 3 + 5 * 2  # skip only in layers 2 to 4; the last layer is fixed
+
+
+def test_indicator_dropout_closes_gates_in_warm_up_only() -> None:
+    """At its rate, without a trace in the thresholds; a closed gate is a smaller slice."""
+    space = load_space("singlepath", 8, 10)
+    supernet = build_supernet(space)
+    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0), 0.4)
+    assert torch.equal(sampler.step_paths()[0], sampler.alpha)
+    sampler.warming_up = True
+    closed, seen = 0.0, set()
+    for _ in range(50):
+        thresholds = sampler.step_paths()[0]
+        closed += thresholds.isinf().float().mean().item() / 50
+        seen.add(int(supernet.choice_gates(thresholds)[1].argmax()))
+    assert closed == pytest.approx(0.4, abs=0.03) and seen == set(range(5))
+    assert (sampler.alpha == 0).all()
+    supernet(torch.randn(4, 3, 8, 8), thresholds).square().sum().backward()
+    gradients = [p.grad for p in supernet.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+
+
+def test_weights_feel_the_constraint_after_the_warm_up_only() -> None:
+    from search_strategy import ArchitectureTraining, HardwareLoss
+
+    space = load_space("singlepath", 8, 10)
+    supernet = build_supernet(space)
+    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0), 0.4)
+    table = load_table(space)
+    target = BudgetCounts(table, "flops").median
+    optimizer = torch.optim.SGD([sampler.alpha], 0.1)
+    hardware = HardwareLoss(table, "flops", target, "log", 0.5)
+    training = ArchitectureTraining(sampler, supernet, NoBatches(), optimizer, hardware, 1)
+    ce = torch.tensor(2.0)
+    training.start_epoch(0)
+    assert training.weight_loss(ce) is ce
+    training.start_epoch(1)
+    largest = table.cost(supernet.choice_gates(sampler.alpha).argmax(1).numpy(), "flops")
+    expected = 2 + 0.5 * np.log(largest / 1e6)  # CE + w log R of the gates, all open
+    assert training.weight_loss(ce).item() == pytest.approx(expected, rel=1e-6)
+
+
+class NoBatches:
+    def __iter__(self):
+        return iter(())
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass

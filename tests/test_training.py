@@ -20,6 +20,7 @@ from model import build_supernet, load_space
 from model.initialization import align_choices
 from sampler import UniformSampler
 from supernet import new_supernet, train
+from supernet.training import SupernetTraining
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS, build_optimizer, build_scheduler
@@ -197,3 +198,23 @@ def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: P
     other = arguments("--train-portion", 0.5, *start)
     with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; mend --train-portion"):
         run_training(other, tmp_path / "other.pt")
+
+
+def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
+    """The largest path learns smoothed labels; the others learn its outputs as they are."""
+    args = arguments("--sandwich", "--label-smoothing", 0.3, "--search-space", "singlepath")
+    space = load_space("singlepath", 8, 10, [8] * 9)
+    seed_everything(0)
+    supernet = new_supernet(args, space, CPU)
+    splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
+    run = SupernetTraining(supernet, splits.train, args, None, None)
+    images, labels = next(iter(splits.train))
+    (first, teacher, _), *others = run._backward(images, labels)
+    smooth = torch.full((32, 10), 0.3 / 10)
+    smooth[torch.arange(32), labels] += 0.7
+    assert first.item() == pytest.approx(-(smooth * teacher.log_softmax(1)).sum(1).mean().item())
+    assert len(others) == 3
+    for loss, logits, _ in others:
+        target = teacher.softmax(1)
+        expected = -(target * logits.log_softmax(1)).sum(1).mean().item()
+        assert loss.item() == pytest.approx(expected, rel=1e-5)

@@ -118,6 +118,18 @@ class SearchReport:
         }
         self.after = summary_table("\nmost probable architecture without a budget", rows)
 
+    def add_convergence(
+        self, rows: dict[str, str], warnings: Sequence[str], trained_on_validation: bool
+    ) -> None:
+        """The state of the architecture parameters; what to change where they did not converge."""
+        if trained_on_validation:
+            self.rows[self.accuracy] += (
+                "  (optimistic: these images trained the architecture parameters)"
+            )
+        self.rows |= rows
+        for number, warning in enumerate(warnings, 1):
+            self.rows["warning" if number == 1 else f"warning {number}"] = warning
+
     def finish(self, phases: Phases, writer: Any) -> dict[str, str]:
         """Save the best architecture, the plot and TensorBoard's hparams; print the summary.
 

@@ -1,7 +1,9 @@
 """Where a flag's value comes from: the later of these wins.
 
-    parser's default < dataset's recipe < checkpoint searched or architecture trained
-    < --config FILE < command line
+    parser's default < dataset's recipe < its settings of the sampler < checkpoint searched or
+    architecture trained < --config FILE < its settings of the sampler < command line
+
+A file may hold settings that count for one sampler only: `sampler: {softmax: {a-lr: 0.1}}`.
 
 Every layer is turned into command-line tokens and goes through argparse, so that a value in a YAML
 file is checked just as a typed one is. A resumed run takes its own config.yaml in place of all.
@@ -17,8 +19,10 @@ from typing import Any
 
 import yaml
 
+from config_file.arg_config.sampling_config import SAMPLER_SECTIONS, sampler_section
 from utils.files import write_text
 
+SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
 SUBNET_RECIPES = RECIPES.parent / "subnet_recipe"
 NOT_IN_CONFIG = (  # they name a run, or are no training; they do not describe it
@@ -60,8 +64,8 @@ def _flags(parser: ArgumentParser) -> dict[str, Any]:
     }
 
 
-def read_layer(path: Path, parser: ArgumentParser) -> Values:
-    """Flags by name out of a YAML file; '-' and '_' are the same.
+def read_layer(path: Path, parser: ArgumentParser) -> tuple[Values, dict[str, Values]]:
+    """Flags by name out of a YAML file, and those of each sampler; '-' and '_' are the same.
 
     Raises:
         ValueError: unreadable, or a key that is no flag; with the nearest one.
@@ -70,9 +74,24 @@ def read_layer(path: Path, parser: ArgumentParser) -> Values:
 
     content = read_yaml(path)
     if content is None:
-        return {}
+        return {}, {}
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a configuration must be a mapping of flags to values")
+    sections = content.pop(SECTIONS, {})
+    if not isinstance(sections, dict):
+        raise ValueError(f"{path}: '{SECTIONS}' must map samplers to their flags")
+    for name, section in sections.items():
+        if name not in SAMPLER_SECTIONS or not isinstance(section, dict):
+            raise ValueError(
+                f"{path}: '{SECTIONS}' must map samplers ({', '.join(SAMPLER_SECTIONS)}) to their "
+                f"flags, not '{name}'"
+            )
+    by_sampler = {name: _read_values(path, part, parser) for name, part in sections.items()}
+    return _read_values(path, content, parser), by_sampler
+
+
+def _read_values(path: Path, content: dict, parser: ArgumentParser) -> Values:
+    """The checked flags of one mapping."""
     flags, values = _flags(parser), {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
@@ -142,15 +161,26 @@ def _given(parser: ArgumentParser, argv: Sequence[str]) -> set[str]:
     return {a.dest for a in parser._actions if words & set(a.option_strings)}
 
 
-def read_recipe(dataset: str, folders: Sequence[Path], parser: ArgumentParser) -> Values:
-    """A dataset's values of the flags that the command has; later folders win."""
+def read_recipe(
+    dataset: str, folders: Sequence[Path], parser: ArgumentParser
+) -> tuple[Values, dict[str, Values]]:
+    """A dataset's values of the flags that the command has, and by sampler; later folders win."""
     from model.yaml_file import read_yaml
 
-    known, values = _flags(parser), {}
+    known = _flags(parser)
+
+    def of_command(content: dict) -> Values:
+        named = {k.replace("-", "_"): v for k, v in content.items()}
+        return {k: v for k, v in named.items() if k in known}
+
+    values: Values = {}
+    sections: dict[str, Values] = {}
     for path in (folder / f"{dataset}.yaml" for folder in folders):
         if path.is_file():  # a wrong name in a file is argparse's to report
-            values |= {k.replace("-", "_"): v for k, v in read_yaml(path).items()}
-    return {k: v for k, v in values.items() if k in known}
+            content = read_yaml(path)
+            sections |= {k: of_command(v) for k, v in content.pop(SECTIONS, {}).items()}
+            values |= of_command(content)
+    return values, sections
 
 
 def parse(
@@ -172,7 +202,7 @@ def parse(
     given = _given(parser, argv)
     if typed.resume:
         return _resumed(parser, argv, typed, given)
-    config = read_layer(typed.config, parser) if typed.config else {}
+    config, config_of = read_layer(typed.config, parser) if typed.config else ({}, {})
     checkpoint = typed.checkpoint if "checkpoint" in given else config.get("checkpoint")
     inherited = inherit({**config, **{k: v for k, v in vars(typed).items() if k in given}})
     if checkpoint is not None:
@@ -184,10 +214,17 @@ def parse(
     if "dataset" not in given:
         dataset = config.get("dataset") or inherited.get("dataset") or typed.dataset
     recipe: Values = {}
+    recipe_of: dict[str, Values] = {}
     if dataset in _flags(parser)["dataset"].choices:  # a wrong name in a file is argparse's, below
-        recipe = read_recipe(dataset, recipes, parser)
+        recipe, recipe_of = read_recipe(dataset, recipes, parser)
     merged = {**recipe, **inherited, **config}
     where = str(typed.config or checkpoint)
+    args = parser.parse_args([*_tokens(parser, merged, where), *argv])
+    if not (recipe_of or config_of) or "sample_strategy" not in args:
+        return args
+    sampler = str(sampler_section(args))
+    merged = {**recipe, **recipe_of.get(sampler, {}), **inherited}
+    merged |= {**config, **config_of.get(sampler, {})}
     return parser.parse_args([*_tokens(parser, merged, where), *argv])
 
 
@@ -199,7 +236,7 @@ def _resumed(
 
     check_run_folder(typed.run_dir, typed.title, resume=True)
     path = typed.run_dir / typed.title / "config.yaml"
-    stored = read_layer(path, parser)
+    stored, _ = read_layer(path, parser)
     args = parser.parse_args([*_tokens(parser, stored, str(path)), *argv])
     if "config" in given:
         raise ValueError("--config cannot be given with --resume: the run has its config.yaml")

@@ -16,8 +16,19 @@ SAMPLE_STRATEGIES = {
     "strict_fair": "fair",
     "differentiable": "differentiable",  # softmax, or a superkernel's threshold
 }
+HC_WEIGHTS = {  # of each --hc-loss where --hc-weight is not given
+    "l2": 0.005,
+    "abs": 1.0,
+    "hinge": 1.0,
+    "linear": 0.1,  # ProxylessNAS's code
+    "log": 0.1,  # Single-Path NAS's code
+    "log_ratio": 0.6,  # FBNet; ProxylessNAS's code: 0.3
+    "multiplicative": 0.07,  # MnasNet
+}
 WEIGHTED_SUMS = ("softmax", "gumbel", "binary")
 DIFFERENTIABLE = (*WEIGHTED_SUMS, "threshold")
+BY_SAMPLER = "(default: recipe, or %(default)s)"
+SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")  # whose settings a recipe may hold apart
 SAMPLING_GROUP = "sampling"
 ARCHITECTURE_GROUP = "architecture parameters"
 GUMBEL_GROUP = "gumbel"
@@ -84,45 +95,119 @@ def add_sampling_flags(parser: ArgumentParser) -> None:
         help="temperature of the first epoch",
     )
     group.add_argument(
+        "--temperature-final",
+        type=number(0, open_low=True),
+        default=0.09,
+        metavar="F",
+        help="temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90",
+    )
+    group.add_argument(
         "--temperature-decay",
         type=number(0, 1, open_low=True),
-        default=0.956,
         metavar="F",
-        help="its factor per epoch",
+        help="its factor per epoch (default: from --temperature-init to --temperature-final over "
+        "--epochs)",
     )
 
 
 def add_architecture_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(ARCHITECTURE_GROUP)
     group.add_argument(
-        "--a-optimizer", choices=("sgd", "adam"), default="sgd", help="of architecture parameters"
+        "--a-optimizer",
+        choices=("sgd", "adam"),
+        default="sgd",
+        help=f"of architecture parameters; published searches use adam {BY_SAMPLER}",
     )
     group.add_argument(
-        "--a-lr", type=number(0, open_low=True), default=0.05, metavar="F", help="constant rate"
+        "--a-lr",
+        type=number(0, open_low=True),
+        default=0.05,
+        metavar="F",
+        help="constant rate; published with adam: 0.0003 (DARTS), 0.001 (ProxylessNAS), 0.01 "
+        f"(FBNet) {BY_SAMPLER}",
     )
     group.add_argument(
-        "--a-weight-decay", type=number(0), default=0.0004, metavar="F", help="pulls towards 0"
+        "--a-weight-decay",
+        type=number(0),
+        default=0.0004,
+        metavar="F",
+        help=f"pulls towards 0; published: 0.001 (DARTS), 0 (ProxylessNAS) {BY_SAMPLER}",
     )
     group.add_argument(
         "--a-momentum", type=number(0, 0.9999), default=0.9, metavar="F", help="of sgd"
     )
-    group.add_argument("--a-betas", type=betas, default=[0.5, 0.999], metavar="F,F", help="of adam")
+    group.add_argument(
+        "--a-betas",
+        type=betas,
+        default=[0.5, 0.999],
+        metavar="F,F",
+        help="of adam (default: recipe, or DARTS's 0.5,0.999; ProxylessNAS: 0,0.999)",
+    )
     group.add_argument(
         "--a-warmup-epochs",
         type=integer(0),
         metavar="N",
-        help="epochs that train only the weights (default: a fifth of --epochs)",
+        help="epochs that train only the weights, without the constraint (default: recipe, or a "
+        "fifth of --epochs)",
+    )
+    group.add_argument(
+        "--a-every",
+        type=integer(1),
+        default=1,
+        metavar="N",
+        help="weight steps per architecture step; ProxylessNAS: 5",
+    )
+    group.add_argument(
+        "--one-level",
+        action=BooleanOptionalAction,
+        default=False,
+        help="architecture parameters learn from the training batches too, as in Single-Path NAS; "
+        "validation images then train nothing (default: off: from the validation images, as DARTS)",
+    )
+    group.add_argument(
+        "--indicator-dropout",
+        type=number(0, 0.99),
+        default=0.0,
+        metavar="F",
+        help="of threshold: chance of each gate to be closed in warm-up steps; Single-Path NAS: "
+        "0.4 (default: recipe, or 0)",
     )
     group.add_argument(
         "--hc-loss",
         choices=HC_LOSSES,
-        default="abs",
-        help="how the expected cost is drawn to --target-hc: CE + w|E/T - 1|, one-sided, "
-        "CE (log E / log T)^w, CE (E/T)^w",
+        default="l2",
+        help="penalty that pulls the expected cost E towards --target-hc T: CE + w (E - T)^2, in "
+        "millions or ms; CE + w |E/T - 1|; one-sided; signed (ProxylessNAS); CE + w log E "
+        "(Single-Path NAS); CE (log E / log T)^w (FBNet, ProxylessNAS); CE (E/T)^w (after MnasNet) "
+        f"{BY_SAMPLER}",
     )
     group.add_argument(
-        "--hc-weight", type=number(0), default=0.005, metavar="F", help="w above; 0 is none"
+        "--hc-weight",
+        type=number(0),
+        metavar="F",
+        help="w above; 0 is none (default: recipe, or the loss's own: "
+        + ", ".join(f"{name} {weight:g}" for name, weight in HC_WEIGHTS.items())
+        + ")",
     )
+
+
+def sampler_section(args: Namespace) -> str | None:
+    """The name under which a recipe holds settings of the sampler that a run trains with.
+
+    Raises:
+        ValueError: the search space is not usable.
+    """
+    if getattr(args, "checkpoint", None):
+        return None  # nothing is trained
+    strategy = args.sample_strategy
+    if strategy is None and getattr(args, "search_strategy", None) == "differentiable":
+        strategy = "differentiable"
+    if strategy == "differentiable":
+        from model.space_file import load_space_file  # lazily, as it loads torch
+
+        superkernel = load_space_file(args.search_space)["supernet"] == "superkernel"
+        strategy = "threshold" if superkernel else "softmax"
+    return "gumbel-hard" if strategy == "gumbel" and args.gumbel_hard else strategy
 
 
 def resolve_sampling(args: Namespace, space: SearchSpace) -> None:
@@ -139,6 +224,11 @@ def resolve_sampling(args: Namespace, space: SearchSpace) -> None:
         args.sample_strategy = "threshold" if superkernel else "softmax"
     if args.a_warmup_epochs is None:
         args.a_warmup_epochs = args.epochs // 5
+    if args.hc_weight is None:
+        args.hc_weight = HC_WEIGHTS[args.hc_loss]
+    if args.temperature_decay is None:
+        ratio = min(1.0, args.temperature_final / args.temperature_init)
+        args.temperature_decay = ratio ** (1 / max(1, args.epochs - 1))
     check_sampling(args, space.name, superkernel)
     if searches == "differentiable" and args.sample_strategy not in DIFFERENTIABLE:
         raise ValueError(

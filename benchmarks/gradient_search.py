@@ -1,0 +1,263 @@
+"""Do differentiable searches converge, and is what they find good?
+
+python -m benchmarks.gradient_search digits --out runs/gradient
+python -m benchmarks.gradient_search macro --out runs/gradient_macro \
+    --data-path datasets/cifar10_jpeg --benchmark nas_bench_macro.json
+
+digits: the default search with each sampler. The answer is scored on a supernet of its own, trained
+by uniform paths with another seed, on test images, beside random networks within the budget.
+
+macro: supernets on CIFAR-10 at 16 px with MACs counted at 32 px. A warm-up by fair paths is the
+start of all; the answer is the most probable network of known accuracy within the budget.
+
+Every run is a command of the toolkit in --out. A row is added to digits.csv or macro.csv as soon as
+a run has finished; started again, the benchmark does what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from config_file.arg_config.layers import parse
+from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.types import numbers
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    Equivalence,
+    LookupTable,
+    architecture_keys,
+    load_table,
+    user_table_text,
+)
+from lookup_table.knapsack import most_probable
+from lookup_table.table import MILLION
+from model import SearchSpace, load_space
+from search import build_evaluator
+from search_strategy.convergence import count_skips, decisions, entropy_share, expected_cost
+from search_strategy.ranking import read_benchmark
+from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
+from utils.checkpoint import load_checkpoint
+from utils.device import pick_device, seed_everything
+from utils.errors import user_errors
+from utils.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLERS = {
+    "softmax": ["--sample-strategy", "softmax"],
+    "gumbel": ["--sample-strategy", "gumbel"],
+    "gumbel-hard": ["--sample-strategy", "gumbel", "--gumbel-hard"],
+    "binary": ["--sample-strategy", "binary"],
+}
+DIGITS = [  # (space, sampler), the quick ones first
+    ("singlepath", "threshold"),
+    *((space, s) for s in reversed(SAMPLERS) for space in ("proxylessnas", "fbnet")),
+]
+REFERENCE_SEED = 100  # of the supernet that scores; no search has it
+REFERENCE_EPOCHS = 40
+RANDOM_NETWORKS = 200
+COST_SIZE = 32  # px at which macro counts MACs, as the benchmark's trainings had
+MACRO = "nas_bench_macro_gradient.yaml"
+
+
+class Table:
+    """A CSV of finished runs; a row is written when its run is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def has(self, **keys: object) -> bool:
+        return any(all(row[k] == str(v) for k, v in keys.items()) for row in self.rows)
+
+    def add(self, row: dict) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append({k: str(v) for k, v in row.items()})
+        print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+
+
+def command(script: str, title: str, args: Namespace, *flags: object) -> float:
+    """Run a script of the toolkit to its end, or go on with its run; the seconds it took."""
+    words = [sys.executable, str(ROOT / script), "--title", title, "--run-dir", str(args.out)]
+    words += ["--device", args.device, "--quiet"]
+    goes_on = (args.out / title / "config.yaml").exists()
+    start = time.perf_counter()
+    subprocess.run([*words, *(["--resume"] if goes_on else map(str, flags))], check=True)
+    return time.perf_counter() - start
+
+
+def probabilities(checkpoint: Path) -> np.ndarray:
+    """Choice probabilities [L, C] of a trained supernet."""
+    return load_checkpoint(checkpoint)["sampler"]["probabilities"].double().numpy()
+
+
+class Reference:
+    """A supernet of uniform paths that scores networks, and random ones within the budget."""
+
+    def __init__(self, space_name: str, args: Namespace) -> None:
+        title = f"reference_{space_name}"
+        flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
+        if not (args.out / title / "done").exists():
+            command("train_supernet.py", title, args, *flags, "--random-seed", REFERENCE_SEED)
+            (args.out / title / "done").touch()
+        words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
+        run = parse(search_parser(""), words)
+        device = pick_device(run.device)
+        splits, self.space = load_inputs(run, device)
+        supernet = new_supernet(run, self.space, device)
+        path = args.out / title / "supernet.pt"
+        load_supernet(path, supernet, supernet_facts(run, self.space))
+        unseen = dataclasses.replace(splits, validation=splits.test)  # no search has seen these
+        self.evaluator = build_evaluator(supernet, unseen, run)
+        self.table = load_table(self.space)
+        self.target = BudgetCounts(self.table, "flops").median
+        counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
+        budget = Budget(counts, None, self.target)
+        networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEED))
+        self.random = self.evaluator(networks)
+
+    def row(self, p: np.ndarray) -> dict:
+        """What a search's probabilities [L, C] and the network read off them are worth."""
+        answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
+        score = self.evaluator(answer[None])[0]
+        expected = expected_cost(decisions(self.space, p), self.table, "flops")
+        skipped, skippable = count_skips(self.space, answer)
+        return {
+            "entropy_share": round(entropy_share(p, self.space.num_choices), 3),
+            "expected_over_target": round(expected / self.target, 3),
+            "above": round(float((self.random > score).mean()), 3),
+            "score": round(float(score), 2),
+            "random_median": round(float(np.median(self.random)), 2),
+            "random_best": round(float(self.random.max()), 2),
+            "cost_over_target": round(self.table.cost(answer, "flops") / self.target, 3),
+            "skips": f"{skipped}/{skippable}",
+            "answer": " ".join(self.space.decode(answer)),
+        }
+
+
+def digits(args: Namespace) -> None:
+    """Searches with the defaults, seed by seed."""
+    table, references = Table(args.out / "digits.csv"), {}
+    for seed in range(args.seeds):
+        for space, sampler in DIGITS:
+            if table.has(space=space, sampler=sampler, seed=seed) or not wanted(sampler, args):
+                continue
+            if space not in references:
+                references[space] = Reference(space, args)
+            flags = ["--search-strategy", "differentiable", "--search-space", space]
+            flags += [*SAMPLERS.get(sampler, []), "--random-seed", seed, "--no-random-control"]
+            title = f"{space}_{sampler}_{seed}"
+            spent = command("search.py", title, args, *flags)
+            row = references[space].row(probabilities(args.out / title / "supernet.pt"))
+            key = {"space": space, "sampler": sampler, "seed": seed}
+            table.add({**key, **row, "seconds": round(spent)})
+
+
+def wanted(sampler: str, args: Namespace) -> bool:
+    return not args.samplers or sampler in args.samplers
+
+
+def cost_table(space: SearchSpace, out: Path) -> tuple[LookupTable, Path]:
+    """MACs at COST_SIZE, as a table and as a file for --lookup-table."""
+    large = load_space(space.name, COST_SIZE, space.num_classes)
+    macs = load_table(large)
+    table = load_table(space).with_metric(
+        "macs32", macs.costs["flops"], macs.fixed["flops"], "M MACs", {"counted_at": COST_SIZE}
+    )
+    text = user_table_text(space, table, "macs32")
+    path = out / "macs32.yaml"
+    lines = [x for x in text.splitlines() if not x.startswith("input_size")]
+    write_text(path, "\n".join(lines) + "\n")
+    return table, path
+
+
+def macro_jobs(args: Namespace) -> Iterator[tuple[int, str, float]]:
+    for seed in range(args.seeds):
+        for sampler in reversed(SAMPLERS):
+            for budget in args.budgets:
+                if wanted(sampler, args):
+                    yield seed, sampler, budget
+
+
+def macro(args: Namespace) -> None:
+    """A warm-up per seed, then an architecture phase per sampler and budget."""
+    space = load_space("nas_bench_macro", 16, 10)
+    costs, costs_file = cost_table(space, args.out)
+    known = read_benchmark(args.benchmark, space)
+    accuracy = dict(zip(architecture_keys(known.architectures), known.accuracy, strict=True))
+    counts = BudgetCounts(costs, "macs32", Equivalence(space))
+    table = Table(args.out / "macro.csv")
+    shared = ["--config", ROOT / "config_file" / "search" / MACRO, "--data-path", args.data_path]
+    for seed, sampler, mflops in macro_jobs(args):
+        if table.has(seed=seed, sampler=sampler, budget=mflops):
+            continue
+        warm = args.out / f"warm_{seed}"
+        if not (warm / "done").exists():
+            fair = ["--sample-strategy", "fair", "--epochs", args.warm_epochs, "--lr", 0.01]
+            command("train_supernet.py", warm.name, args, *shared, *fair, "--random-seed", seed)
+            (warm / "done").touch()
+        flags = [*SAMPLERS[sampler], "--random-seed", seed, "--init-from", warm / "supernet.pt"]
+        flags += ["--lookup-table", costs_file, "--info-metric", "macs32", "--target-hc", mflops]
+        title = f"{sampler}_{mflops:g}_{seed}"
+        spent = command("train_supernet.py", title, args, *shared, *flags)
+        p = probabilities(args.out / title / "supernet.pt")
+        budget = Budget(counts, None, round(mflops * MILLION), known.architectures)
+        inside = budget.enumerate()
+        true = np.array([accuracy[key] for key in architecture_keys(inside)])
+        answer = budget.canonical(most_probable(p, budget)[None])
+        found = accuracy[architecture_keys(answer)[0]]
+        largest = true[costs.cost(inside, "macs32").argmax()]
+        row = {
+            "entropy_share": round(entropy_share(p, space.num_choices), 3),
+            "expected_over_target": round(expected_cost(p, costs, "macs32") / budget.high, 3),
+            "regret": round(true.max() - found, 2),
+            "regret_random_median": round(true.max() - float(np.median(true)), 2),
+            "regret_largest": round(true.max() - largest, 2),
+            "answer": "".join(map(str, answer[0])),
+        }
+        table.add(
+            {"seed": seed, "sampler": sampler, "budget": mflops, **row, "seconds": round(spent)}
+        )
+
+
+@user_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("digits", "macro"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and tables")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samplers", nargs="+", help="only these (default: all)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--benchmark", type=Path, help="macro: JSON of true accuracies")
+    parser.add_argument("--data-path", type=Path, help="macro: folder of CIFAR-10's images")
+    parser.add_argument("--budgets", type=numbers, default=[48.0, 55.0, 63.0, 86.0])
+    parser.add_argument("--warm-epochs", type=int, default=1, help="macro: of fair paths")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    seed_everything(0)
+    if torch.get_num_threads() > 1 and args.device == "cpu":
+        print("note: OMP_NUM_THREADS=1 is as fast for these sizes")
+    {"digits": digits, "macro": macro}[args.part](args)
+
+
+if __name__ == "__main__":
+    main()

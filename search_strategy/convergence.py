@@ -1,0 +1,115 @@
+"""How far architecture parameters have come, and what to change where they did not converge.
+
+Legend: L layers, C the most choices of any layer. Probabilities are float [L, C], 0 beyond a
+layer's choices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lookup_table import BudgetCounts, LookupTable
+from lookup_table.table import MILLION
+from model import SearchSpace
+from model.blocks import SKIPS
+
+MAX_ENTROPY_SHARE = 0.8  # above it, the answer is close to a random draw
+MAX_COST_ERROR = 0.1  # of the expected cost, relative to the target
+MAX_SKIP_SHARE = 0.5  # of the layers that can be skipped
+
+
+def entropies(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy of each layer in nats, [L]."""
+    p = probabilities
+    return -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+
+
+def entropy_share(probabilities: np.ndarray, num_choices: np.ndarray) -> float:
+    """Entropy of all layers as a share of that of uniform choices, 0 to 1."""
+    uniform = np.log(num_choices).sum()
+    return float(entropies(probabilities).sum() / uniform) if uniform else 0.0
+
+
+def expected_cost(probabilities: np.ndarray, table: LookupTable, metric: str) -> float:
+    """Mean cost of networks drawn from the probabilities, in the table's integer units."""
+    return float(table.fixed[metric] + (probabilities * table.costs[metric]).sum())
+
+
+def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
+    """The probabilities by which costs are expected, [L, C].
+
+    A superkernel's thresholds decide one network, the most probable one, and its cost is what
+    trains them; elsewhere all choices count.
+    """
+    if space.supernet != "superkernel":
+        return probabilities
+    return np.eye(probabilities.shape[1])[probabilities.argmax(1)]
+
+
+def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]:
+    """Layers that an architecture [L] skips, and layers that it could skip."""
+    skippable = [
+        (layer, int(choice))
+        for layer, choice in zip(space.layers, architecture, strict=True)
+        if len(layer.choices) > 1 and set(layer.choices) & set(SKIPS)
+    ]
+    return sum(layer.choices[c] in SKIPS for layer, c in skippable), len(skippable)
+
+
+def network_text(space: SearchSpace, counts: BudgetCounts, architecture: np.ndarray) -> str:
+    """Cost, skips and choices of an architecture [L] in one line."""
+    table, metric = counts.table, counts.metric
+    cost = table.cost(architecture, metric) / MILLION
+    skipped, skippable = count_skips(space, architecture)
+    names = " ".join(space.decode(architecture))
+    return f"{cost:,.3f} {table.unit(metric)}, {skipped} of {skippable} skips: {names}"
+
+
+def convergence_rows(
+    space: SearchSpace,
+    counts: BudgetCounts,
+    probabilities: np.ndarray,
+    answer: np.ndarray,
+    target: int | None,
+) -> tuple[dict[str, str], list[str]]:
+    """What the summary of a search says about the parameters behind its answer.
+
+    Args:
+        answer: the architecture read off, [L].
+        target: of the expected cost, in the table's integer units.
+
+    Returns:
+        Rows of the summary; warnings, each with what to change.
+    """
+    table, metric = counts.table, counts.metric
+    share = entropy_share(probabilities, space.num_choices)
+    cost = expected_cost(decisions(space, probabilities), table, metric)
+    chosen = probabilities[np.arange(len(answer)), answer]
+    skipped, skippable = count_skips(space, answer)
+    text = f"{cost / MILLION:,.3f} {table.unit(metric)} before the read-off"
+    if target is not None:
+        text += f", {cost / target:.3f} of the target"
+    rows = {
+        "entropy of choices": f"{share:.0%} of uniform (0 %: decided)",
+        "expected cost": text,
+        "probability": f"{np.exp(np.log(np.maximum(chosen, 1e-300)).sum()):.2g} of the answer "
+        f"(uniform: {1 / space.size:.2g}); {chosen.min():.2g} to {chosen.max():.2g} per layer",
+        "skips": f"{skipped} of {skippable} layers that can be skipped",
+    }
+    warnings = []
+    if share > MAX_ENTROPY_SHARE:
+        warnings.append(
+            f"the choices are at {share:.0%} of uniform entropy, so the answer is little more than "
+            f"a random network: more --epochs, a higher --a-lr or --a-optimizer adam"
+        )
+    if target is not None and abs(cost / target - 1) > MAX_COST_ERROR:
+        warnings.append(
+            f"the expected cost is {cost / target:.2f} times the target, so the budget and not the "
+            f"training decided part of the answer: a higher --hc-weight, or --hc-loss abs"
+        )
+    if skippable and skipped > MAX_SKIP_SHARE * skippable:
+        warnings.append(
+            f"{skipped} of {skippable} layers that can be skipped are: more --a-warmup-epochs, a "
+            f"lower --a-lr, or a higher --target-hc"
+        )
+    return rows, warnings
