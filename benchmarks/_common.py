@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -118,3 +119,16 @@ def checkout(commit: str) -> Iterator[Path]:
             yield root
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", str(root)], capture_output=True)
+
+
+@contextlib.contextmanager
+def competitor(busy: bool) -> Iterator[None]:
+    """Keep one core busy inside, if asked to."""
+    if not busy:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()

@@ -12,7 +12,6 @@ and the ratio of the wall times. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import statistics
@@ -20,12 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from benchmarks._common import checkout, hardware
+from benchmarks._common import checkout, competitor, hardware
 from utils.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,19 +56,6 @@ def run_search(root: Path, seed: int, flags: list[str]) -> dict[str, float]:
         minutes, rest = clock[-1]
         row[phase] = 60 * float(minutes or 0) + float(rest)
     return row
-
-
-@contextlib.contextmanager
-def competitor(busy: bool) -> Iterator[None]:
-    """Keep one core busy."""
-    if not busy:
-        yield
-        return
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def table(rows: list[dict]) -> str:

@@ -3,6 +3,7 @@
 python -m benchmarks.small_maps                       # every case against commit 68b736b
 python -m benchmarks.small_maps --cases digits --rounds 30
 python -m benchmarks.small_maps --layers              # single convolutions against F.conv2d
+python -m benchmarks.small_maps --threads             # one and two threads, also beside a busy core
 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
     python -m benchmarks.small_maps                   # a larger core as a smaller one
 
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._common import checkout, hardware, interleaved, ratio
+from benchmarks._common import checkout, competitor, hardware, interleaved, ratio
 from model import Subnet, load_space
 from model.small_maps import conv2d
 
@@ -77,13 +78,13 @@ POINTWISE = ((24, 144, 8), (40, 240, 4), (96, 576, 2), (192, 1152, 1), (1152, 19
 
 
 @contextlib.contextmanager
-def side(root: Path, case: Case) -> Iterator[Callable[[], float]]:
+def side(root: Path, case: Case, **environment: str) -> Iterator[Callable[[], float]]:
     """Start a worker in a checkout; calling it does one step and gives its seconds."""
     words = [sys.executable, str(ROOT / "benchmarks" / "_step.py"), str(root), case.space]
     words += [str(case.size), str(case.batch), case.sampler]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
-    ) as worker:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    env = os.environ | environment
+    with subprocess.Popen(words, **pipes, text=True, cwd=root, env=env) as worker:
         assert worker.stdin and worker.stdout
         stdin, stdout = worker.stdin, worker.stdout
 
@@ -109,6 +110,25 @@ def compare(root: Path, case: Case, rounds: int) -> dict[str, list[float]]:
                 if i >= 2:
                     seconds[name].append(spent)
     return seconds
+
+
+def compare_threads(rounds: int) -> None:
+    """Print steps with one thread and with two, on this machine as it is and with a busy core."""
+    passive = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    ways: dict[str, dict[str, str]] = {
+        "1 thread": {"OMP_NUM_THREADS": "1"},
+        "2 threads, waiting asleep (here)": {"OMP_NUM_THREADS": "2", **passive},
+        "2 threads, spinning (PyTorch's default)": {"OMP_NUM_THREADS": "2"},
+    }
+    print("| space | px | threads | as it is, ms | one core busy, ms |\n" + "|---" * 5 + "|")
+    for case in (c for c in CASES if c.sampler == "uniform" and c.group in ("digits", "large")):
+        for name, environment in ways.items():
+            cells = []
+            for busy in (False, True):
+                with competitor(busy), side(ROOT, case, **environment) as step:
+                    seconds = [step() for _ in range(2 + rounds)][2:]
+                cells.append(f"{1e3 * statistics.median(seconds):.0f}")
+            print(f"| {case.space} | {case.size} | {name} | {' | '.join(cells)} |", flush=True)
 
 
 def products(case: Case) -> list[list[tuple[int, int, int]]]:
@@ -196,9 +216,13 @@ def main() -> None:
     parser.add_argument("--against", default=BASE, metavar="COMMIT")
     parser.add_argument("--cases", nargs="+", choices=groups, default=groups)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", action="store_true", help="one and two threads, no layers")
     parser.add_argument("--layers", action="store_true", help="single convolutions, no steps")
     args = parser.parse_args()
     print(f"{hardware()}, {torch.backends.cpu.get_cpu_capability()}")
+    if args.threads:
+        compare_threads(args.rounds)
+        return
     if args.layers:
         compare_layers(32, args.rounds)
         return
