@@ -161,6 +161,7 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
         (("--sandwich", "--sample-in-budget", "--search-space", "singlepath"), "one of them"),
         (("--checkpoint-activations",), "sums of all choices"),
         (("--sample-strategy", "gumbel", "--gumbel-sampled-gradient"), "--gumbel-hard"),
+        (("--sample-strategy", "binary", "--indicator-dropout", 0.4), "gates of threshold"),
         (("--sample-strategy", "softmax", "--a-warmup-epochs", 2), "lower it"),
     ],
 )

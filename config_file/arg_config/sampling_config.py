@@ -269,6 +269,8 @@ def check_sampling(args: Namespace, space: str, superkernel: bool) -> None:
         )
     if args.gumbel_sampled_gradient and not args.gumbel_hard:
         raise ValueError("--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled")
+    if args.indicator_dropout and strategy != "threshold":
+        raise ValueError(f"--indicator-dropout closes the gates of threshold; {strategy} has none")
     if strategy in DIFFERENTIABLE and args.a_warmup_epochs >= args.epochs:
         raise ValueError(
             f"--a-warmup-epochs {args.a_warmup_epochs} leaves none of {args.epochs} epochs to "
