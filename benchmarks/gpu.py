@@ -104,7 +104,11 @@ class Bench:
         torch.manual_seed(0)
         space = load_space(self.space, pixels, CLASSES)
         path = np.random.default_rng(0).integers(0, space.num_choices)
-        whole = build_supernet(space) if net == "supernet" else Subnet(space, path)
+        whole = (
+            build_supernet(space)
+            if net == "supernet"
+            else Subnet(space, path, space.training_style)
+        )
         training = Training(whole, self.device, kind, backend=self.sizes.backend)
         images = torch.randn(batch, 3, pixels, pixels, device=self.device)
         images = images.contiguous(memory_format=torch.channels_last)

@@ -40,7 +40,7 @@ def compare(space: SearchSpace, args: argparse.Namespace) -> tuple[float, float,
     seconds: dict[str, list[float]] = {"supernet": [], "subnet": []}
     for _ in range(args.paths):
         path = rng.integers(0, space.num_choices)
-        net = Subnet(space, path)
+        net = Subnet(space, path, space.training_style)
         inherit_weights(net, whole, path)
         subnet = Training(net, device, kind, args.optimizer)
         sides = {

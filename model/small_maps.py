@@ -68,7 +68,8 @@ def _must_be_stock(x: Tensor) -> bool:
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 1x1 convolution as one matrix product over pixels."""
     pixels = x.permute(0, 2, 3, 1)  # contiguous, so no copy, where x is channels_last
-    return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+    y = F.linear(pixels, weight.flatten(1)).permute(0, 3, 1, 2)
+    return y if bias is None else y.add_(bias.view(1, -1, 1, 1))  # F.linear fills y with it first
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
