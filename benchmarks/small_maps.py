@@ -114,10 +114,10 @@ def compare(root: Path, case: Case, rounds: int) -> dict[str, list[float]]:
 
 def compare_threads(rounds: int) -> None:
     """Print steps with one thread and with two, on this machine as it is and with a busy core."""
-    passive = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
     ways: dict[str, dict[str, str]] = {
         "1 thread": {"OMP_NUM_THREADS": "1"},
-        "2 threads, waiting asleep (here)": {"OMP_NUM_THREADS": "2", **passive},
+        "2 threads, asleep soon (here)": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "3000"},
+        "2 threads, asleep at once": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
         "2 threads, spinning (PyTorch's default)": {"OMP_NUM_THREADS": "2"},
     }
     print("| space | px | threads | as it is, ms | one core busy, ms |\n" + "|---" * 5 + "|")

@@ -90,12 +90,12 @@ def test_threads_are_those_that_pay(monkeypatch, seconds: dict[int, float], pick
 def test_the_users_waiting_policy_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     wait_without_spinning()
-    assert "OMP_WAIT_POLICY" not in os.environ
-    monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
     wait_without_spinning()
-    assert (os.environ.pop("OMP_WAIT_POLICY"), os.environ.pop("KMP_BLOCKTIME")) == ("PASSIVE", "0")
+    assert (os.environ.pop("GOMP_SPINCOUNT"), os.environ.pop("KMP_BLOCKTIME")) == ("3000", "0")
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ def answer_help(parser: Callable[[str], ArgumentParser], description: str | None
 
 
 def wait_without_spinning() -> None:
-    """Let idle OpenMP threads sleep, unless the user has set a policy.
+    """Let waiting OpenMP threads fall asleep soon, unless the user has set a policy.
 
-    Spinning threads gain little on an idle machine and stop one that is not. OpenMP reads this when
-    PyTorch loads it.
+    GNU's spin for 100 times as long: a tenth faster on an idle machine, and up to ten times slower
+    on a busy one (docs/performance.md). OpenMP reads this when PyTorch loads it.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # GNU's, which Linux wheels bring
+        os.environ["GOMP_SPINCOUNT"] = "3000"  # GNU's, which Linux wheels bring
         os.environ["KMP_BLOCKTIME"] = "0"  # LLVM's and Intel's
