@@ -199,9 +199,11 @@ class Known:
         codes = Budget(BudgetCounts(costs, "macs32"), None, None).enumerate()  # [N, L]
         found = read_benchmark(path, space)
         known = dict(zip(architecture_keys(found.architectures), found.accuracy, strict=True))
-        networks = architecture_keys(Equivalence(space).canonical(codes))
-        accuracy = np.array([known.get(key, np.nan) for key in networks])
-        self.codes, self.accuracy = codes[accuracy > 0], accuracy[accuracy > 0]
+        canonical = Equivalence(space).canonical(codes)
+        accuracy = np.array([known.get(key, np.nan) for key in architecture_keys(canonical)])
+        has = accuracy > 0
+        self.codes, self.accuracy = codes[has], accuracy[has]
+        self.first = (codes == canonical).all(1)[has]  # one code of each network
 
     def row(self, p: np.ndarray, mflops: float) -> dict:
         """Regrets in points of true accuracy: of the network read off, and of what it is beside."""
@@ -215,7 +217,7 @@ class Known:
             "entropy_share": round(entropy_share(p, self.costs.num_choices), 3),
             "expected_over_target": round(expected / mflops, 3),
             "regret": round(best - accuracy[answer], 2),
-            "regret_random_median": round(best - float(np.median(accuracy)), 2),
+            "regret_random_median": round(best - np.median(accuracy[self.first[inside]]), 2),
             "regret_largest": round(best - accuracy[cost[inside].argmax()], 2),
             "answer": "".join(map(str, codes[answer])),
         }
