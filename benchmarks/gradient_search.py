@@ -160,7 +160,10 @@ def digits(args: Namespace) -> None:
     table, references = Table(args.out / "digits.csv"), {}
     for seed in range(args.seeds):
         for space, sampler in DIGITS:
-            if table.has(space=space, sampler=sampler, seed=seed) or not wanted(sampler, args):
+            left_out = args.spaces and space not in args.spaces
+            if left_out or not wanted(sampler, args):
+                continue
+            if table.has(space=space, sampler=sampler, seed=seed):
                 continue
             if space not in references:
                 references[space] = Reference(space, args)
@@ -253,6 +256,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and tables")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samplers", nargs="+", help="only these (default: all)")
+    parser.add_argument("--spaces", nargs="+", help="digits: only these (default: all)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--benchmark", type=Path, help="macro: JSON of true accuracies")
     parser.add_argument("--data-path", type=Path, help="macro: folder of CIFAR-10's images")
