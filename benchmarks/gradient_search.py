@@ -19,11 +19,11 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,7 @@ DIGITS = [  # (space, sampler), the quick ones first
     ("singlepath", "threshold"),
     *((space, s) for s in reversed(SAMPLERS) for space in ("proxylessnas", "fbnet")),
 ]
+MACRO_ORDER = tuple(reversed(SAMPLERS))
 REFERENCE_SEED = 100  # of the supernet that scores; no search has it
 REFERENCE_EPOCHS = 40
 RANDOM_NETWORKS = 200
@@ -159,7 +160,10 @@ def digits(args: Namespace) -> None:
     table, references = Table(args.out / "digits.csv"), {}
     for seed in range(args.seeds):
         for space, sampler in DIGITS:
-            if table.has(space=space, sampler=sampler, seed=seed) or not wanted(sampler, args):
+            left_out = args.spaces and space not in args.spaces
+            if left_out or not wanted(sampler, args):
+                continue
+            if table.has(space=space, sampler=sampler, seed=seed):
                 continue
             if space not in references:
                 references[space] = Reference(space, args)
@@ -190,25 +194,47 @@ def cost_table(space: SearchSpace, out: Path) -> tuple[LookupTable, Path]:
     return table, path
 
 
-def macro_jobs(args: Namespace) -> Iterator[tuple[int, str, float]]:
-    for seed in range(args.seeds):
-        for sampler in reversed(SAMPLERS):
-            for budget in args.budgets:
-                if wanted(sampler, args):
-                    yield seed, sampler, budget
+class Known:
+    """Networks whose true accuracy is known, by any of their codes."""
+
+    def __init__(self, path: Path, space: SearchSpace, costs: LookupTable) -> None:
+        self.costs = costs
+        codes = Budget(BudgetCounts(costs, "macs32"), None, None).enumerate()  # [N, L]
+        found = read_benchmark(path, space)
+        known = dict(zip(architecture_keys(found.architectures), found.accuracy, strict=True))
+        canonical = Equivalence(space).canonical(codes)
+        accuracy = np.array([known.get(key, np.nan) for key in architecture_keys(canonical)])
+        has = accuracy > 0
+        self.codes, self.accuracy = codes[has], accuracy[has]
+        self.first = (codes == canonical).all(1)[has]  # one code of each network
+
+    def row(self, p: np.ndarray, mflops: float) -> dict:
+        """Regrets in points of true accuracy: of the network read off, and of what it is beside."""
+        cost = self.costs.cost(self.codes, "macs32")
+        inside = cost <= round(mflops * MILLION)
+        codes, accuracy = self.codes[inside], self.accuracy[inside]
+        chosen = np.log(np.maximum(p, 1e-300))[np.arange(len(p)), codes].sum(1)
+        answer, best = int(chosen.argmax()), accuracy.max()
+        expected = expected_cost(p, self.costs, "macs32") / MILLION
+        return {
+            "entropy_share": round(entropy_share(p, self.costs.num_choices), 3),
+            "expected_over_target": round(expected / mflops, 3),
+            "regret": round(best - accuracy[answer], 2),
+            "regret_random_median": round(best - np.median(accuracy[self.first[inside]]), 2),
+            "regret_largest": round(best - accuracy[cost[inside].argmax()], 2),
+            "answer": "".join(map(str, codes[answer])),
+        }
 
 
 def macro(args: Namespace) -> None:
     """A warm-up per seed, then an architecture phase per sampler and budget."""
     space = load_space("nas_bench_macro", 16, 10)
     costs, costs_file = cost_table(space, args.out)
-    known = read_benchmark(args.benchmark, space)
-    accuracy = dict(zip(architecture_keys(known.architectures), known.accuracy, strict=True))
-    counts = BudgetCounts(costs, "macs32", Equivalence(space))
-    table = Table(args.out / "macro.csv")
+    known, table = Known(args.benchmark, space, costs), Table(args.out / "macro.csv")
     shared = ["--config", ROOT / "config_file" / "search" / MACRO, "--data-path", args.data_path]
-    for seed, sampler, mflops in macro_jobs(args):
-        if table.has(seed=seed, sampler=sampler, budget=mflops):
+    for seed, sampler, mflops in itertools.product(range(args.seeds), MACRO_ORDER, args.budgets):
+        key = {"seed": seed, "sampler": sampler, "budget": mflops}
+        if table.has(**key) or not wanted(sampler, args):
             continue
         warm = args.out / f"warm_{seed}"
         if not (warm / "done").exists():
@@ -219,24 +245,8 @@ def macro(args: Namespace) -> None:
         flags += ["--lookup-table", costs_file, "--info-metric", "macs32", "--target-hc", mflops]
         title = f"{sampler}_{mflops:g}_{seed}"
         spent = command("train_supernet.py", title, args, *shared, *flags)
-        p = probabilities(args.out / title / "supernet.pt")
-        budget = Budget(counts, None, round(mflops * MILLION), known.architectures)
-        inside = budget.enumerate()
-        true = np.array([accuracy[key] for key in architecture_keys(inside)])
-        answer = budget.canonical(most_probable(p, budget)[None])
-        found = accuracy[architecture_keys(answer)[0]]
-        largest = true[costs.cost(inside, "macs32").argmax()]
-        row = {
-            "entropy_share": round(entropy_share(p, space.num_choices), 3),
-            "expected_over_target": round(expected_cost(p, costs, "macs32") / budget.high, 3),
-            "regret": round(true.max() - found, 2),
-            "regret_random_median": round(true.max() - float(np.median(true)), 2),
-            "regret_largest": round(true.max() - largest, 2),
-            "answer": "".join(map(str, answer[0])),
-        }
-        table.add(
-            {"seed": seed, "sampler": sampler, "budget": mflops, **row, "seconds": round(spent)}
-        )
+        row = known.row(probabilities(args.out / title / "supernet.pt"), mflops)
+        table.add({**key, **row, "seconds": round(spent)})
 
 
 @user_errors
@@ -246,6 +256,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and tables")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samplers", nargs="+", help="only these (default: all)")
+    parser.add_argument("--spaces", nargs="+", help="digits: only these (default: all)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--benchmark", type=Path, help="macro: JSON of true accuracies")
     parser.add_argument("--data-path", type=Path, help="macro: folder of CIFAR-10's images")
