@@ -141,9 +141,11 @@ def search_to_file(
     return history
 
 
-def trained_on_validation(checkpoint: Path) -> bool:
-    """True if validation images trained the architecture parameters of a checkpoint."""
-    return not load_checkpoint(checkpoint)["config"].get("one_level", False)
+def take_prior(strategy: SearchStrategy, checkpoint: Path) -> dict:
+    """Give a strategy what a checkpoint has learned of choices; the flags of its training."""
+    state = load_checkpoint(checkpoint)
+    set_prior(strategy, state, checkpoint)
+    return state["config"]
 
 
 def space_rows(
@@ -207,7 +209,7 @@ def main() -> None:
             set_threads(args, supernet, space.num_choices // 2)
             if checkpoint:
                 load_supernet(checkpoint, supernet, supernet_facts(args, space))
-                set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
+                training = take_prior(strategy, checkpoint)
         evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
     if args.dry_run:
         rows = space_rows(args, space, networks, budget)
@@ -256,7 +258,7 @@ def main() -> None:
                     splits.architecture,
                     codes,
                 )
-                set_prior(strategy, load_checkpoint(checkpoint), checkpoint)
+                training = take_prior(strategy, checkpoint)
         if evaluator.serve():  # a rank other than 0, whose work is done with rank 0's
             return
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
@@ -290,7 +292,7 @@ def main() -> None:
                     rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
                     other = build_strategy(args, budget, rng)
                     if oracle is None:
-                        set_prior(other, load_checkpoint(checkpoint), checkpoint)
+                        take_prior(other, checkpoint)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
                     bests.append(found.top1[found.best(args.info_metric)])
                 report.add_seeds(bests)
@@ -315,7 +317,7 @@ def main() -> None:
                 report.add_unconstrained(free_facts, logs[0] - logs[1])
                 target = None if args.target_hc is None else budget.high
                 found = convergence_rows(space, codes.counts, strategy.prior, winner, target)
-                report.add_convergence(*found, trained_on_validation(checkpoint))
+                report.add_convergence(*found, not training.get("one_level", False))
         evaluator.close()
         rows = report.finish(phases, writer)
         write_report(folder, dataclasses.asdict(space), rows)

@@ -1,9 +1,9 @@
 """CPU threads: how many this process may use, and how many of them pay.
 
 PyTorch takes every core and its OpenMP threads wait by spinning: beside one other busy process a
-step then takes 20 to 80 times as long. `startup.wait_without_spinning` asks for a policy that does
-not, and `pick_threads` takes no more threads than a few timed steps show to pay; cores that are
-left over score candidates in processes of their own (`utils.workers`).
+step then takes 20 to 80 times as long. `startup.wait_without_spinning` lets them sleep soon, and
+`pick_threads` takes no more threads than a few timed steps show to pay; cores that are left over
+score candidates in processes of their own (`utils.workers`).
 """
 
 from __future__ import annotations
