@@ -28,7 +28,8 @@ from torch import Tensor
 
 from config_file.arg_config.layers import config_values, parse, write_config
 from data import Loader
-from lookup_table import UNIT, LookupTable, load_table
+from lookup_table import UNIT, LookupTable
+from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator

@@ -32,7 +32,8 @@ from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, write_config
 from data import Splits
-from lookup_table import in_millions, load_table
+from lookup_table import in_millions
+from lookup_table.builder import load_table
 from model import Subnet, load_architecture
 from subnet.export import check_exports
 from subnet.objective import build_objective

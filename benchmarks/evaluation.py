@@ -28,7 +28,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._common import hardware, interleaved, print_ratios
-from lookup_table import Budget, BudgetCounts, load_table
+from lookup_table import Budget, BudgetCounts
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
 from search_strategy import Evaluator, EvolutionSearch
 from search_strategy.evaluator import branching_points, common_prefix

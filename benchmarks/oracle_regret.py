@@ -16,7 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lookup_table import Budget, BudgetCounts, Equivalence, load_table
+from lookup_table import Budget, BudgetCounts, Equivalence
+from lookup_table.builder import load_table
 from model import load_space
 from search_strategy import EvolutionSearch, Oracle, ParetoSearch, RandomSearch
 from utils.files import atomic_path

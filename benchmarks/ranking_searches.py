@@ -19,14 +19,8 @@ import numpy as np
 
 from config_file.arg_config.search_config import search_parser
 from config_file.arg_config.types import integer, numbers
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LookupTable,
-    architecture_keys,
-    load_table,
-)
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, load_space
 from search_strategy import History, build_strategy, run_search

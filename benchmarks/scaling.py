@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lookup_table import load_table
+from lookup_table.builder import load_table
 from model import SearchSpace, build_supernet, count_params, load_space
 
 SPACES = ("proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro")

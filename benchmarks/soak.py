@@ -24,7 +24,8 @@ from torch.utils.tensorboard import SummaryWriter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lookup_table import Budget, BudgetCounts, load_table  # noqa: E402
+from lookup_table import Budget, BudgetCounts  # noqa: E402
+from lookup_table.builder import load_table  # noqa: E402
 from model import build_supernet, load_space  # noqa: E402
 from search import search_to_file  # noqa: E402
 from search_strategy import CandidateLog, Evaluator, EvolutionSearch, History, LoggedScores  # noqa: E402

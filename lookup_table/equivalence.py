@@ -11,11 +11,12 @@ in each run, as a shorter stage of a hand-made network has, or, if asked for, fi
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.blocks import SKIPS
-from model.space import SearchSpace
+if TYPE_CHECKING:
+    from model.space import SearchSpace
 
 SKIPS_LAST, SKIPS_FIRST = "last", "first"
 
@@ -33,6 +34,8 @@ class Equivalence:
     """
 
     def __init__(self, space: SearchSpace, skips: str = SKIPS_LAST) -> None:
+        from model.blocks import SKIPS  # lazily: it loads torch, which --help does not wait for
+
         assert skips in (SKIPS_LAST, SKIPS_FIRST)
         self.skips = skips
         layers = space.layers

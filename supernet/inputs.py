@@ -12,15 +12,11 @@ from torch import nn
 
 from data import Loader, Splits, load_splits
 from data.streaming import StreamingLoader
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    LatencySettings,
-    LookupTable,
-    load_costs,
-    user_table_text,
-)
+from lookup_table import Budget, BudgetCounts, LookupTable
+from lookup_table.latency import LatencySettings
+from lookup_table.load import load_costs
 from lookup_table.table import MILLION
+from lookup_table.user_table import user_table_text
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from model.supernet import still_statistics

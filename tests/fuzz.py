@@ -40,7 +40,8 @@ from config_file.arg_config.search_config import search_parser  # noqa: E402
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser  # noqa: E402
 from config_file.arg_config.supernet_config import supernet_parser  # noqa: E402
 from config_file.arg_config.table_config import table_parser  # noqa: E402
-from lookup_table import BudgetCounts, LookupTable, load_table  # noqa: E402
+from lookup_table import BudgetCounts, LookupTable  # noqa: E402
+from lookup_table.builder import load_table  # noqa: E402
 from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, load_table
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, load_space
 from search_strategy import AdditiveSearch, History, run_search, smoothed
 from search_strategy.additive import fit_effects

@@ -14,7 +14,7 @@ from conftest import ROOT, TINY
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookup_table import load_table
+from lookup_table.builder import load_table
 from model import (
     SearchSpace,
     Subnet,

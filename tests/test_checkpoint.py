@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lookup_table import load_table
+from lookup_table.builder import load_table
 from lookup_table.latency import LatencySettings, measure_latency
 from utils.checkpoint import (
     FORMAT,

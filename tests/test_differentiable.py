@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from config_file.arg_config.layers import parse
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, HC_WEIGHTS, resolve_sampling
 from config_file.arg_config.search_config import search_parser
-from lookup_table import Budget, BudgetCounts, LookupTable, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from model.space_file import shipped_spaces

@@ -25,7 +25,8 @@ import search
 import train_subnet
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
 from data import load_splits
-from lookup_table import Budget, BudgetCounts, load_table
+from lookup_table import Budget, BudgetCounts
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, build_supernet, load_space
 from sampler import UniformSampler
 from search_strategy import Evaluator, EvolutionSearch, History, run_search

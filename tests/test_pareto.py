@@ -100,7 +100,7 @@ def test_the_front_of_a_small_space_is_found_and_saved(
 
 
 def test_more_hypervolume_than_random_at_equal_evaluations() -> None:
-    from lookup_table import load_table
+    from lookup_table.builder import load_table
     from model import load_space
 
     space = load_space("proxylessnas", 8, 10)

@@ -18,7 +18,8 @@ from scipy.stats import chisquare
 from test_budget import independent_counts
 from test_evaluator import batches, trained_like
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from lookup_table.knapsack import most_probable
 from model import SearchSpace, Subnet, inherit_weights, load_space
 from sampler import FairSampler, UniformSampler

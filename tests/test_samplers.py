@@ -13,7 +13,8 @@ from test_evaluator import trained_like
 from torch import Tensor
 from torch.nn import functional as F
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
 from sampler import (
     BinaryGateSampler,

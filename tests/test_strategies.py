@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LookupTable,
-    architecture_keys,
-    load_table,
-)
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from model import load_space
 from search_strategy import EvolutionSearch, History, RandomSearch
 from search_strategy.breeding import repair
