@@ -33,7 +33,7 @@ from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator
-from search_strategy import CandidateLog, LoggedScores, smoothed
+from search_strategy.additive import smoothed
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
@@ -41,6 +41,7 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
+from search_strategy.scoring import CandidateLog, LoggedScores
 from supernet import load_inputs, load_supernet, set_threads, supernet_facts
 from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
 from utils.errors import user_errors

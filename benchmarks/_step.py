@@ -20,9 +20,14 @@ from torch import nn
 
 from model import build_supernet, load_space
 from sampler import GumbelSampler, SoftmaxSampler, UniformSampler
-from search_strategy import ArchitectureTraining, Evaluator
+from search_strategy.evaluator import Evaluator
 from utils.device import keep_freed_memory
 from utils.optim import build_optimizer
+
+try:
+    from sampler.alpha import ArchitectureTraining
+except ImportError:  # where older checkouts have it
+    from search_strategy import ArchitectureTraining
 
 SAMPLERS = {
     "uniform": UniformSampler,

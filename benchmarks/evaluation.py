@@ -31,8 +31,8 @@ from benchmarks._common import hardware, interleaved, print_ratios
 from lookup_table import Budget, BudgetCounts
 from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
-from search_strategy import Evaluator, EvolutionSearch
-from search_strategy.evaluator import branching_points, common_prefix
+from search_strategy.evaluator import Evaluator, branching_points, common_prefix
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from utils.device import keep_freed_memory
 
 BATCH = 256
@@ -43,7 +43,11 @@ def evolved(space: SearchSpace, population: int, generation: int) -> np.ndarray:
     counts = BudgetCounts(load_table(space), "flops")
     rng = np.random.default_rng(0)
     worth = rng.normal(size=(space.num_layers, space.max_choices))
-    search = EvolutionSearch(Budget(counts, None, counts.median), rng, generation, population)
+    search = EvolutionSearch(
+        EvolutionConfig(generation_num=generation, population=population),
+        Budget(counts, None, counts.median),
+        rng,
+    )
     for _ in range(generation):
         architectures = search.ask()
         search.tell(architectures, worth[np.arange(space.num_layers), architectures].sum(1))

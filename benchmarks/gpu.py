@@ -31,7 +31,7 @@ from config_file.arg_config.types import folder, number
 from data.augment import Augmentation
 from data.loader import MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 from utils.device import keep_freed_memory
 from utils.errors import one_line, user_errors
 from utils.files import write_text

@@ -28,8 +28,7 @@ from data import Splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
-from search_strategy import Evaluator
-from search_strategy.evaluator import Batches
+from search_strategy.evaluator import Batches, Evaluator
 from search_strategy.ranking import Benchmark, read_benchmark
 from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import keep_freed_memory, pick_device, seed_everything

@@ -127,6 +127,11 @@ class LoggedScores:
         """Of architectures that are scored, in percent [N]."""
         return np.array([self.source.cache[key][1] for key in architecture_keys(architectures)])
 
+    def scored_top1(self, architectures: np.ndarray) -> np.ndarray:
+        """Top-1 in percent [N] of architectures, which are scored where they are not yet."""
+        self(architectures)
+        return self.top1(architectures)
+
     def on_progress(self, done: float, top1: float | None) -> None:
         self.done += done
         if top1 is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +123,8 @@ def scoring_processes(loader: Loader) -> int:
     return max(1, usable_cpus() // torch.get_num_threads())
 
 
-def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:
-    """Weights of a checkpoint that agrees with `facts`.
+def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
+    """Load the weights of a checkpoint that agrees with `facts`; all of its content.
 
     Raises:
         ValueError: it is damaged, of another supernet, or had other images to train on.
@@ -133,6 +134,7 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:
     restore(path, state, {"supernet": supernet})
     size = state["facts"]["input_size"]
     log.info(f"supernet: {path}, {state['epoch']} epochs at {size} px")
+    return state
 
 
 def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:
@@ -170,14 +172,14 @@ def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
     }
 
 
-def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
-    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
+def build_costs(
+    args: Namespace, space: SearchSpace, device: torch.device, more: Iterable[str] = ()
+) -> LookupTable:
+    """The lookup table with --info-metric and `more`; of a resumed run, the same one."""
     stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
     if args.resume and stored.exists():
         args.lookup_table = stored
-    wanted = {args.info_metric}
-    if getattr(args, "search_strategy", None) == "pareto":
-        wanted |= set(args.objectives)
+    wanted = {args.info_metric, *more}
     settings = LatencySettings(
         batch_size=args.latency_batch_size,
         threads=args.latency_threads,

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from data import Splits
 from lookup_table import Budget
 from model import Supernet
-from search_strategy import SearchStrategy
+from search_strategy.strategy import SearchStrategy
 from supernet.training import train
 from utils.distributed import SharedScores
 from utils.plan import (
@@ -72,7 +72,7 @@ def scoring_plan(
 ) -> dict[str, str]:
     """How many candidates will be scored, and what that takes by scoring some random ones."""
     number = args.seeds * strategy.total
-    if args.random_control and args.search_strategy != "random":
+    if args.random_control and not strategy.is_random:
         number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
     some = budget.sample_unique(PROBE_CANDIDATES, np.random.default_rng(0))
     return plan_scoring(lambda: evaluator(some), len(some), number, device)

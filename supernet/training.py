@@ -15,9 +15,9 @@ from tqdm import tqdm
 from data import Loader
 from lookup_table import Budget
 from model import Supernet
-from sampler import ArchitectureSampler
+from sampler import SAMPLERS
+from sampler.alpha import write_architecture
 from supernet.inputs import supernet_facts
-from supernet.sampling import build_architecture_training, build_sampler, write_architecture
 from utils import distributed, ranks
 from utils.acceleration import Precision, compile_blocks
 from utils.checkpoint import (
@@ -28,6 +28,7 @@ from utils.checkpoint import (
     save_checkpoint,
 )
 from utils.cuda_graphs import graphed_blocks
+from utils.device import SAMPLER_STREAM, stream
 from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
@@ -59,12 +60,12 @@ class SupernetTraining:
         self.budget = budget
         self.grad_clip = args.grad_clip
         self.checkpoint = args.checkpoint_activations
-        self.sampler = build_sampler(args, supernet, budget)
-        self.architecture = None
-        if isinstance(self.sampler, ArchitectureSampler):
-            self.architecture = build_architecture_training(
-                args, self.sampler, supernet, architecture_loader, budget
-            )
+        rng = stream(args.random_seed, SAMPLER_STREAM)
+        kind = SAMPLERS[args.sample_strategy or "uniform"]
+        self.sampler = kind.from_config(args, supernet, rng, budget)
+        self.architecture = self.sampler.architecture_training(
+            args, supernet, architecture_loader, budget
+        )
         self.parameters = list(supernet.parameters())  # listing thousands takes milliseconds
         self.optimizer = build_optimizer(
             args.optimizer, self.parameters, args.lr, args.momentum, args.weight_decay

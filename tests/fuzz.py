@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -33,6 +34,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from config_file.arg_config.fields import take  # noqa: E402
 from config_file.arg_config.layers import parse  # noqa: E402
 from config_file.arg_config.ranking_config import ranking_parser  # noqa: E402
 from config_file.arg_config.sampling_config import resolve_sampling  # noqa: E402
@@ -45,8 +47,8 @@ from lookup_table.builder import load_table  # noqa: E402
 from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
-from search_strategy import read_scores  # noqa: E402
-from search_strategy.build import build_strategy  # noqa: E402
+from search_strategy import STRATEGIES  # noqa: E402
+from search_strategy.history import read_scores  # noqa: E402
 from search_strategy.ranking import read_benchmark  # noqa: E402
 from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
@@ -248,7 +250,8 @@ def plan_search(argv: list[str]) -> None:
         if space.fingerprint not in _tables:
             _tables[space.fingerprint] = load_table(space)
         counts = BudgetCounts(_tables[space.fingerprint], args.info_metric)
-        build_strategy(args, resolve_budget(args, counts), None)
+        kind = STRATEGIES[args.search_strategy]
+        kind(take(kind.Config, args), resolve_budget(args, counts), np.random.default_rng(0))
 
 
 def run_meta(space: SearchSpace) -> None:

@@ -13,8 +13,8 @@ ALLOWED = {
     "data": set(),
     "utils": set(),
     "lookup_table": {"model"},
-    "sampler": {"model"},
-    "search_strategy": {"sampler", "lookup_table", "model"},
+    "sampler": {"lookup_table", "model", "utils"},
+    "search_strategy": {"sampler", "lookup_table", "model", "utils", "config_file"},
     "subnet": {"lookup_table", "model", "data", "utils"},
     "supernet": {"search_strategy", "sampler", "lookup_table", "model", "data", "utils"},
 }
