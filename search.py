@@ -58,7 +58,6 @@ from search_strategy import (
 )
 from supernet import (
     build_costs,
-    check_cuda_graphs,
     load_inputs,
     load_supernet,
     new_supernet,
@@ -194,8 +193,6 @@ def main() -> None:
         splits, space = load_inputs(args, device)
         if not args.checkpoint:
             resolve_sampling(args, space)
-        if not args.checkpoint and not args.oracle:
-            check_cuda_graphs(args, space, device)
         table = build_costs(args, space, device)
         networks = Equivalence(space)
         oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None

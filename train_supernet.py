@@ -27,7 +27,6 @@ from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, 
 from lookup_table import BudgetCounts
 from supernet import (
     build_costs,
-    check_cuda_graphs,
     load_inputs,
     new_supernet,
     resolve_budget,
@@ -57,7 +56,6 @@ def main() -> None:
     seed_everything(args.random_seed)
     splits, space = load_inputs(args, device)
     resolve_sampling(args, space)
-    check_cuda_graphs(args, space, device)
     budget = None
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
         table = build_costs(args, space, device)

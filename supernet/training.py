@@ -18,7 +18,7 @@ from model import Supernet
 from sampler import ArchitectureSampler
 from supernet.inputs import supernet_facts
 from supernet.sampling import build_architecture_training, build_sampler, write_architecture
-from utils import distributed, ranks
+from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.checkpoint import (
     check_facts,
@@ -27,7 +27,6 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
-from utils.cuda_graphs import graphed_blocks
 from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
@@ -230,13 +229,7 @@ def train(
         now = time.perf_counter()
         due = now + (now - start) / SAVING_SHARE
 
-    graphs = graphed_blocks(
-        supernet.blocks(),
-        args.batch_size // ranks.world_size(),
-        run.precision.enabled,
-        args.cuda_graphs,
-    )
-    with deferred() as signals, memory_hint(hint), graphs:
+    with deferred() as signals, memory_hint(hint):
         for epoch in range(first, args.epochs):
             supernet.train()
             if run.architecture:

@@ -129,13 +129,6 @@ def add_training_flags(parser: ArgumentParser) -> None:
     )
     add_recipe_flags(group)
     group.add_argument(
-        "--cuda-graphs",
-        action=BooleanOptionalAction,
-        default=False,
-        help="on a GPU: launch each block's kernels at once, faster where images are small; keeps "
-        "the activations of all choices in memory, not those of one path",
-    )
-    group.add_argument(
         "--sync-bn",
         action=BooleanOptionalAction,
         default=False,

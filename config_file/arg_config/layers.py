@@ -42,6 +42,7 @@ MAY_DIFFER = (
     "cache_dir",
     "data_path",
 )  # on resuming
+REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
 FROM_CHECKPOINT = (
     "search_space",
     "widths",
@@ -97,6 +98,8 @@ def _read_values(path: Path, content: dict, parser: ArgumentParser) -> Values:
         name = str(key).replace("-", "_")
         if name in values:
             raise ValueError(f"{path}: '{name}' is given twice")
+        if name in REMOVED:
+            continue
         if name not in flags:
             near = difflib.get_close_matches(name, flags, n=1)
             hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
