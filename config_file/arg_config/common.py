@@ -65,7 +65,7 @@ def add_run_flags(parser: ArgumentParser, plans: bool = False) -> None:
         group.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the plan: sizes, steps, measured time and memory, files; write no run",
+            help="print the plan: sizes, steps, candidates, files; write no run",
         )
     group.add_argument("--quiet", action="store_true", help="show errors only; log.txt has it all")
     group.add_argument(
