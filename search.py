@@ -128,6 +128,7 @@ def search_to_file(
         scalars = history.round_scalars() | getattr(strategy, "metrics", {})
         for tag, value in scalars.items():
             writer.add_scalar(f"{group}/{tag}", value, history.rounds[-1])
+        log.info(f"{name}: {len(history)} candidates, best {history.top1.max():.2f}")
 
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)

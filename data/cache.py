@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageFiles, fit
+from utils.progress import progress_bar
 
 FORMAT = 1
 FOLDER = ".oneshot_nas_cache"  # in the data path; hidden, so that it is no class
@@ -159,8 +160,6 @@ def _write_pixels(
     images: ImageFiles, size: int, pixels: bool, num_workers: int, path: Path
 ) -> np.ndarray:
     """Decode all, block by block into a file; returns the statistics [N, 2, 3]."""
-    from tqdm import tqdm
-
     blocks = DataLoader(
         Blocks(images, size, pixels),
         batch_size=None,
@@ -168,7 +167,7 @@ def _write_pixels(
         generator=torch.Generator(),  # the global one must not depend on whether a cache was there
     )
     statistics, errors = [], []
-    bar = tqdm(total=len(images), desc="decode images", unit="img", dynamic_ncols=True)
+    bar = progress_bar(len(images), "decode images", "img")
     with bar, open(path if pixels else os.devnull, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
 from model.subnet import Subnet
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.progress import progress_bar
 
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
 TURNS = 5  # spells in which a block is measured, between those of the others
@@ -84,7 +84,7 @@ def time_modules(
         variables = {"module": module, "x": x, "sync": sync}
         timers.append(Timer("module(x); sync()", globals=variables, num_threads=settings.threads))
     turns: list[list[float]] = []
-    bar = tqdm(total=TURNS * len(timers), desc="latency", unit=name, dynamic_ncols=True)
+    bar = progress_bar(TURNS * len(timers), "latency", name)
     with torch.inference_mode(), bar:
         for _ in range(TURNS):
             medians = []
