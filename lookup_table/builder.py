@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from lookup_table.table import METRICS, LookupTable
 from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.files import write_text
 
 log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone
@@ -94,7 +93,9 @@ def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> Looku
         try:
             _write(path, key, table)
         except OSError as error:  # a cache shared by colleagues may be there only to be read
-            log.info(f"note: the lookup table is not kept in {cache_dir} ({error.strerror})")
+            log.info(
+                f"note: the lookup table is not kept in {cache_dir} ({error.strerror or error})"
+            )
     return table
 
 
@@ -122,17 +123,8 @@ def _checksum(costs: dict, fixed: dict) -> str:
 
 
 def _write(path: Path, key: dict, table: LookupTable) -> None:
-    """Publish by rename, so that two runs that build the same table cannot mix their files."""
     costs = {metric: rows.tolist() for metric, rows in table.costs.items()}
     checksum = _checksum(costs, table.fixed)
     content = {"key": key, "costs": costs, "fixed": table.fixed, "sha256": checksum}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_text(path, json.dumps(content))

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
 from model.subnet import Subnet
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.files import write_text
 from utils.progress import progress_bar
 
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
@@ -202,8 +201,5 @@ def load_latency(
         pass  # not measured yet, or damaged
     table = measure_latency(space, table, device, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(user_table_text(space, table, "latency"))
-    os.replace(temporary, path)
+    write_text(path, user_table_text(space, table, "latency"))
     return table

@@ -21,6 +21,7 @@ import yaml
 
 from config_file.arg_config.sampling_config import SAMPLER_SECTIONS, sampler_section
 from utils.files import write_text
+from utils.yaml_file import read_yaml, shown
 
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
@@ -71,8 +72,6 @@ def read_layer(path: Path, parser: ArgumentParser) -> tuple[Values, dict[str, Va
     Raises:
         ValueError: unreadable, or a key that is no flag; with the nearest one.
     """
-    from model.yaml_file import read_yaml  # lazily, as all that loads torch: --help is quick
-
     content = read_yaml(path)
     if content is None:
         return {}, {}
@@ -114,8 +113,6 @@ def _read_values(path: Path, content: dict, parser: ArgumentParser) -> Values:
 
 
 def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
-    from model.yaml_file import shown
-
     tokens = []
     for name, value in values.items():
         action = _flags(parser)[name]
@@ -168,8 +165,6 @@ def read_recipe(
     dataset: str, folders: Sequence[Path], parser: ArgumentParser
 ) -> tuple[Values, dict[str, Values]]:
     """A dataset's values of the flags that the command has, and by sampler; later folders win."""
-    from model.yaml_file import read_yaml
-
     known = _flags(parser)
 
     def of_command(content: dict) -> Values:
