@@ -17,7 +17,6 @@ from search_strategy.history import (
     History,
     SearchStrategy,
     candidate_facts,
-    read_scores,
     run_search,
 )
 from search_strategy.oracle import Oracle
@@ -53,7 +52,6 @@ __all__ = [
     "candidate_facts",
     "convergence_rows",
     "log_probability",
-    "read_scores",
     "run_search",
     "save_front",
     "set_prior",

@@ -45,12 +45,12 @@ from lookup_table import BudgetCounts, LookupTable, load_table  # noqa: E402
 from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
-from search_strategy import read_scores  # noqa: E402
 from search_strategy.build import build_strategy  # noqa: E402
 from search_strategy.ranking import read_benchmark  # noqa: E402
 from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
+from utils.run_files import read_candidates  # noqa: E402
 from utils.run_folder import check_title  # noqa: E402
 
 TINY = ROOT / "tests" / "tiny.yaml"
@@ -427,9 +427,7 @@ TARGETS: dict[str, Target] = {
     "--arch": Target(architecture_examples, use_architecture),
     "--search-space": Target(space_examples, lambda f: run_meta(load_space(f, 16, 10))),
     "--checkpoint": Target(checkpoint_examples, use_checkpoint, ".pt"),
-    "history.csv": Target(
-        history_examples, lambda f: read_scores(f, load_space(TINY, 8, 10)) and None, ".csv"
-    ),
+    "history.csv": Target(history_examples, lambda f: read_candidates(f) and None, ".csv"),
 }
 
 
