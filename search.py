@@ -73,10 +73,10 @@ from utils.checkpoint import load_checkpoint
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
-    keep_freed_memory,
     pick_device,
     seed_everything,
     stream,
+    tune_malloc,
 )
 from utils.distributed import SharedScores
 from utils.errors import user_errors
@@ -190,7 +190,7 @@ def main() -> None:
     if args.oracle and args.search_strategy == "differentiable":
         raise ValueError("--oracle has no gradients; take another --search-strategy")
     check_run_folder(args.run_dir, args.title, args.resume)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 

@@ -53,7 +53,7 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
@@ -249,7 +249,7 @@ def main() -> None:
         print(published_text())
         return
     check_exports(args.export_onnx, args.export_torch)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     if args.evaluate or args.benchmark:

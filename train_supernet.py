@@ -36,7 +36,7 @@ from supernet import (
     set_threads,
     train,
 )
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -51,7 +51,7 @@ def main() -> None:
     start_log(quiet=args.quiet)
     check_plan(args)
     check_run_folder(args.run_dir, args.title, args.resume)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     splits, space = load_inputs(args, device)

@@ -32,7 +32,7 @@ from lookup_table import Budget, BudgetCounts, load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
 from search_strategy import Evaluator, EvolutionSearch
 from search_strategy.evaluator import branching_points, common_prefix
-from utils.device import keep_freed_memory
+from utils.device import tune_malloc
 
 BATCH = 256
 
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     torch.manual_seed(0)
     space = load_space(args.space, args.input_size, 10)
     supernet = build_supernet(space).to(memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ from lookup_table import Budget, BudgetCounts, load_table  # noqa: E402
 from model import build_supernet, load_space  # noqa: E402
 from search import search_to_file  # noqa: E402
 from search_strategy import CandidateLog, Evaluator, EvolutionSearch, History, LoggedScores  # noqa: E402
-from utils.device import keep_freed_memory  # noqa: E402
+from utils.device import tune_malloc  # noqa: E402
 
 LIMIT_MB = 50
 BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluator = run(folder, args.candidates, args.population)
