@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,21 +139,6 @@ def candidates_csv(
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))  # floats in full: read back as they were
     return text.getvalue()
-
-
-def read_scores(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:
-    """Architecture -> top-1 from a history.csv.
-
-    Raises:
-        ValueError: damaged, or of another space.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = [(row["architecture"].split(" "), float(row["top1"])) for row in rows]
-        return {tuple(space.encode(a).tolist()): top1 for a, top1 in names}
-    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to search anew") from error
 
 
 def run_search(
