@@ -22,8 +22,7 @@ from lookup_table import (
 )
 from lookup_table.table import MILLION
 from model import SearchSpace, Supernet, build_supernet, load_space
-from model.initialization import align_choices
-from model.supernet import still_statistics
+from model.supernet import align_choices, still_statistics
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.cuda_graphs import check_device
