@@ -19,8 +19,7 @@ from lookup_table.latency import LatencySettings
 from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, Supernet, build_supernet, load_space
-from model.initialization import align_choices
-from model.supernet import still_statistics
+from model.supernet import align_choices, still_statistics
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.files import atomic_path, write_text

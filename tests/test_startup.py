@@ -12,7 +12,7 @@ from conftest import ROOT
 from config_file.arg_config import names
 from data import DATASETS, PIPELINES
 from lookup_table import METRICS
-from model.initialization import SUPERNET_INITS
+from model.supernet import SUPERNET_INITS
 from sampler import SAMPLERS
 from sampler.hardware_loss import HC_LOSSES
 from search_strategy.evaluator import PRECISIONS, SCORES

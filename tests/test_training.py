@@ -17,7 +17,7 @@ from config_file.arg_config.layers import parse
 from config_file.arg_config.supernet_config import supernet_parser
 from data import load_splits
 from model import build_supernet, load_space
-from model.initialization import align_choices
+from model.supernet import align_choices
 from sampler import UniformSampler
 from supernet import new_supernet, train
 from supernet.training import SupernetTraining
