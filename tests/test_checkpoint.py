@@ -22,7 +22,7 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
-from utils.finite import CHECK_EVERY, MAX_SKIPS_IN_A_ROW, LossGuard, mend_batch_norms
+from utils.finite import CHECK_EVERY, MAX_SKIPS_IN_A_ROW, LossGuard, reset_nonfinite_bn
 from utils.memory import memory_hint
 
 CPU = torch.device("cpu")
@@ -206,7 +206,7 @@ def test_broken_statistics_are_reset_and_others_kept() -> None:
     norms = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2))
     norms[0].running_mean.fill_(float("nan"))
     norms[1].running_mean.fill_(3.0)
-    assert mend_batch_norms(norms) == 1
+    assert reset_nonfinite_bn(norms) == 1
     assert norms[0].running_mean.tolist() == [0, 0] and norms[1].running_mean.tolist() == [3, 3]
 
 
