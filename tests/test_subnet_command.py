@@ -15,6 +15,7 @@ from conftest import TINY, Command
 
 import lookup_table.latency
 import train_subnet
+import utils.training
 from model import load_architecture, load_subnet
 from utils.checkpoint import load_checkpoint
 
@@ -113,7 +114,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     class Stop(Exception):
         pass
 
-    save = train_subnet.save_checkpoint
+    save = utils.training.save_checkpoint
 
     def stop_in_the_second_epoch(path: Path, *rest: object, **state: object) -> None:
         if state["epoch"] == 2:
@@ -121,7 +122,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         save(path, *rest, **state)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(train_subnet, "save_checkpoint", stop_in_the_second_epoch)
+        patch.setattr(utils.training, "save_checkpoint", stop_in_the_second_epoch)
         main(*flags, "--title", "parts")
     arch.unlink()  # the run has its own copy
     main("--title", "parts", "--resume")
