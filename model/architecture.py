@@ -15,7 +15,7 @@ import numpy as np
 from model.blocks import SHUFFLE_NAME, SKIPS, parse_mbconv
 from model.space import SearchSpace, load_space
 from model.space_file import SPACE_DIR, WIDTHS, nearest
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")
