@@ -55,10 +55,10 @@ def regret_curve(name: str, budget: Budget, oracle: Oracle, seed: int) -> np.nda
     """Regret in points after 1, 2, ... EVALUATIONS evaluations."""
     search, found = strategy(name, budget, seed), []
     while len(asked := search.ask()):
-        scores = oracle(asked)
+        scores = oracle.score(asked)[:, 0]
         search.tell(asked, scores)
         found += scores.tolist()
-    best = oracle(budget.enumerate()).max()
+    best = oracle.score(budget.enumerate()).max()
     found += [found[-1]] * (EVALUATIONS - len(found))  # everything inside has been seen
     return best - np.maximum.accumulate(found[:EVALUATIONS])
 

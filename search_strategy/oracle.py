@@ -8,17 +8,17 @@ represents it; one known code makes its network known) are candidates then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from lookup_table import METRICS, Equivalence, LookupTable, architecture_keys
 from model import SearchSpace
+from search_strategy.scores import OnProgress, no_progress
 
 
 class Oracle:
-    """Called as the evaluator: architectures int [N, L] -> accuracy in percent, float64 [N].
+    """A scorer that looks accuracies up.
 
     Attributes:
         known: the networks that the file knows, int [M, L], in lexicographic order.
@@ -55,15 +55,10 @@ class Oracle:
         self.cache = {key: (mean, mean) for key, mean in means.items()}
         self.known = np.array(list(self.cache), dtype=np.int64)
 
-    def __call__(
-        self,
-        architectures: np.ndarray,
-        on_progress: Callable[[float, float | None], None] = lambda done, top1: None,
-    ) -> np.ndarray:
-        scores = [self.cache[key][0] for key in architecture_keys(architectures)]
-        for score in scores:
-            on_progress(1, score)
-        return np.array(scores)
+    def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
+        """Accuracies in percent, float64 [N, 2], of known architectures."""
+        on_progress(len(architectures), None)
+        return np.array([self.cache[key] for key in architecture_keys(architectures)])
 
 
 def _read(path: Path) -> dict[str, dict]:
