@@ -33,11 +33,10 @@ from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search_strategy.additive import smoothed
-from search_strategy.ranking import (
+from search_strategy.benchmark import (
     Benchmark,
     budget_regret,
     ranking_csv,
-    read_benchmark,
     trivial_scores,
 )
 from search_strategy.scores import ScoreLog
@@ -150,7 +149,7 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
-        benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
+        benchmark = choose_networks(Benchmark.read(args.benchmark, space), args)
         size = args.cost_input_size or args.input_size
         costed = load_space(args.search_space, size, splits.num_classes, args.widths)
         table = load_table(costed, args.cache_dir)

@@ -38,10 +38,10 @@ from lookup_table import (
 )
 from model import SearchSpace, count_params
 from search_strategy import STRATEGIES
+from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import learned_prior
 from search_strategy.evaluator import uncalibrated_top1
 from search_strategy.history import History, run_search
-from search_strategy.oracle import Oracle
 from search_strategy.random_search import RandomConfig, RandomSearch
 from search_strategy.scores import ScoreLog, SharedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
@@ -171,10 +171,10 @@ def main() -> None:
             resolve_sampling(args, space)
         table = build_costs(args, space, device, kind.costs(flags))
         networks = Equivalence(space)
-        oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
+        oracle = Benchmark.read(args.oracle, space, table) if args.oracle else None
         codes = resolve_budget(args, BudgetCounts(table, args.info_metric))
         counts = BudgetCounts(table, args.info_metric, networks)  # one code per network
-        budget = Budget(counts, codes.low, codes.high, oracle and oracle.known)
+        budget = Budget(counts, codes.low, codes.high, oracle and oracle.architectures)
         checkpoint, prior, validation_trained = args.checkpoint, None, False
         if oracle is None:
             supernet = new_supernet(args, space, device)

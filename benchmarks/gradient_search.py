@@ -38,7 +38,7 @@ from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, load_space
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
-from search_strategy.ranking import read_benchmark
+from search_strategy.benchmark import Benchmark
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
@@ -203,7 +203,7 @@ class Known:
     def __init__(self, path: Path, space: SearchSpace, costs: LookupTable) -> None:
         self.costs = costs
         codes = Budget(BudgetCounts(costs, "macs32"), None, None).enumerate()  # [N, L]
-        found = read_benchmark(path, space)
+        found = Benchmark.read(path, space)
         known = dict(zip(architecture_keys(found.architectures), found.accuracy, strict=True))
         canonical = Equivalence(space).canonical(codes)
         accuracy = np.array([known.get(key, np.nan) for key in architecture_keys(canonical)])
