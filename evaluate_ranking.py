@@ -32,16 +32,15 @@ from lookup_table import UNIT, LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
-from search import build_evaluator
 from search_strategy.additive import smoothed
-from search_strategy.ranking import (
+from search_strategy.benchmark import (
     Benchmark,
     budget_regret,
     ranking_csv,
-    read_benchmark,
     trivial_scores,
 )
-from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.scores import ScoreLog
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import load_inputs, load_supernet, set_threads, supernet_facts
 from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
 from utils.errors import user_errors
@@ -150,17 +149,23 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(args, device)
-        benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
+        benchmark = choose_networks(Benchmark.read(args.benchmark, space), args)
         size = args.cost_input_size or args.input_size
         costed = load_space(args.search_space, size, splits.num_classes, args.widths)
         table = load_table(costed, args.cache_dir)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
         set_threads(args, supernet, space.num_choices // 2)
         load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
-        evaluator = build_evaluator(supernet, splits, args)
-        evaluator.evaluator.validation = draw_images(
-            splits.validation, args.validation_images, args.random_seed
+        evaluator = build_evaluator(
+            supernet,
+            splits.calibration,
+            draw_images(splits.validation, args.validation_images, args.random_seed),
+            args.calibration_batches,
+            args.eval_precision,
+            args.eval_cache_mb,
+            args.score,
         )
+        workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
 
     name = f"ranking_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
@@ -172,7 +177,7 @@ def main() -> None:
         f"{len(benchmark.accuracy)} distinct networks "
         f"({benchmark.num_codes} codes in {args.benchmark})"
     )
-    logged = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+    logged = ScoreLog(workers, folder / "candidates.log", space)
     networks = benchmark.architectures
     with phases("scoring"), logged.progress(len(networks), "ranking"):
         score = logged(networks)  # but what an interrupted run logged

@@ -20,7 +20,6 @@ if __name__ == "__main__":  # before the imports that take seconds
     wait_without_spinning()
 
 import dataclasses
-import itertools
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -31,22 +30,22 @@ from torch.utils.tensorboard import SummaryWriter
 from config_file.arg_config.fields import take
 from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.sampling_config import resolve_sampling
-from data import Splits
 from lookup_table import (
     Budget,
     BudgetCounts,
     Equivalence,
     in_millions,
 )
-from model import SearchSpace, Supernet, count_params
+from model import SearchSpace, count_params
 from search_strategy import STRATEGIES
+from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import learned_prior
-from search_strategy.evaluator import Evaluator, uncalibrated_top1
+from search_strategy.evaluator import uncalibrated_top1
 from search_strategy.history import History, run_search
-from search_strategy.oracle import Oracle
 from search_strategy.random_search import RandomConfig, RandomSearch
-from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.scores import ScoreLog, SharedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import (
     build_costs,
     load_inputs,
@@ -55,7 +54,6 @@ from supernet import (
     resolve_budget,
     save_costs,
     save_splits,
-    scoring_processes,
     set_threads,
     supernet_facts,
     train,
@@ -69,7 +67,6 @@ from utils.device import (
     stream,
     tune_malloc,
 )
-from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
@@ -79,32 +76,14 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.threads import threads_text
 from utils.timing import Phases
-from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
 
 
-def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> LocalWorkers:
-    """The evaluator, spread over the CPUs that threads leave.
-
-    Raises:
-        ValueError: the training images do not fill so many calibration batches.
-    """
-    if args.calibration_batches > len(splits.calibration):
-        raise ValueError(
-            f"--calibration-batches {args.calibration_batches}: the training images fill only "
-            f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
-        )
-    batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
-    options = {"precision": args.eval_precision, "cache_mb": args.eval_cache_mb}
-    evaluator = Evaluator(supernet, batches, splits.validation, score=args.score, **options)
-    return LocalWorkers(evaluator, scoring_processes(splits.validation))
-
-
 def search_to_file(
     strategy: SearchStrategy,
-    scores: LoggedScores,
+    scores: ScoreLog,
     history: History,
     path: Path,
     name: str,
@@ -192,10 +171,10 @@ def main() -> None:
             resolve_sampling(args, space)
         table = build_costs(args, space, device, kind.costs(flags))
         networks = Equivalence(space)
-        oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
+        oracle = Benchmark.read(args.oracle, space, table) if args.oracle else None
         codes = resolve_budget(args, BudgetCounts(table, args.info_metric))
         counts = BudgetCounts(table, args.info_metric, networks)  # one code per network
-        budget = Budget(counts, codes.low, codes.high, oracle and oracle.known)
+        budget = Budget(counts, codes.low, codes.high, oracle and oracle.architectures)
         checkpoint, prior, validation_trained = args.checkpoint, None, False
         if oracle is None:
             supernet = new_supernet(args, space, device)
@@ -204,7 +183,17 @@ def main() -> None:
                 state = load_supernet(checkpoint, supernet, supernet_facts(args, space))
                 prior, validation_trained = take_prior(state, kind, checkpoint)
                 del state  # hundreds of MB
-        evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
+            evaluator = build_evaluator(
+                supernet,
+                splits.calibration,
+                splits.validation,
+                args.calibration_batches,
+                args.eval_precision,
+                args.eval_cache_mb,
+                args.score,
+            )
+            workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
+        scorer = SharedScores(oracle or workers)
     rng = stream(args.random_seed, SEARCH_STREAM)
     if args.dry_run:
         rows = space_rows(args, space, networks, budget)
@@ -262,9 +251,10 @@ def main() -> None:
                 state = load_checkpoint(checkpoint)
                 prior, validation_trained = take_prior(state, kind, checkpoint)
                 del state
-        if evaluator.serve():  # a rank other than 0, whose work is done with rank 0's
+        if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
             return
-        scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+        log_file = None if oracle else folder / "candidates.log"
+        scores = ScoreLog(scorer, log_file, space)
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
             top1_of = None if args.score == "top1" else scores.top1
@@ -318,7 +308,7 @@ def main() -> None:
                 )
             )
             report.add_findings(found.rows, found.caveat, found.tables)
-        evaluator.close()
+        scorer.close()
         rows = report.finish(phases, writer)
         write_report(folder, dataclasses.asdict(space), rows)
 

@@ -128,7 +128,7 @@ class Bench:
         labels = torch.randint(0, CLASSES, shape[:1], device=self.device).split(sizes.eval_batch)
         validation = list(zip(images, labels, strict=True))
 
-        def run() -> None:  # a new evaluator each time: it remembers scores
+        def run() -> None:
             Evaluator(supernet, images[:2], validation, precision)(population)
 
         return Work(run=run, units=len(population), count=len(population), things="networks")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import itertools
 import subprocess
 import sys
@@ -39,8 +38,9 @@ from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, load_space
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
-from search import build_evaluator
-from search_strategy.ranking import read_benchmark
+from search_strategy.benchmark import Benchmark
+from search_strategy.scores import ScoreLog
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything
@@ -121,19 +121,28 @@ class Reference:
         supernet = new_supernet(run, self.space, device)
         path = args.out / title / "supernet.pt"
         load_supernet(path, supernet, supernet_facts(run, self.space))
-        unseen = dataclasses.replace(splits, validation=splits.test)  # no search has seen these
-        self.evaluator = build_evaluator(supernet, unseen, run)
+        evaluator = build_evaluator(
+            supernet,
+            splits.calibration,
+            splits.test,  # no search has seen these
+            run.calibration_batches,
+            run.eval_precision,
+            run.eval_cache_mb,
+            run.score,
+        )
+        workers = LocalWorkers(evaluator, scoring_processes(splits.test))
+        self.scores = ScoreLog(workers, None, self.space)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
         budget = Budget(counts, None, self.target)
         networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEED))
-        self.random = self.evaluator(networks)
+        self.random = self.scores(networks)
 
     def row(self, p: np.ndarray) -> dict:
         """What a search's probabilities [L, C] and the network read off them are worth."""
         answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
-        score = self.evaluator(answer[None])[0]
+        score = self.scores(answer[None])[0]
         expected = expected_cost(decisions(self.space, p), self.table, "flops")
         skipped, skippable = count_skips(self.space, answer)
         return {
@@ -194,7 +203,7 @@ class Known:
     def __init__(self, path: Path, space: SearchSpace, costs: LookupTable) -> None:
         self.costs = costs
         codes = Budget(BudgetCounts(costs, "macs32"), None, None).enumerate()  # [N, L]
-        found = read_benchmark(path, space)
+        found = Benchmark.read(path, space)
         known = dict(zip(architecture_keys(found.architectures), found.accuracy, strict=True))
         canonical = Equivalence(space).canonical(codes)
         accuracy = np.array([known.get(key, np.nan) for key in architecture_keys(canonical)])

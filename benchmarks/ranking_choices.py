@@ -28,8 +28,8 @@ from data import Splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
+from search_strategy.benchmark import Benchmark
 from search_strategy.evaluator import Batches, Evaluator
-from search_strategy.ranking import Benchmark, read_benchmark
 from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
@@ -160,7 +160,7 @@ def main() -> None:
     device = pick_device(args.device)
     args.batch_size = args.eval_batch_size  # so that augmented batches are as large as plain ones
     splits, space = load_inputs(args, device)
-    benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
+    benchmark = choose_networks(Benchmark.read(args.benchmark, space), args)
     supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
     load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
     validation = draw_images(splits.validation, args.validation_images, args.random_seed)

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data import Loader, Splits, load_splits
-from data.streaming import StreamingLoader
+from data import Splits, load_splits
 from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_costs
 from lookup_table.latency import LatencySettings
@@ -25,7 +24,6 @@ from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
-from utils.workers import can_fork
 
 PROBE_IMAGES = 64  # of a step that is timed, at most
 
@@ -108,17 +106,6 @@ def set_threads(args: Namespace, net: nn.Module, *path: np.ndarray) -> None:
         with still_statistics(net), torch.random.fork_rng(devices=[]):  # dropout draws
             args.threads = distributed.from_main(pick_threads(step, usable_cpus()))
     torch.set_num_threads(args.threads)
-
-
-def scoring_processes(loader: Loader) -> int:
-    """Processes that score candidates on the CPUs that threads leave; 1 is this one alone.
-
-    Images that are streamed are decoded by processes already.
-    """
-    in_memory = loader.device.type == "cpu" and not isinstance(loader, StreamingLoader)
-    if not in_memory or ranks.launched() or not can_fork():
-        return 1
-    return max(1, usable_cpus() // torch.get_num_threads())
 
 
 def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:

@@ -49,7 +49,7 @@ from lookup_table.user_table import read_user_table, user_table_text  # noqa: E4
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
 from search_strategy import STRATEGIES  # noqa: E402
-from search_strategy.ranking import read_benchmark  # noqa: E402
+from search_strategy.benchmark import Benchmark  # noqa: E402
 from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
@@ -351,7 +351,7 @@ TARGETS: dict[str, Target] = {
     "--lookup-table (YAML)": Target(table_examples, use_table),
     "--lookup-table (CSV)": Target(table_csv_examples, use_table, ".csv"),
     "--benchmark": Target(
-        benchmark_examples, lambda f: read_benchmark(f, tiny_space()) and None, ".json"
+        benchmark_examples, lambda f: Benchmark.read(f, tiny_space()) and None, ".json"
     ),
     "--checkpoint": Target(checkpoint_examples, use_checkpoint, ".pt"),
 }

@@ -32,6 +32,7 @@ from sampler import UniformSampler
 from search_strategy.evaluator import Evaluator
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
+from search_strategy.scores import ScoreLog, SharedScores
 from utils import distributed
 from utils.device import pick_device
 from utils.optim import build_optimizer
@@ -158,10 +159,11 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
     def searched() -> tuple[str, int]:
         evaluator = Evaluator(supernet, [data[0][0]], data)
         mine, score = [], evaluator.score
-        evaluator.score = lambda keys, *rest: mine.extend(keys) or score(keys, *rest)
-        scores = distributed.SharedScores(evaluator)
+        evaluator.score = lambda nets, *rest: mine.extend(nets) or score(nets, *rest)
+        shared = SharedScores(evaluator)
         history = History(tiny, table)
-        if not scores.serve():
+        if not shared.run_worker():
+            scores = ScoreLog(shared, None, tiny)
             budget = Budget(BudgetCounts(table, "flops"), None, None)
             rng = np.random.default_rng(0)
             run_search(
@@ -172,7 +174,7 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
                 history,
             )
             scores(history.architectures[:3])  # known: nobody is asked
-            scores.close()
+            shared.close()
         return history.to_csv(), len(mine)
 
     alone, number = searched()
