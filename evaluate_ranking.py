@@ -43,7 +43,7 @@ from search_strategy.ranking import (
 )
 from search_strategy.scoring import CandidateLog, LoggedScores
 from supernet import load_inputs, load_supernet, set_threads, supernet_facts
-from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
+from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
@@ -144,7 +144,7 @@ def main() -> None:
     for name in ("checkpoint", "benchmark"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} FILE is missing; see --help")
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 

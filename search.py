@@ -38,7 +38,7 @@ from lookup_table import (
     Equivalence,
     in_millions,
 )
-from model import SearchSpace, Supernet
+from model import SearchSpace, Supernet, count_params
 from search_strategy import STRATEGIES
 from search_strategy.differentiable import learned_prior
 from search_strategy.evaluator import Evaluator, uncalibrated_top1
@@ -49,7 +49,6 @@ from search_strategy.scoring import CandidateLog, LoggedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
 from supernet import (
     build_costs,
-    check_cuda_graphs,
     load_inputs,
     load_supernet,
     new_supernet,
@@ -61,27 +60,20 @@ from supernet import (
     supernet_facts,
     train,
 )
-from supernet.plan import (
-    SINGLE_CONTROL,
-    TRAINING_FILES,
-    scoring_plan,
-    supernet_rows,
-    training_plan,
-)
 from utils.checkpoint import load_checkpoint
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
-    keep_freed_memory,
     pick_device,
     seed_everything,
     stream,
+    tune_malloc,
 )
 from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
-from utils.plan import check_plan, plan_text
+from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
@@ -90,6 +82,7 @@ from utils.timing import Phases
 from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
+SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
 
 
 def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> LocalWorkers:
@@ -126,6 +119,7 @@ def search_to_file(
         scalars = history.round_scalars() | strategy.metrics
         for tag, value in scalars.items():
             writer.add_scalar(f"{group}/{tag}", value, history.rounds[-1])
+        log.info(f"{name}: {len(history)} candidates, best {history.top1.max():.2f}")
 
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)
@@ -154,14 +148,24 @@ def space_rows(
 ) -> dict[str, str]:
     """What there is to search: the first rows of a plan."""
     table, metric = budget.counts.table, args.info_metric
-    low, high = (in_millions(cost) for cost in table.range(metric))
-    unit = table.unit(metric)
+    ranges = [
+        "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))
+        for m in dict.fromkeys(("flops", "params", metric))
+    ]
     return {
         "search space": f"{space.num_layers} layers at {space.input_size} px, {space.size:.4g} "
-        f"codes of {networks.size:.4g} networks, {low} to {high} {unit}",
+        f"codes of {networks.size:.4g} networks, {', '.join(ranges)}",
         "within the budget": f"{budget.count:.4g} networks, {in_millions(budget.low)} to "
-        f"{in_millions(budget.high)} {unit}",
+        f"{in_millions(budget.high)} {table.unit(metric)}",
     }
+
+
+def number_of_candidates(args: Namespace, strategy: SearchStrategy) -> int:
+    """How many architectures a run scores at most: of all seeds and the random control."""
+    number = args.seeds * strategy.total
+    if args.random_control and args.search_strategy != "random":
+        number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
+    return number
 
 
 @user_errors
@@ -178,7 +182,7 @@ def main() -> None:
     kind = STRATEGIES[args.search_strategy]
     flags = take(kind.Config, args)
     check_run_folder(args.run_dir, args.title, args.resume)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 
@@ -186,8 +190,6 @@ def main() -> None:
         splits, space = load_inputs(args, device)
         if not args.checkpoint:
             resolve_sampling(args, space)
-        if not args.checkpoint and not args.oracle:
-            check_cuda_graphs(args, space, device)
         table = build_costs(args, space, device, kind.costs(flags))
         networks = Equivalence(space)
         oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
@@ -206,12 +208,16 @@ def main() -> None:
     rng = stream(args.random_seed, SEARCH_STREAM)
     if args.dry_run:
         rows = space_rows(args, space, networks, budget)
-        if oracle is None:
-            if not checkpoint:
-                rows |= training_plan(supernet, splits, args, codes)
-            strategy = kind(flags, budget, rng, prior)
-            rows |= scoring_plan(args, evaluator, strategy, budget, device)
-            rows |= supernet_rows(supernet, device)
+        if oracle is None and not checkpoint:
+            train_part = splits.train
+            rows |= training_rows(
+                args.epochs,
+                len(train_part),
+                train_part.batch_size,
+                train_part.num_images,
+                count_params(supernet),
+            )
+        rows["candidates"] = f"{number_of_candidates(args, strategy):,} to score"
         files = TRAINING_FILES
         if checkpoint or oracle:
             files = files.replace("supernet.pt, ", "")

@@ -28,7 +28,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, write_config
 from data import Splits
@@ -55,7 +54,7 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
@@ -63,6 +62,7 @@ from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler, decay_groups
+from utils.progress import progress_bar
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
@@ -152,14 +152,8 @@ def train(
         validate(0)
         log.info(f"weights of {args.init_from}: validation top-1 {best['top1']:.2f} %")
 
-    bar = tqdm(
-        total=args.epochs * len(loader),
-        initial=first * len(loader) + skip,
-        desc="training",
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5,
-    )
+    done_before = first * len(loader) + skip
+    bar = progress_bar(args.epochs * len(loader), "training", "step", done_before)
     parameters = list(net.parameters())
     with deferred() as signals:
         for epoch in range(first, args.epochs):
@@ -207,6 +201,10 @@ def train(
             meter = Meter(loader.device)
             validate(epoch + 1)
             bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
+            log.info(
+                f"epoch {epoch + 1} of {args.epochs}: loss {loss_value:.3f}, best validation top-1 "
+                f"{best['top1']:.2f} %"
+            )
     bar.close()
     uncompile_blocks(blocks)
 
@@ -252,7 +250,7 @@ def main() -> None:
         print(published_text())
         return
     check_exports(args.export_onnx, args.export_torch)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     if args.evaluate or args.benchmark:

@@ -33,7 +33,7 @@ from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
 from search_strategy.evaluator import Evaluator, branching_points, common_prefix
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
-from utils.device import keep_freed_memory
+from utils.device import tune_malloc
 
 BATCH = 256
 
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     torch.manual_seed(0)
     space = load_space(args.space, args.input_size, 10)
     supernet = build_supernet(space).to(memory_format=torch.channels_last)

@@ -32,7 +32,7 @@ from search_strategy.evaluator import Evaluator  # noqa: E402
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch  # noqa: E402
 from search_strategy.history import History  # noqa: E402
 from search_strategy.scoring import CandidateLog, LoggedScores  # noqa: E402
-from utils.device import keep_freed_memory  # noqa: E402
+from utils.device import tune_malloc  # noqa: E402
 
 LIMIT_MB = 50
 BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluator = run(folder, args.candidates, args.population)

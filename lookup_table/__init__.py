@@ -1,7 +1,7 @@
 """Costs of architectures: the table per layer and choice, and exact sampling within a budget.
 
 These names load no torch, so that --help can read the strategies that use them. Tables are made in
-`lookup_table.builder`, `load`, `latency` and `user_table`.
+`lookup_table.builder`, `latency` and `user_table`.
 """
 
 from lookup_table.budget import Budget, architecture_keys

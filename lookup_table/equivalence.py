@@ -80,7 +80,3 @@ class Equivalence:
             order = np.argsort(is_skip, axis=-1, kind="stable")  # the rest keeps its order
             result[..., run.start : run.stop] = np.take_along_axis(part, order, axis=-1)
         return result
-
-    def is_canonical(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] -> bool [N]."""
-        return (self.canonical(architectures) == architectures).all(axis=-1)

@@ -13,7 +13,7 @@ import numpy as np
 
 from model.space import SearchSpace, load_space
 from model.space_file import SPACE_DIR, WIDTHS, nearest
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")

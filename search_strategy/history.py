@@ -142,21 +142,6 @@ def candidates_csv(
     return text.getvalue()
 
 
-def read_scores(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:
-    """Architecture -> top-1 from a history.csv.
-
-    Raises:
-        ValueError: damaged, or of another space.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = [(row["architecture"].split(" "), float(row["top1"])) for row in rows]
-        return {tuple(space.encode(a).tolist()): top1 for a, top1 in names}
-    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to search anew") from error
-
-
 def run_search(
     strategy: SearchStrategy,
     evaluate: Callable[[np.ndarray], np.ndarray],

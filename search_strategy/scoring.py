@@ -20,6 +20,7 @@ from tqdm import tqdm
 from lookup_table import architecture_keys
 from model import SearchSpace
 from search_strategy.evaluator import Key, Scored
+from utils.progress import progress_bar
 
 SAVE_SECONDS = 10.0  # of evaluation between two writes
 FIRST_GROUP = 8  # architectures, until it is known how long one takes
@@ -99,9 +100,7 @@ class LoggedScores:
     def progress(self, total: int, name: str):
         """A bar over the candidates scored inside, with the best so far."""
         self.done, self.best = 0.0, -1.0
-        with tqdm(
-            total=total, desc=name, unit="net", dynamic_ncols=True, mininterval=0.5
-        ) as self.bar:
+        with progress_bar(total, name, "net") as self.bar:
             yield
         self.bar = None
 

@@ -23,7 +23,6 @@ from model.initialization import align_choices
 from model.supernet import still_statistics
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
-from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
@@ -135,29 +134,6 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
     size = state["facts"]["input_size"]
     log.info(f"supernet: {path}, {state['epoch']} epochs at {size} px")
     return state
-
-
-def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:
-    """Raises ValueError where --cuda-graphs is given with what it cannot work with."""
-    if not args.cuda_graphs:
-        return
-    check_device(device)
-    if space.supernet == "superkernel":
-        raise ValueError(
-            f"--cuda-graphs: the blocks of {space.name}, a superkernel, are other slices in every "
-            f"path, not fixed graphs; leave it out"
-        )
-    reasons = {
-        "--compile": (args.compile, "each makes its own of a block's kernels"),
-        "--checkpoint-activations": (
-            args.checkpoint_activations,
-            "it runs blocks twice, and a graph has memory for one run",
-        ),
-        "--sync-bn": (args.sync_bn, "its batch norms wait for other GPUs within a block"),
-    }
-    for flag, (given, why) in reasons.items():
-        if given:
-            raise ValueError(f"--cuda-graphs does not go with {flag}: {why}; leave one of them out")
 
 
 def supernet_facts(args: Namespace, space: SearchSpace) -> dict:

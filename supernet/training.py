@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from data import Loader
 from lookup_table import Budget
@@ -27,12 +26,12 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
-from utils.cuda_graphs import graphed_blocks
 from utils.device import SAMPLER_STREAM, stream
 from utils.finite import LossGuard, mend_batch_norms
 from utils.interruption import deferred
 from utils.memory import memory_hint
 from utils.optim import build_optimizer, build_scheduler
+from utils.progress import progress_bar
 from utils.run_folder import log
 from utils.timing import Meter
 
@@ -210,14 +209,8 @@ def train(
             run.meter.load_state_dict(state["meter"])
 
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
-    bar = tqdm(
-        total=args.epochs * len(loader),
-        initial=first * len(loader) + skip,
-        desc="supernet",
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5,
-    )
+    done_before = first * len(loader) + skip
+    bar = progress_bar(args.epochs * len(loader), "supernet", "step", done_before)
 
     due = 0.0  # when the next checkpoint between two epochs is
 
@@ -231,13 +224,7 @@ def train(
         now = time.perf_counter()
         due = now + (now - start) / SAVING_SHARE
 
-    graphs = graphed_blocks(
-        supernet.blocks(),
-        args.batch_size // ranks.world_size(),
-        run.precision.enabled,
-        args.cuda_graphs,
-    )
-    with deferred() as signals, memory_hint(hint), graphs:
+    with deferred() as signals, memory_hint(hint):
         for epoch in range(first, args.epochs):
             supernet.train()
             if run.architecture:
@@ -261,6 +248,9 @@ def train(
             rate = (run.meter.images - images_before) / (time.perf_counter() - start)
             numbers = run.write_epoch(writer, done, rate)
             bar.set_postfix(epoch=f"{done}/{args.epochs}", **numbers)
+            log.info(
+                f"epoch {done} of {args.epochs}: loss {numbers['loss']}, top-1 {numbers['top1']} %"
+            )
             run.meter = Meter(loader.device)
             if done == args.epochs or time.perf_counter() >= due:
                 save(done, 0, loader.state_dict())

@@ -13,7 +13,7 @@ import torch
 import yaml
 from conftest import TINY, Command
 
-import subnet.speed
+import lookup_table.latency
 import train_subnet
 from model import load_architecture, load_subnet
 from utils.checkpoint import load_checkpoint
@@ -192,7 +192,7 @@ def test_inherited_weights_score_as_in_the_search(command: Command, main: Main) 
 
 
 def test_benchmark_and_list(main: Main, arch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subnet.speed, "SECONDS", 0.01)
+    monkeypatch.setattr(lookup_table.latency, "SPEED_SECONDS", 0.01)
     out = main("--arch", arch, "--benchmark", "--eval-batch-size", 4)
     assert out.count("as trained") == out.count("batch norms folded") == 2
     assert "M MACs" in out and "M params" in out and not Path("runs").exists()

@@ -31,7 +31,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.sampling_config import SAMPLERS
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 from utils.files import write_text
 
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
