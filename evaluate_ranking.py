@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from config_file.arg_config.layers import config_values, parse, write_config
 from torch import Tensor
 
-from config_file.arg_config.layers import config_values, parse, write_config
 from data import Loader
 from lookup_table import UNIT, LookupTable
 from lookup_table.builder import load_table

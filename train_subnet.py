@@ -25,11 +25,11 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
+from config_file.arg_config.layers import config_values, write_config
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import config_values, write_config
 from data import Splits
 from lookup_table import in_millions
 from lookup_table.builder import load_table

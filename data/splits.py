@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from data.augment import Augmentation
 from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
@@ -21,7 +22,6 @@ from data.loader import Loader, MemoryLoader, pad
 from data.stratified import stratified_split
 from data.streaming import StreamingLoader
 
-PIPELINES = ("auto", "memory", "streaming")
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
@@ -180,53 +180,43 @@ def prepare(
 
 
 def load_splits(
-    dataset: str,
-    folder: Path | None,
-    input_size: int,
+    data: DataConfig,
+    augment: AugmentConfig,
     batch_size: int,
-    eval_batch_size: int,
-    train_portion: float,
     seed: int,
     device: torch.device,
-    num_workers: int = 0,
-    augment: bool = True,
-    randaugment: int = 0,
-    cutout: int = 0,
-    pipeline: str = "auto",
+    cache_dir: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
-    cache_dir: Path | None = None,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
     Args:
+        augment: without `augment.augment` training images are only shuffled, and what
+            `randaugment` and `cutout` say.
         batch_size: of training, over all processes; 0 < batch_size <= training images.
-        eval_batch_size: of calibration, validation and test.
         seed: of the order and augmentation of training images.
-        num_workers: processes that decode files and stream; images in memory need none.
-        augment: random crops, and flips where they keep the class; else only shuffle.
-        randaugment: operations of RandAugment per training image, whether or not `augment`.
-        cutout: px of the side of the square cut out of each training image; 0 is none.
-        pipeline: auto, memory or streaming; see `choose_pipeline`.
+        cache_dir: where decoded images are kept if the folder cannot be written.
         rank, world_size: which part of every training batch this process gets; the other loaders
             are whole on every process, see `Loader.sharded`.
-        cache_dir: where decoded images are kept if the folder cannot be written.
 
     Raises:
         ValueError: a folder, a file, a portion or a batch size that cannot be.
     """
-    raw = DATASETS[dataset](folder)
-    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
+    input_size, eval_batch_size = data.input_size, data.eval_batch_size
+    raw = DATASETS[data.dataset](data.data_path)
+    train, validation = split_train(raw.train_labels, data.train_portion, raw.classes)
     if not 0 < batch_size <= len(train):
         raise ValueError(
-            f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
+            f"--batch-size {batch_size}: {data.dataset} has {len(train)} training images; take "
+            f"fewer"
         )
-    if cutout > input_size:
-        raise ValueError(f"--cutout {cutout} is larger than the images of {input_size} px")
-    chosen = choose_pipeline(raw, input_size, randaugment, pipeline)
-    parts = prepare(raw, input_size, chosen, num_workers, cache_dir)
-    augmentation = Augmentation(cutout=cutout, randaugment=randaugment)
-    if augment:
+    if augment.cutout > input_size:
+        raise ValueError(f"--cutout {augment.cutout} is larger than the images of {input_size} px")
+    chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
+    parts = prepare(raw, input_size, chosen, data.num_workers, cache_dir)
+    augmentation = Augmentation(cutout=augment.cutout, randaugment=augment.randaugment)
+    if augment.augment:
         whole_files = not isinstance(parts.train, np.ndarray)
         padding = round(PADDING_SHARE * input_size)
         augmentation = replace(
@@ -239,7 +229,7 @@ def load_splits(
             padded = pad(resize(images, input_size), padding, device)
             return partial(MemoryLoader, padded, padding, mean=mean, std=std, device=device)
         return partial(
-            StreamingLoader, images, input_size, num_workers, mean=mean, std=std, device=device
+            StreamingLoader, images, input_size, data.num_workers, mean=mean, std=std, device=device
         )
 
     of_train, of_test = source(parts.train, augmentation.padding), source(parts.test, 0)

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from model.blocks import MBConv, inner_slice
 from model.supernet import Supernet
 
-SUPERNET_INITS = ("independent", "aligned")
-
 
 def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     """[O, I, K, K] -> the first o x i filters' inner k x k, at He's scale for their fan-out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from config_file.arg_config.fields import plain
+from config_file.arg_config.supernet_config import SupernetCommand
 from data import Loader
 from lookup_table import Budget
 from model import Supernet
 from sampler import SAMPLERS
 from sampler.alpha import write_architecture
 from supernet.inputs import supernet_facts
-from utils import distributed, ranks
+from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.checkpoint import (
     check_facts,
@@ -50,37 +51,41 @@ class SupernetTraining:
         self,
         supernet: Supernet,
         loader: Loader,
-        args: Namespace,
+        config: SupernetCommand,
         architecture_loader: Loader | None,
         budget: Budget | None,
     ) -> None:
-        self.supernet = supernet
+        training, self.supernet = config.training, supernet
         self.loader = loader
         self.budget = budget
-        self.grad_clip = args.grad_clip
-        self.checkpoint = args.checkpoint_activations
-        rng = stream(args.random_seed, SAMPLER_STREAM)
-        kind = SAMPLERS[args.sample_strategy or "uniform"]
-        self.sampler = kind.from_config(args, supernet, rng, budget)
+        self.grad_clip = training.grad_clip
+        self.checkpoint = config.sampling.checkpoint_activations
+        rng = stream(config.run.random_seed, SAMPLER_STREAM)
+        kind = SAMPLERS[config.sampling.sample_strategy or "uniform"]
+        self.sampler = kind.from_config(config, supernet, rng, budget)
         self.architecture = self.sampler.architecture_training(
-            args, supernet, architecture_loader, budget
+            config, supernet, architecture_loader, budget
         )
         self.parameters = list(supernet.parameters())  # listing thousands takes milliseconds
         self.optimizer = build_optimizer(
-            args.optimizer, self.parameters, args.lr, args.momentum, args.weight_decay
+            training.optimizer,
+            self.parameters,
+            training.lr,
+            training.momentum,
+            training.weight_decay,
         )
         self.scheduler = build_scheduler(
             self.optimizer,
-            args.lr_scheduler,
-            args.epochs,
+            training.lr_scheduler,
+            training.epochs,
             len(loader),
-            args.warmup_epochs,
-            args.decay_step,
-            args.decay_ratio,
+            training.warmup_epochs,
+            training.decay_step,
+            training.decay_ratio,
         )
-        self.precision = Precision(args.amp, loader.device)
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
-        self.guard = LossGuard(args.on_nan, loader.device)
+        self.precision = Precision(training.amp, loader.device)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
+        self.guard = LossGuard(training.on_nan, loader.device)
         self.check_path = distributed.PathCheck()
         self.meter = Meter(loader.device)
         self.stateful = {
@@ -167,8 +172,7 @@ class SupernetTraining:
 def train(
     supernet: Supernet,
     loader: Loader,
-    args: Namespace,
-    config: dict,
+    config: SupernetCommand,
     path: Path,
     writer: SummaryWriter,
     architecture_loader: Loader | None = None,
@@ -192,9 +196,10 @@ def train(
             memory ran out.
         Interrupted: a signal came, and the checkpoint is written.
     """
-    facts = supernet_facts(args, supernet.space)
-    run = SupernetTraining(supernet, loader, args, architecture_loader, budget)
-    if args.compile:
+    facts = supernet_facts(config.data, supernet.space)
+    training = config.training
+    run = SupernetTraining(supernet, loader, config, architecture_loader, budget)
+    if training.compile:
         compile_blocks(supernet.blocks())
     first = skip = 0  # epochs that are done, and steps of the next one
     state = None
@@ -204,13 +209,13 @@ def train(
         restore(path, state, run.stateful)
         first, skip = state["epoch"], state.get("step", 0)
         steps = f" and {skip} steps" if skip else ""
-        log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")
+        log.info(f"supernet: {first} of {training.epochs} epochs{steps} are done")
         if skip:
             run.meter.load_state_dict(state["meter"])
 
-    hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
+    hint = f"--batch-size {training.batch_size}: lower it, or --input-size or --widths"
     done_before = first * len(loader) + skip
-    bar = progress_bar(args.epochs * len(loader), "supernet", "step", done_before)
+    bar = progress_bar(training.epochs * len(loader), "supernet", "step", done_before)
 
     due = 0.0  # when the next checkpoint between two epochs is
 
@@ -220,12 +225,12 @@ def train(
         run.guard.flush()
         states = {name: thing.state_dict() for name, thing in run.stateful.items()}
         states |= {"loader": loader_state, "meter": run.meter.state_dict()}
-        save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=config)
+        save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=plain(config))
         now = time.perf_counter()
         due = now + (now - start) / SAVING_SHARE
 
     with deferred() as signals, memory_hint(hint):
-        for epoch in range(first, args.epochs):
+        for epoch in range(first, training.epochs):
             supernet.train()
             if run.architecture:
                 run.architecture.start_epoch(epoch)
@@ -247,12 +252,13 @@ def train(
             run.guard.flush()
             rate = (run.meter.images - images_before) / (time.perf_counter() - start)
             numbers = run.write_epoch(writer, done, rate)
-            bar.set_postfix(epoch=f"{done}/{args.epochs}", **numbers)
+            bar.set_postfix(epoch=f"{done}/{training.epochs}", **numbers)
             log.info(
-                f"epoch {done} of {args.epochs}: loss {numbers['loss']}, top-1 {numbers['top1']} %"
+                f"epoch {done} of {training.epochs}: loss {numbers['loss']}, "
+                f"top-1 {numbers['top1']} %"
             )
             run.meter = Meter(loader.device)
-            if done == args.epochs or time.perf_counter() >= due:
+            if done == training.epochs or time.perf_counter() >= due:
                 save(done, 0, loader.state_dict())
     bar.close()
     if run.guard.skipped:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import shutil
+import sys
 from argparse import (
     Action,
     ArgumentParser,
@@ -167,6 +168,13 @@ def make_parser(config: type, description: str | None, usage: str = "%(prog)s [f
     parser = Parser(description or "", usage)
     add_flags(parser, config)
     return parser
+
+
+def answer_help(config: type, description: str | None) -> None:
+    """Print the help of a command and exit, if that is all it is asked for."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        make_parser(config, description).print_help()
+        sys.exit()
 
 
 def take(config: type[T], values: Namespace) -> T:

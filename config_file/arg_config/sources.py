@@ -31,8 +31,8 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.sampling_config import SAMPLERS
-from utils.yaml_file import read_yaml, shown
 from utils.files import write_text
+from utils.yaml_file import read_yaml, shown
 
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")

@@ -77,6 +77,13 @@ class SupernetCommand(Command):
         return True
 
     @property
+    def begun(self) -> bool:
+        """True if the weights are there already, in a checkpoint."""
+        folder = self.run.folder
+        resumed = self.run.resume and folder is not None and (folder / "supernet.pt").exists()
+        return resumed or not self.trains
+
+    @property
     def needs_alpha(self) -> bool:
         """True if architecture parameters must be trained whatever --sample-strategy says."""
         return False
