@@ -21,25 +21,22 @@ if __name__ == "__main__":  # before the imports that take seconds
     wait_without_spinning()
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.evaluation_config import EvaluationConfig
 from config_file.arg_config.fields import changed, values_of
 from config_file.arg_config.sources import load_config, write_config
-from data import Splits
 from lookup_table import (
     Budget,
     BudgetCounts,
     Equivalence,
     in_millions,
 )
-from model import SearchSpace, Supernet, count_params
+from model import SearchSpace, count_params
 from search_strategy.differentiable import learned_prior
-from search_strategy.evaluator import Evaluator, uncalibrated_top1
+from search_strategy.evaluator import uncalibrated_top1
 from search_strategy.history import History, run_search
 from search_strategy.oracle import Oracle
 from search_strategy.random_search import RandomConfig, RandomSearch
@@ -47,13 +44,13 @@ from search_strategy.scoring import CandidateLog, LoggedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
 from supernet import (
     build_costs,
+    build_evaluator,
     load_inputs,
     load_supernet,
     new_supernet,
     resolve_budget,
     save_costs,
     save_splits,
-    scoring_processes,
     set_threads,
     supernet_facts,
     train,
@@ -77,33 +74,9 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.threads import threads_text
 from utils.timing import Phases
-from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
-
-
-def build_evaluator(supernet: Supernet, splits: Splits, config: EvaluationConfig) -> LocalWorkers:
-    """The evaluator, spread over the CPUs that threads leave.
-
-    Raises:
-        ValueError: the training images do not fill so many calibration batches.
-    """
-    if config.calibration_batches > len(splits.calibration):
-        raise ValueError(
-            f"--calibration-batches {config.calibration_batches}: the training images fill only "
-            f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
-        )
-    batches = [x for x, _ in itertools.islice(splits.calibration, config.calibration_batches)]
-    evaluator = Evaluator(
-        supernet,
-        batches,
-        splits.validation,
-        score=config.score,
-        precision=config.eval_precision,
-        cache_mb=config.eval_cache_mb,
-    )
-    return LocalWorkers(evaluator, scoring_processes(splits.validation))
 
 
 def search_to_file(

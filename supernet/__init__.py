@@ -2,6 +2,7 @@
 
 from supernet.inputs import (
     build_costs,
+    build_evaluator,
     load_data,
     load_inputs,
     load_supernet,
@@ -17,6 +18,7 @@ from supernet.training import train
 
 __all__ = [
     "build_costs",
+    "build_evaluator",
     "load_data",
     "load_inputs",
     "load_supernet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from config_file.arg_config.data_config import (
     DataConfig,
     SpaceConfig,
 )
+from config_file.arg_config.evaluation_config import EvaluationConfig
 from config_file.arg_config.fields import changed
 from config_file.arg_config.run_config import RunConfig
 from config_file.arg_config.supernet_config import SupernetCommand, SupernetConfig
@@ -31,12 +33,13 @@ from lookup_table.user_table import user_table_text
 from model import SearchSpace, Supernet, build_supernet, load_space
 from model.initialization import align_choices
 from model.supernet import still_statistics
+from search_strategy.evaluator import Evaluator
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
-from utils.workers import can_fork
+from utils.workers import LocalWorkers, can_fork
 
 TABLE_FILE = "lookup_table.yaml"  # in a run folder
 C = TypeVar("C", bound=SupernetCommand)
@@ -148,6 +151,29 @@ def scoring_processes(loader: Loader) -> int:
     if not in_memory or ranks.launched() or not can_fork():
         return 1
     return max(1, usable_cpus() // torch.get_num_threads())
+
+
+def build_evaluator(supernet: Supernet, splits: Splits, config: EvaluationConfig) -> LocalWorkers:
+    """The evaluator, spread over the CPUs that threads leave.
+
+    Raises:
+        ValueError: the training images do not fill so many calibration batches.
+    """
+    if config.calibration_batches > len(splits.calibration):
+        raise ValueError(
+            f"--calibration-batches {config.calibration_batches}: the training images fill only "
+            f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
+        )
+    batches = [x for x, _ in itertools.islice(splits.calibration, config.calibration_batches)]
+    evaluator = Evaluator(
+        supernet,
+        batches,
+        splits.validation,
+        score=config.score,
+        precision=config.eval_precision,
+        cache_mb=config.eval_cache_mb,
+    )
+    return LocalWorkers(evaluator, scoring_processes(splits.validation))
 
 
 def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
