@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from config_file.arg_config.layers import parse
+
 from config_file.arg_config.search_config import search_parser
 from config_file.arg_config.types import numbers
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys

@@ -18,10 +18,10 @@ from argparse import Namespace
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from config_file.arg_config.common import Parser
 from config_file.arg_config.layers import parse
+from torch import Tensor
+
 from config_file.arg_config.ranking_config import ranking_parser
 from config_file.arg_config.types import integer, widths
 from data import Splits

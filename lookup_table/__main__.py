@@ -10,14 +10,14 @@ python -m lookup_table --search-space fbnet --lookup-table phone.yaml --table
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.table_config import table_parser
+from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.table_config import GivenConfig, TableConfig
 from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
@@ -32,26 +32,25 @@ from utils.errors import user_errors
 from utils.files import write_text
 
 
-def load_inputs(args: Namespace) -> tuple[SearchSpace, np.ndarray | None]:
+def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     """The space, and with --arch its architecture, int [L].
 
     Raises:
         ValueError: a file is unusable, or a flag contradicts it.
     """
-    if args.arch is None:
-        size, classes = args.input_size or 224, args.num_classes or 1000
-        return build_space(args.search_space or "proxylessnas", size, classes, args.widths), None
-    space, architecture = load_architecture(args.arch)
+    if given.arch is None:
+        size, classes = given.input_size or 224, given.num_classes or 1000
+        return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
+    space, architecture = load_architecture(given.arch)
     stored = {
-        "search_space": space.name,
-        "input_size": space.input_size,
-        "num_classes": space.num_classes,
-        "widths": list(space.widths),
+        "search-space": (space.name, given.search_space),
+        "input-size": (space.input_size, given.input_size),
+        "num-classes": (space.num_classes, given.num_classes),
+        "widths": (space.widths, given.widths),
     }
-    for name, value in stored.items():
-        if (given := getattr(args, name)) is not None and given != value:
-            flag = name.replace("_", "-")
-            raise ValueError(f"{args.arch} is of {flag} {value}, not {given}; mend --{flag}")
+    for flag, (value, wanted) in stored.items():
+        if wanted is not None and wanted != value:
+            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; mend --{flag}")
     return space, architecture
 
 
@@ -116,20 +115,20 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
 
 
 def add_latency(
-    args: Namespace, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
+    config: TableConfig, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
 ) -> tuple[LookupTable, dict]:
     """Measures blocks and whole networks: the given architecture, or random ones."""
-    device = pick_device(args.device)
+    device = pick_device(config.measure.device)
     settings = LatencySettings(
-        batch_size=args.latency_batch_size,
-        threads=args.latency_threads,
-        seconds=args.latency_seconds,
+        batch_size=config.source.latency_batch_size,
+        threads=config.source.latency_threads,
+        seconds=config.source.latency_seconds,
     )
     table = measure_latency(space, table, device, settings)
     networks = architecture[None] if architecture is not None else None
     if networks is None:
         budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
-        networks = budget.sample(args.latency_networks, np.random.default_rng(0))
+        networks = budget.sample(config.measure.latency_networks, np.random.default_rng(0))
     report = validate(space, table, networks, device, settings) if len(networks) else {}
     facts = dict(table.sources["latency"])
     table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
@@ -138,19 +137,18 @@ def add_latency(
 
 @user_errors
 def main() -> None:
-    args = table_parser(__doc__).parse_args()
-    space, architecture = load_inputs(args)
-    table = load_table(space, args.cache_dir)
-    if args.lookup_table:
-        table = read_user_table(args.lookup_table, space, table)
+    config = take(TableConfig, make_parser(TableConfig, __doc__).parse_args())
+    config.check()
+    space, architecture = load_inputs(config.given)
+    table = load_table(space, config.cache_dir)
+    if config.source.lookup_table:
+        table = read_user_table(config.source.lookup_table, space, table)
     measured: dict = {}
-    if args.save and not args.latency:
-        raise ValueError("--save writes what --latency measures; give --latency too")
-    if args.latency:
-        table, measured = add_latency(args, space, table, architecture)
-        if args.save:
-            write_text(args.save, user_table_text(space, table, "latency"))
-    if args.table:
+    if config.measure.latency:
+        table, measured = add_latency(config, space, table, architecture)
+        if config.measure.save:
+            write_text(config.measure.save, user_table_text(space, table, "latency"))
+    if config.table:
         print_table(space, table, architecture)
     else:
         print(json.dumps(summary(space, table, architecture) | measured, indent=2))

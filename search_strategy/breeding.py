@@ -14,6 +14,7 @@ import numpy as np
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
+from search_strategy.strategy import StrategyConfig
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
 OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
@@ -21,7 +22,7 @@ REPAIRS_PER_LAYER = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class BreedingConfig:
+class BreedingConfig(StrategyConfig):
     title: ClassVar[str] = "evolution and pareto"
 
     generation_num: int = flag(

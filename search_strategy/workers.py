@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
+from config_file.arg_config.evaluation_config import EvaluationConfig
 from data import Loader
 from data.streaming import StreamingLoader
 from model import Supernet
@@ -128,20 +129,20 @@ def build_evaluator(
     supernet: Supernet,
     calibration: Loader,
     validation: Batches,
-    calibration_batches: int,
-    precision: str,
-    cache_mb: int,
-    score: str,
+    config: EvaluationConfig,
 ) -> Evaluator:
     """An evaluator that calibrates on the first batches of a loader.
 
     Raises:
         ValueError: the training images do not fill so many calibration batches.
     """
-    if calibration_batches > len(calibration):
+    number = config.calibration_batches
+    if number > len(calibration):
         raise ValueError(
-            f"--calibration-batches {calibration_batches}: the training images fill only "
+            f"--calibration-batches {number}: the training images fill only "
             f"{len(calibration)} batches of {calibration.batch_size}"
         )
-    batches = [images for images, _ in itertools.islice(calibration, calibration_batches)]
-    return Evaluator(supernet, batches, validation, precision, cache_mb, score)
+    batches = [images for images, _ in itertools.islice(calibration, number)]
+    return Evaluator(
+        supernet, batches, validation, config.eval_precision, config.eval_cache_mb, config.score
+    )

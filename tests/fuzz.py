@@ -35,8 +35,9 @@ from torch.utils._pytree import tree_flatten
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config_file.arg_config.fields import take  # noqa: E402
 from config_file.arg_config.layers import parse  # noqa: E402
+
+from config_file.arg_config.fields import take  # noqa: E402
 from config_file.arg_config.ranking_config import ranking_parser  # noqa: E402
 from config_file.arg_config.sampling_config import resolve_sampling  # noqa: E402
 from config_file.arg_config.search_config import search_parser  # noqa: E402

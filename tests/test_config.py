@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from config_file.arg_config.layers import RECIPES, config_values, parse, write_config
+
 from config_file.arg_config.sampling_config import SAMPLER_SECTIONS
 from config_file.arg_config.search_config import search_parser
 from data import DATASETS

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from config_file.arg_config.layers import parse
 from conftest import TINY, Command
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config_file.arg_config.fields import take
-from config_file.arg_config.layers import parse
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, HC_WEIGHTS, resolve_sampling
 from config_file.arg_config.search_config import search_parser
 from lookup_table import Budget, BudgetCounts, LookupTable

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from config_file.arg_config.layers import parse
 from conftest import ROOT, TINY, Command
 
 import evaluate_ranking
 from benchmarks import ranking_choices
-from config_file.arg_config.layers import parse
 from config_file.arg_config.supernet_config import supernet_parser
 from lookup_table import Equivalence, LookupTable
 from lookup_table.builder import load_table

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from config_file.arg_config.layers import parse
 from conftest import TINY
 from scipy.stats import chisquare
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import parse
 from config_file.arg_config.supernet_config import supernet_parser
 from data import load_splits
 from model import build_supernet, load_space
