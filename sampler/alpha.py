@@ -138,8 +138,8 @@ class ArchitectureTraining:
         alpha, decay = [sampler.alpha], config.alpha.a_weight_decay
         optimizer: Optimizer
         if config.alpha.a_optimizer == "adam":
-            betas = tuple(config.alpha.a_betas)
-            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas=betas, weight_decay=decay)
+            betas = config.alpha.a_betas
+            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas, weight_decay=decay)
         else:
             optimizer = torch.optim.SGD(
                 alpha, config.alpha.a_lr, config.alpha.a_momentum, weight_decay=decay
