@@ -139,7 +139,7 @@ class ArchitectureTraining:
         optimizer: Optimizer
         if config.alpha.a_optimizer == "adam":
             betas = config.alpha.a_betas
-            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas=betas, weight_decay=decay)
+            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas, weight_decay=decay)
         else:
             optimizer = torch.optim.SGD(
                 alpha, config.alpha.a_lr, config.alpha.a_momentum, weight_decay=decay

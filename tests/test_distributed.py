@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, load_splits
 from kills import ARCHITECTURE
 from test_evaluator import batches
 from torch import nn
@@ -23,8 +23,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 import search
 import train_subnet
-from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
-from data import load_splits
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.subnet_config import SubnetConfig
 from lookup_table import Budget, BudgetCounts
 from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, build_supernet, load_space
@@ -129,9 +129,9 @@ def trained_subnet(space: SearchSpace, folder: Path) -> dict[str, torch.Tensor]:
         "--lr",
         "0.05",
     ]
-    args = parse_subnet(subnet_parser(""), [*words, "--grad-clip", "2", "--title", "t"])
+    config = load_config(SubnetConfig, "", [*words, "--grad-clip", "2", "--title", "t"])
     with SummaryWriter(str(folder)) as writer:
-        train_subnet.train(net, splits, args, {}, {}, folder, writer)
+        train_subnet.train(net, splits, config, {}, folder, writer)
     return {name: p.detach().clone() for name, p in net.named_parameters()}
 
 

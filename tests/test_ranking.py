@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from config_file.arg_config.layers import parse
 from conftest import ROOT, TINY, Command
 
 import evaluate_ranking
 from benchmarks import ranking_choices
-from config_file.arg_config.supernet_config import supernet_parser
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table import Equivalence, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, load_space
@@ -311,10 +311,16 @@ def test_measuring_the_choices(
 
 def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
     recipe = ROOT / "config_file" / "search" / "nas_bench_macro_cifar10.yaml"
-    args = parse(supernet_parser(""), ["--config", str(recipe), "--data-path", "images"])
-    assert (args.search_space, args.sample_strategy, args.epochs) == (
+    config = load_config(
+        TrainSupernetConfig, "", ["--config", str(recipe), "--data-path", "images"]
+    )
+    assert (config.space.search_space, config.sampling.sample_strategy, config.training.epochs) == (
         "nas_bench_macro",
         "fair",
         10,
     )
-    assert (args.lr, args.label_smoothing, args.augment) == (0.01, 0.1, False)
+    assert (config.training.lr, config.training.label_smoothing, config.augment.augment) == (
+        0.01,
+        0.1,
+        False,
+    )

@@ -205,7 +205,7 @@ def values_of(config: Any) -> dict[str, Any]:
     return values
 
 
-def changed(config: T, **values: Any) -> T:
+def changed(config: T, /, **values: Any) -> T:
     """The config with other values of some flags, given by name."""
 
     def renew(old: Any) -> Any:

@@ -9,6 +9,9 @@ from config_file.arg_config.data_config import BY_DATASET
 from config_file.arg_config.fields import flag, switch
 from config_file.arg_config.types import integer, number
 
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+LR_SCHEDULERS = ("cosine", "step", "linear")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig:
@@ -16,7 +19,7 @@ class RecipeConfig:
 
     epochs: int = flag(None, integer(1), f"({BY_DATASET})", "N")
     batch_size: int = flag(None, integer(2), f"images per step ({BY_DATASET})", "N")
-    optimizer: str = flag(None, ("sgd", "adam", "adamw", "rmsprop"), f"({BY_DATASET})")
+    optimizer: str = flag(None, OPTIMIZERS, f"({BY_DATASET})")
     lr: float = flag(None, number(0, open_low=True), f"peak learning rate ({BY_DATASET})", "F")
     momentum: float = flag(
         0.9,
@@ -25,7 +28,7 @@ class RecipeConfig:
         "F",
     )
     weight_decay: float = flag(None, number(0), f"({BY_DATASET})", "F")
-    lr_scheduler: str = flag("cosine", ("cosine", "step", "linear"), "per step")
+    lr_scheduler: str = flag("cosine", LR_SCHEDULERS, "per step")
     decay_step: int = flag(30, integer(1), "of step: epochs between decays", "N")
     decay_ratio: float = flag(
         0.1, number(0, 1, open_low=True), "of step: factor of each decay", "F"
