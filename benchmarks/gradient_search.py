@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from config_file.arg_config.layers import parse
 
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.search_config import SearchConfig
+from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import numbers
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from lookup_table.builder import load_table
@@ -115,20 +115,17 @@ class Reference:
             command("train_supernet.py", title, args, *flags, "--random-seed", REFERENCE_SEED)
             (args.out / title / "done").touch()
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
-        run = parse(search_parser(""), words)
-        device = pick_device(run.device)
-        splits, self.space = load_inputs(run, device)
-        supernet = new_supernet(run, self.space, device)
+        config = load_config(SearchConfig, "", words)
+        device = pick_device(config.run.device)
+        splits, self.space = load_inputs(config.run, config.space, config.data, device)
+        supernet = new_supernet(config.training, config.data, self.space, device)
         path = args.out / title / "supernet.pt"
-        load_supernet(path, supernet, supernet_facts(run, self.space))
+        load_supernet(path, supernet, supernet_facts(config.data, self.space))
         evaluator = build_evaluator(
             supernet,
             splits.calibration,
             splits.test,  # no search has seen these
-            run.calibration_batches,
-            run.eval_precision,
-            run.eval_cache_mb,
-            run.score,
+            config.evaluation,
         )
         workers = LocalWorkers(evaluator, scoring_processes(splits.test))
         self.scores = ScoreLog(workers, None, self.space)
