@@ -19,16 +19,16 @@ from typing import Any
 from config_file.arg_config.compare_config import compare_parser
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.metrics import METRICS, Metric, metric_of
 from utils.plots import plot_fronts
 from utils.report import text_table
-from utils.run_files import COSTS, SearchRun, read_config, read_run
+from utils.run_files import SearchRun, read_config, read_run
 
 # what may differ between two runs that only repeat each other with another seed
 NOT_THE_METHOD = {
     *("random-seed", "checkpoint", "device", "num-workers"),
     *("run-dir", "cache-dir", "data-path"),
 }
-DIGITS = {"MACs": 3, "params": 3, "latency": 3}  # of the table; the CSV has them all
 
 
 def read_runs(folders: Sequence[Path]) -> list[SearchRun]:
@@ -60,7 +60,7 @@ def sampler_of(run: SearchRun) -> str:
         return "?"
 
 
-def row_of(run: SearchRun, title: str) -> dict[str, Any]:
+def row_of(run: SearchRun, title: str, metrics: Sequence[Metric]) -> dict[str, Any]:
     """One line of the table: name of the column -> value; None where it was not measured."""
     best, config = run.best, run.config
     random = run.history if config.get("search-strategy") == "random" else run.control
@@ -72,12 +72,10 @@ def row_of(run: SearchRun, title: str) -> dict[str, Any]:
         "strategy": config.get("search-strategy"),
         "seed": config["random-seed"],
         "candidates": len(run.history),
+        "accuracy": run.accuracy,
         "top-1": best["top1"],
         "test": best.get("test_top1"),
-        **{
-            metric.name: None if best.get(key) is None else best[key] * metric.scale
-            for key, metric in COSTS.items()
-        },
+        **{m.name: best[m.key] * m.scale if m.key in best else None for m in metrics},
         "random mean": None if random is None else float(random.top1.mean()),
         "random best": None if random is None else float(random.top1.max()),
     }
@@ -104,24 +102,28 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
     return lines
 
 
-def shown(row: dict[str, Any]) -> dict[str, str]:
-    """A row for people: numbers rounded, units in the values' names, empty where not measured."""
-    units = {metric.name: metric.label for metric in COSTS.values()}
+def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
+    """All costs that the runs have recorded. Raises ValueError where their units differ."""
+    found = {key: metric_of(key) for key in (*METRICS, "latency")}
+    seen: dict[str, str] = {}  # metric -> unit
+    for run in runs:
+        for key in run.history.costs:
+            found[key] = metric = run.metric(key)
+            if seen.setdefault(key, metric.unit) != metric.unit:
+                raise ValueError(f"the runs have {key} in {seen[key]} and in {metric.unit}")
+    return list(found.values())
+
+
+def shown(row: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, str]:
+    """A row for people: numbers rounded, units in the columns' names, empty where not measured."""
+    labels = {metric.name: metric.label for metric in metrics}
     texts = {}
     for key, value in row.items():
         text = "" if value is None else str(value)
         if isinstance(value, float):
-            text = f"{value:.{DIGITS.get(key, 2)}f}"
-        texts[units.get(key, key)] = text
+            text = f"{value:.{3 if key in labels else 2}f}"
+        texts[labels.get(key, key)] = text
     return texts
-
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 @user_errors
@@ -131,29 +133,27 @@ def main() -> None:
     for run in runs:
         if args.metric not in run.history.costs or args.metric not in run.best:
             raise ValueError(f"{run.folder} has no {args.metric}; take another --metric")
+    metrics = metrics_of(runs)
     names = [run.folder.name for run in runs]
-    titles = [
-        name if names.count(name) == 1 else str(run.folder)
-        for name, run in zip(names, runs, strict=True)
-    ]
-    rows = [row_of(run, title) for run, title in zip(runs, titles, strict=True)]
-    print(text_table([shown(row) for row in rows]))
+    titles = [n if names.count(n) == 1 else str(r.folder) for n, r in zip(names, runs, strict=True)]
+    rows = [row_of(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
+    print(text_table([shown(row, metrics) for row in rows]))
     if lines := over_seeds(runs, rows):
         print("\nOver seeds (mean ± standard deviation):")
-        print(text_table([shown(line) for line in lines]))
-    write_text(args.csv, to_csv(rows))
-    metric = COSTS[args.metric]
+        print(text_table([shown(line, metrics) for line in lines]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(args.csv, text.getvalue())
+    metric = next(m for m in metrics if m.key == args.metric)
+    named = dict(zip(titles, runs, strict=True))
     plot_fronts(
         args.plot,
-        {
-            title: (run.history.costs[args.metric] * metric.scale, run.history.top1)
-            for title, run in zip(titles, runs, strict=True)
-        },
-        {
-            title: (run.best[args.metric] * metric.scale, run.best["top1"])
-            for title, run in zip(titles, runs, strict=True)
-        },
+        {t: (r.history.costs[metric.key] * metric.scale, r.history.top1) for t, r in named.items()},
+        {t: (r.best[metric.key] * metric.scale, r.best["top1"]) for t, r in named.items()},
         metric.label,
+        " or ".join(dict.fromkeys(run.accuracy for run in runs)),
     )
     print(f"\nwritten: {args.csv}, {args.plot}")
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from config_file.arg_config.layers import config_values, parse, write_config
 from data import Loader
-from lookup_table import UNIT, LookupTable, load_table
+from lookup_table import LookupTable, load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator
@@ -190,7 +190,7 @@ def main() -> None:
         score,
         benchmark.accuracy,
         table.cost(benchmark.architectures, args.info_metric) / MILLION,
-        UNIT[args.info_metric],
+        table.metric(args.info_metric).label,
         SCORE_LABELS[args.score],
         f"{space.name} on {args.dataset}, {len(score)} networks: τ = {found['kendall_tau']:.3f}",
     )

@@ -19,7 +19,6 @@ if __name__ == "__main__":  # before the imports that take seconds
     answer_help(search_parser, __doc__)
     wait_without_spinning()
 
-import dataclasses
 import itertools
 import sys
 from argparse import Namespace
@@ -46,6 +45,7 @@ from search_strategy import (
     LoggedScores,
     Oracle,
     RandomSearch,
+    SearchReport,
     SearchStrategy,
     build_strategy,
     candidate_facts,
@@ -91,9 +91,7 @@ from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
 from utils.plan import check_plan, plan_text
-from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.search_report import SearchReport
 from utils.threads import threads_text
 from utils.timing import Phases
 from utils.workers import LocalWorkers
@@ -271,12 +269,8 @@ def main() -> None:
         with phases("search"):
             history = search(strategy, "history.csv", "search")
         winner = history.architectures[history.best(args.info_metric)]
-        report = SearchReport(
-            args,
-            folder,
-            history,
-            history.winner_facts(args.info_metric) | {"dataset": args.dataset},
-        )
+        window = args.min_hc, args.target_hc
+        report = SearchReport(folder, history, config, args.info_metric, window)
         if args.search_strategy == "random":
             report.add_random(history)
         elif args.random_control:
@@ -317,10 +311,9 @@ def main() -> None:
                 report.add_unconstrained(free_facts, logs[0] - logs[1])
                 target = None if args.target_hc is None else budget.high
                 found = convergence_rows(space, codes.counts, strategy.prior, winner, target)
-                report.add_convergence(*found, not training.get("one_level", False))
+                report.add_convergence(strategy.prior, *found, not training.get("one_level", False))
         evaluator.close()
-        rows = report.finish(phases, writer)
-        write_report(folder, dataclasses.asdict(space), rows)
+        report.finish(phases, writer)
 
 
 if __name__ == "__main__":

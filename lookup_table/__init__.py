@@ -6,14 +6,14 @@ from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from lookup_table.latency import LatencySettings
 from lookup_table.load import load_costs
-from lookup_table.table import METRICS, UNIT, LookupTable, in_millions
+from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
+from utils.metrics import METRICS, in_millions
 
 __all__ = [
     "METRICS",
     "SKIPS_FIRST",
     "SKIPS_LAST",
-    "UNIT",
     "Budget",
     "BudgetCounts",
     "Equivalence",

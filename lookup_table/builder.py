@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from lookup_table.table import METRICS, LookupTable
+from lookup_table.table import LookupTable
 from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.metrics import METRICS
 
 log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone

@@ -7,7 +7,7 @@ from model.architecture import (
     published_architectures,
     read_architecture,
 )
-from model.describe import describe
+from model.describe import choice_colors, describe
 from model.load import load_preprocessing, load_subnet, load_weights, read_weights, save_weights
 from model.space import SearchSpace, load_space
 from model.subnet import (
@@ -31,6 +31,7 @@ __all__ = [
     "add_drop_path",
     "architecture_facts",
     "build_supernet",
+    "choice_colors",
     "count_params",
     "describe",
     "find_architecture",

@@ -23,6 +23,7 @@ from search_strategy.history import (
 from search_strategy.oracle import Oracle
 from search_strategy.pareto import ParetoSearch
 from search_strategy.random_search import RandomSearch
+from search_strategy.report import SearchReport
 from search_strategy.scoring import CandidateLog, LoggedScores
 
 STRATEGIES = {
@@ -48,6 +49,7 @@ __all__ = [
     "Oracle",
     "ParetoSearch",
     "RandomSearch",
+    "SearchReport",
     "SearchStrategy",
     "build_strategy",
     "candidate_facts",

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from search_strategy.history import History, candidate_facts, candidates_csv
-from search_strategy.pareto import non_dominated_ranks
+from utils import statistics
 
 
 def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
@@ -18,10 +18,7 @@ def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
     Of several with the same numbers the first evaluated.
     """
     costs = [history.cost(metric) for metric in objectives]
-    points = np.column_stack([-history.top1, *costs])
-    _, first = np.unique(points, axis=0, return_index=True)
-    front = first[non_dominated_ranks(points[first]) == 0]
-    return front[np.lexsort([-history.top1[front], *(c[front] for c in reversed(costs))])]
+    return statistics.pareto_front(np.column_stack([*costs, -history.top1]))
 
 
 def save_front(

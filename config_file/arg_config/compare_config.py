@@ -15,9 +15,8 @@ def compare_parser(description: str) -> Parser:
     )
     parser.add_argument(
         "--metric",
-        choices=("flops", "params", "latency"),
         default="flops",
-        help="cost on the plot's x axis",
+        help="cost on the plot's x axis: flops, params, latency, or another that the runs recorded",
     )
     parser.add_argument(
         "--csv", type=folder, default=Path("comparison.csv"), metavar="FILE", help="table to write"
