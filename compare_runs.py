@@ -9,7 +9,6 @@ Searches that differ in nothing but their seed are also shown as mean and standa
 from __future__ import annotations
 
 import csv
-import io
 import json
 import statistics
 from collections.abc import Sequence
@@ -18,17 +17,15 @@ from typing import Any
 
 from config_file.arg_config.compare_config import compare_parser
 from utils.errors import user_errors
-from utils.files import write_text
-from utils.metrics import METRICS, Metric, metric_of
+from utils.files import atomic_path
+from utils.metrics import Metric
 from utils.plots import plot_fronts
 from utils.report import text_table
-from utils.run_files import SearchRun, read_config, read_run
+from utils.run_files import SearchRun, metrics_of, read_config, read_run
 
 # what may differ between two runs that only repeat each other with another seed
-NOT_THE_METHOD = {
-    *("random-seed", "checkpoint", "device", "num-workers"),
-    *("run-dir", "cache-dir", "data-path"),
-}
+NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
+NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
 
 
 def read_runs(folders: Sequence[Path]) -> list[SearchRun]:
@@ -89,9 +86,7 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
         method["sampler"] = row["sampler"]
         groups.setdefault(json.dumps(method, sort_keys=True, default=str), []).append(row)
     lines = []
-    for same in groups.values():
-        if len({row["seed"] for row in same}) < 2:
-            continue
+    for same in (g for g in groups.values() if len({row["seed"] for row in g}) > 1):
         line = {key: same[0][key] for key in ("space", "dataset", "sampler", "strategy")}
         line["seeds"] = len(same)
         for key in ("top-1", "test", "MACs", "random best"):
@@ -102,28 +97,16 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
     return lines
 
 
-def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
-    """All costs that the runs have recorded. Raises ValueError where their units differ."""
-    found = {key: metric_of(key) for key in (*METRICS, "latency")}
-    seen: dict[str, str] = {}  # metric -> unit
-    for run in runs:
-        for key in run.history.costs:
-            found[key] = metric = run.metric(key)
-            if seen.setdefault(key, metric.unit) != metric.unit:
-                raise ValueError(f"the runs have {key} in {seen[key]} and in {metric.unit}")
-    return list(found.values())
-
-
 def shown(row: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, str]:
     """A row for people: numbers rounded, units in the columns' names, empty where not measured."""
     labels = {metric.name: metric.label for metric in metrics}
-    texts = {}
-    for key, value in row.items():
-        text = "" if value is None else str(value)
+
+    def text(key: str, value: object) -> str:
         if isinstance(value, float):
-            text = f"{value:.{3 if key in labels else 2}f}"
-        texts[labels.get(key, key)] = text
-    return texts
+            return f"{value:.{3 if key in labels else 2}f}"
+        return "" if value is None else str(value)
+
+    return {labels.get(key, key): text(key, value) for key, value in row.items()}
 
 
 @user_errors
@@ -134,6 +117,7 @@ def main() -> None:
         if args.metric not in run.history.costs or args.metric not in run.best:
             raise ValueError(f"{run.folder} has no {args.metric}; take another --metric")
     metrics = metrics_of(runs)
+    metric = next(m for m in metrics if m.key == args.metric)
     names = [run.folder.name for run in runs]
     titles = [n if names.count(n) == 1 else str(r.folder) for n, r in zip(names, runs, strict=True)]
     rows = [row_of(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
@@ -141,12 +125,10 @@ def main() -> None:
     if lines := over_seeds(runs, rows):
         print("\nOver seeds (mean ± standard deviation):")
         print(text_table([shown(line, metrics) for line in lines]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(args.csv, text.getvalue())
-    metric = next(m for m in metrics if m.key == args.metric)
+    with atomic_path(args.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     named = dict(zip(titles, runs, strict=True))
     plot_fronts(
         args.plot,

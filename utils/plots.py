@@ -107,7 +107,7 @@ def pareto_figure(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     if control is not None:
-        random = {"color": CONTROL, "alpha": 0.35, "label": "random", "rasterized": True}
+        random = {"color": CONTROL, "alpha": 0.45, "label": "random", "rasterized": True}
         axes.scatter(control.cost, control.top1, s=10, linewidths=0, **random)
     colors = {"c": rounds, "cmap": "viridis", "alpha": 0.75}
     points = axes.scatter(cost, top1, s=16, linewidths=0, label="candidates", **colors)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from utils.metrics import Metric, accuracy_name, metric_of
+from utils.metrics import METRICS, Metric, accuracy_name, metric_of
 
 NOT_COSTS = ("index", "round", "architecture", "smoothed", "score", "top1")  # of history.csv
 
@@ -114,3 +114,15 @@ def read_run(folder: Path) -> SearchRun:
         read_candidates(control) if control.exists() else None,
         {str(spec["metric"]): str(spec["unit"])} if spec.get("unit") else {},
     )
+
+
+def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
+    """All costs that the runs have recorded. Raises ValueError where their units differ."""
+    found = {key: metric_of(key) for key in (*METRICS, "latency")}
+    seen: dict[str, str] = {}  # metric -> unit
+    for run in runs:
+        for key in run.history.costs:
+            found[key] = metric = run.metric(key)
+            if seen.setdefault(key, metric.unit) != metric.unit:
+                raise ValueError(f"the runs have {key} in {seen[key]} and in {metric.unit}")
+    return list(found.values())
