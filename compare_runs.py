@@ -9,7 +9,6 @@ Searches that differ in nothing but their seed are also shown as mean and standa
 from __future__ import annotations
 
 import csv
-import io
 import json
 import statistics
 from collections.abc import Sequence
@@ -19,17 +18,15 @@ from typing import Any
 from config_file.arg_config.compare_config import CompareConfig
 from config_file.arg_config.fields import make_parser, take
 from utils.errors import user_errors
-from utils.files import write_text
+from utils.files import atomic_path
+from utils.metrics import Metric
 from utils.plots import plot_fronts
 from utils.report import text_table
-from utils.run_files import COSTS, SearchRun, read_config, read_run
+from utils.run_files import SearchRun, metrics_of, read_config, read_run
 
 # what may differ between two runs that only repeat each other with another seed
-NOT_THE_METHOD = {
-    *("random-seed", "checkpoint", "device", "num-workers"),
-    *("run-dir", "cache-dir", "data-path"),
-}
-DIGITS = {"MACs": 3, "params": 3, "latency": 3}  # of the table; the CSV has them all
+NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
+NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
 
 
 def read_runs(folders: Sequence[Path]) -> list[SearchRun]:
@@ -61,7 +58,7 @@ def sampler_of(run: SearchRun) -> str:
         return "?"
 
 
-def row_of(run: SearchRun, title: str) -> dict[str, Any]:
+def row_of(run: SearchRun, title: str, metrics: Sequence[Metric]) -> dict[str, Any]:
     """One line of the table: name of the column -> value; None where it was not measured."""
     best, config = run.best, run.config
     random = run.history if config.get("search-strategy") == "random" else run.control
@@ -73,12 +70,10 @@ def row_of(run: SearchRun, title: str) -> dict[str, Any]:
         "strategy": config.get("search-strategy"),
         "seed": config["random-seed"],
         "candidates": len(run.history),
+        "accuracy": run.accuracy,
         "top-1": best["top1"],
         "test": best.get("test_top1"),
-        **{
-            metric.name: None if best.get(key) is None else best[key] * metric.scale
-            for key, metric in COSTS.items()
-        },
+        **{m.name: best[m.key] * m.scale if m.key in best else None for m in metrics},
         "random mean": None if random is None else float(random.top1.mean()),
         "random best": None if random is None else float(random.top1.max()),
     }
@@ -92,9 +87,7 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
         method["sampler"] = row["sampler"]
         groups.setdefault(json.dumps(method, sort_keys=True, default=str), []).append(row)
     lines = []
-    for same in groups.values():
-        if len({row["seed"] for row in same}) < 2:
-            continue
+    for same in (g for g in groups.values() if len({row["seed"] for row in g}) > 1):
         line = {key: same[0][key] for key in ("space", "dataset", "sampler", "strategy")}
         line["seeds"] = len(same)
         for key in ("top-1", "test", "MACs", "random best"):
@@ -105,24 +98,16 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
     return lines
 
 
-def shown(row: dict[str, Any]) -> dict[str, str]:
-    """A row for people: numbers rounded, units in the values' names, empty where not measured."""
-    units = {metric.name: metric.label for metric in COSTS.values()}
-    texts = {}
-    for key, value in row.items():
-        text = "" if value is None else str(value)
+def shown(row: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, str]:
+    """A row for people: numbers rounded, units in the columns' names, empty where not measured."""
+    labels = {metric.name: metric.label for metric in metrics}
+
+    def text(key: str, value: object) -> str:
         if isinstance(value, float):
-            text = f"{value:.{DIGITS.get(key, 2)}f}"
-        texts[units.get(key, key)] = text
-    return texts
+            return f"{value:.{3 if key in labels else 2}f}"
+        return "" if value is None else str(value)
 
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return {labels.get(key, key): text(key, value) for key, value in row.items()}
 
 
 @user_errors
@@ -133,29 +118,26 @@ def main() -> None:
     for run in runs:
         if config.metric not in run.history.costs or config.metric not in run.best:
             raise ValueError(f"{run.folder} has no {config.metric}; take another --metric")
+    metrics = metrics_of(runs)
+    metric = next(m for m in metrics if m.key == config.metric)
     names = [run.folder.name for run in runs]
-    titles = [
-        name if names.count(name) == 1 else str(run.folder)
-        for name, run in zip(names, runs, strict=True)
-    ]
-    rows = [row_of(run, title) for run, title in zip(runs, titles, strict=True)]
-    print(text_table([shown(row) for row in rows]))
+    titles = [n if names.count(n) == 1 else str(r.folder) for n, r in zip(names, runs, strict=True)]
+    rows = [row_of(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
+    print(text_table([shown(row, metrics) for row in rows]))
     if lines := over_seeds(runs, rows):
         print("\nOver seeds (mean ± standard deviation):")
-        print(text_table([shown(line) for line in lines]))
-    write_text(config.csv, to_csv(rows))
-    metric = COSTS[config.metric]
+        print(text_table([shown(line, metrics) for line in lines]))
+    with atomic_path(config.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    named = dict(zip(titles, runs, strict=True))
     plot_fronts(
         config.plot,
-        {
-            title: (run.history.costs[config.metric] * metric.scale, run.history.top1)
-            for title, run in zip(titles, runs, strict=True)
-        },
-        {
-            title: (run.best[config.metric] * metric.scale, run.best["top1"])
-            for title, run in zip(titles, runs, strict=True)
-        },
+        {t: (r.history.costs[metric.key] * metric.scale, r.history.top1) for t, r in named.items()},
+        {t: (r.best[metric.key] * metric.scale, r.best["top1"]) for t, r in named.items()},
         metric.label,
+        " or ".join(dict.fromkeys(run.accuracy for run in runs)),
     )
     print(f"\nwritten: {config.csv}, {config.plot}")
 

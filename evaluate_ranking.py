@@ -29,7 +29,7 @@ from torch import Tensor
 from config_file.arg_config.fields import changed
 from config_file.arg_config.sources import load_config, write_config
 from data import Loader
-from lookup_table import UNIT, LookupTable
+from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
@@ -197,7 +197,7 @@ def main() -> None:
         score,
         benchmark.accuracy,
         table.cost(benchmark.architectures, config.info_metric) / MILLION,
-        UNIT[config.info_metric],
+        table.metric(config.info_metric).label,
         SCORE_LABELS[config.evaluation.score],
         f"{space.name} on {config.data.dataset}, {len(score)} networks: τ = "
         f"{found['kendall_tau']:.3f}",

@@ -20,7 +20,6 @@ if __name__ == "__main__":  # before the imports that take seconds
     answer_help(SearchConfig, __doc__)
     wait_without_spinning()
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,7 @@ from search_strategy.differentiable import learned_prior
 from search_strategy.evaluator import uncalibrated_top1
 from search_strategy.history import History, run_search
 from search_strategy.random_search import RandomConfig, RandomSearch
+from search_strategy.report import SearchReport
 from search_strategy.scores import ScoreLog, SharedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
@@ -68,9 +68,7 @@ from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
 from utils.plan import TRAINING_FILES, plan_text, training_rows
-from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.search_report import SearchReport
 from utils.threads import threads_text
 from utils.timing import Phases
 
@@ -255,13 +253,8 @@ def main() -> None:
         with phases("search"):
             history = search(strategy, "history.csv", "search")
         winner = history.architectures[history.best(metric)]
-        report = SearchReport(
-            config,
-            folder,
-            history,
-            history.winner_facts(metric) | {"dataset": config.data.dataset},
-            kind.chosen_by,
-        )
+        window = config.budget.min_hc, config.budget.target_hc
+        report = SearchReport(folder, history, values_of(config), metric, window, kind.chosen_by)
         if kind.is_random:
             report.add_random(history)
         elif config.random_control:
@@ -297,10 +290,9 @@ def main() -> None:
                     validation_trained=validation_trained,
                 )
             )
-            report.add_findings(found.rows, found.caveat, found.tables)
+            report.add_findings(found)
         scorer.close()
-        rows = report.finish(phases, writer, values_of(config))
-        write_report(folder, dataclasses.asdict(space), rows)
+        report.finish(phases, writer)
 
 
 if __name__ == "__main__":

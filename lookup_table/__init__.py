@@ -7,13 +7,13 @@ These names load no torch, so that --help can read the strategies that use them.
 from lookup_table.budget import Budget, architecture_keys
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import SKIPS_FIRST, SKIPS_LAST, Equivalence
-from lookup_table.table import METRICS, UNIT, LookupTable, in_millions
+from lookup_table.table import LookupTable
+from utils.metrics import METRICS, in_millions
 
 __all__ = [
     "METRICS",
     "SKIPS_FIRST",
     "SKIPS_LAST",
-    "UNIT",
     "Budget",
     "BudgetCounts",
     "Equivalence",

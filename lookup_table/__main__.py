@@ -23,13 +23,14 @@ from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.latency import LatencySettings, measure_latency, validate
-from lookup_table.table import METRICS, MILLION, LookupTable, in_millions
+from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.metrics import METRICS, MILLION, in_millions
 
 
 def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from lookup_table.counts import BudgetCounts
-from lookup_table.table import in_millions
+from utils.metrics import in_millions
 
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window
 BATCH = 4096  # architectures drawn at a time then

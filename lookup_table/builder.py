@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from lookup_table.latency import LatencySettings, load_latency
-from lookup_table.table import METRICS, LookupTable
+from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table
 from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 from utils.files import write_text
+from utils.metrics import METRICS
 
 log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone

@@ -14,10 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-METRICS = ("flops", "params")  # what every table has
-UNIT = {"flops": "M MACs", "params": "M params"}
-UNITS = {**UNIT, "latency": "ms"}  # of metrics that have one; a user's own metric states its own
-MILLION = 1e6
+from utils.metrics import METRICS, MILLION, Metric, metric_of
+
 BLOCK = 1 << 16  # architectures costed at a time: what is in between stays in the cache
 MAX_ENTRIES = 4096  # of the joint table of several layers: 32 kB
 
@@ -30,7 +28,7 @@ class LookupTable:
         costs: metric -> int64 [L, C]; entries beyond a layer's number of choices are 0.
         fixed: metric -> cost of the parts every architecture has.
         num_choices: choices of each layer, int [L].
-        units: metric -> what a million of its costs are called; UNITS where it is not named.
+        units: metric -> what a million of its costs are called; else `metric_of`'s.
         sources: metric -> what is known of its numbers (device, batch, ...), for measured ones.
     """
 
@@ -45,8 +43,13 @@ class LookupTable:
         """flops, params, and what was measured or brought besides."""
         return tuple(self.costs)
 
+    def metric(self, name: str) -> Metric:
+        """Name, unit and scale of a metric, for people."""
+        return metric_of(name, self.units.get(name))
+
     def unit(self, metric: str) -> str:
-        return self.units.get(metric) or UNITS.get(metric, metric)
+        """What stands behind a number of the metric: M MACs, ms."""
+        return self.metric(metric).full_unit
 
     def with_metric(
         self, metric: str, costs: np.ndarray, fixed: int, unit: str, source: dict
@@ -115,8 +118,3 @@ class LookupTable:
         fixed = self.fixed[metric]
         low, high = sum(r.min() for r in rows), sum(r.max() for r in rows)
         return int(fixed + low), int(fixed + high)
-
-
-def in_millions(cost: float) -> str:
-    """A cost for people: as many digits as tell two networks apart."""
-    return f"{cost / MILLION:,.3f}"

@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lookup_table.table import UNITS, LookupTable
+from lookup_table.table import LookupTable
 from model.space import SearchSpace
+from utils.metrics import metric_of
 from utils.yaml_file import read_yaml
 
 MILLIONTHS = 10**6
@@ -73,7 +74,7 @@ def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) ->
                 f"--{key.replace('_', '-')}"
             )
     costs, fixed = _costs(path, spec, space)
-    unit = str(spec.get("unit") or UNITS.get(metric, metric))
+    unit = metric_of(metric, spec.get("unit") or None).full_unit
     source = {k: v for k, v in spec.items() if k not in ("metric", "unit", "fixed", "layers")}
     return table.with_metric(metric, costs, fixed, unit, {"file": str(path), **source})
 

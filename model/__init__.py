@@ -2,13 +2,13 @@
 
 from model.architecture import (
     architecture_facts,
-    describe,
     find_architecture,
     load_architecture,
     published_architectures,
     read_architecture,
 )
 from model.blocks import zero_residuals
+from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
 from model.subnet import (
     Subnet,
@@ -38,6 +38,7 @@ __all__ = [
     "align_choices",
     "architecture_facts",
     "build_supernet",
+    "choice_colors",
     "count_params",
     "describe",
     "find_architecture",

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import yaml
 
-from lookup_table import METRICS, Budget
+from lookup_table import Budget
 from lookup_table.knapsack import most_probable
-from lookup_table.table import MILLION
 from search_strategy.history import candidate_facts
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy, StrategyConfig
 from utils.files import write_text
@@ -67,10 +66,10 @@ class DifferentiableSearch(SearchStrategy):
         text = yaml.safe_dump(facts, sort_keys=False)
         write_text(search.folder / "unconstrained_architecture.yaml", text)
         ahead = log_probability(self.prior, free) - log_probability(self.prior, search.answer)
-        cost = facts[metric] / (MILLION if metric in METRICS else 1)
+        cost = table.metric(metric)
         table_rows = {
             "choices": " ".join(facts["choices"]),
-            "cost": f"{cost:,.3f} {table.unit(metric)}",
+            "cost": cost.show_alone(facts[metric] * cost.scale),
             "validation top-1": f"{facts['top1']:.2f} %",
             "log-probability": f"{ahead:.3f} nats above the architecture within the budget",
         }
@@ -82,7 +81,8 @@ class DifferentiableSearch(SearchStrategy):
         caveat = ""
         if search.validation_trained:
             caveat = "optimistic: these images trained the architecture parameters"
-        return Findings(rows, caveat, {"most probable architecture without a budget": table_rows})
+        tables = {"most probable architecture without a budget": table_rows}
+        return Findings(rows, caveat, tables, self.prior)
 
 
 def argmax_architecture(probabilities: np.ndarray, num_choices: Iterable[int]) -> np.ndarray:

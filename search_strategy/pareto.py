@@ -21,6 +21,7 @@ from lookup_table import Budget, architecture_keys
 from search_strategy.breeding import BreedingConfig, cross, mutate, new_children
 from search_strategy.history import History, candidate_facts, candidates_csv
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy
+from utils import statistics
 from utils.files import write_text
 
 
@@ -213,10 +214,7 @@ def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
     Of several with the same numbers the first evaluated.
     """
     costs = [history.cost(metric) for metric in objectives]
-    points = np.column_stack([-history.top1, *costs])
-    _, first = np.unique(points, axis=0, return_index=True)
-    front = first[non_dominated_ranks(points[first]) == 0]
-    return front[np.lexsort([-history.top1[front], *(c[front] for c in reversed(costs))])]
+    return statistics.pareto_front(np.column_stack([*costs, -history.top1]))
 
 
 def save_front(folder: Path, history: History, objectives: Sequence[str], source: str) -> int:

@@ -53,11 +53,13 @@ class Findings:
         rows: rows of the summary.
         caveat: a remark beside the answer's accuracy.
         tables: further tables below the summary, by title.
+        probabilities: of the choices, float [L, C], if a prior was learned.
     """
 
     rows: dict[str, str] = field(default_factory=dict)
     caveat: str = ""
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
 
 
 class SearchStrategy(Protocol):

@@ -13,7 +13,7 @@ import yaml
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.subnet_config import SubnetConfig, UseConfig
 from data import Splits
-from lookup_table import UNIT, LookupTable, in_millions
+from lookup_table import LookupTable
 from lookup_table.latency import measure_speed
 from model import (
     SearchSpace,
@@ -33,6 +33,7 @@ from subnet.export import export_files
 from utils.draw import draw_architecture
 from utils.evaluation import Scores
 from utils.files import atomic_path, write_text
+from utils.metrics import METRICS, in_millions
 from utils.run_folder import log
 
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
@@ -68,7 +69,7 @@ def save_architecture(
         del spec["user_file"]
         write_text(folder / SPACE_FILE, yaml.safe_dump(spec, sort_keys=False))
         facts["search_space"] = SPACE_FILE
-    facts |= {metric: int(table.cost(architecture, metric)) for metric in UNIT}
+    facts |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
     write_text(folder / "best_architecture.yaml", yaml.safe_dump(facts | extra, sort_keys=False))
 
 
@@ -83,8 +84,8 @@ def write_card(
     test: Scores,
 ) -> None:
     """README.md and architecture.png of a run folder."""
-    costs = {m: in_millions(int(table.cost(architecture, m))) for m in UNIT}
-    picture = f"{space.name}, {space.input_size} px: {costs['flops']} {UNIT['flops']}"
+    costs = {m: in_millions(int(table.cost(architecture, m))) for m in METRICS}
+    picture = f"{space.name}, {space.input_size} px: {costs['flops']} {table.unit('flops')}"
     draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
     numbers = {
         "test top-1": f"{test.top1:.2f} % of {test.images:,} images",
@@ -146,8 +147,8 @@ def benchmark_text(
             time = f"{speed.median_ms:.3f} ± {speed.iqr_ms / 2:.3f}"
             lines.append(f"{name:<22}{size:>6}{time:>22}{speed.images_per_s:>12,.0f}")
     for metric in table.costs:
-        unit = UNIT[metric]
-        lines.append(f"table: {in_millions(int(table.cost(architecture, metric)))} {unit}")
+        cost = in_millions(int(table.cost(architecture, metric)))
+        lines.append(f"table: {cost} {table.unit(metric)}")
     lines.append(f"this network: {in_millions(count_params(net))} M params")
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ def fake_run(
     space: SearchSpace,
     table: LookupTable,
     seed: int = 0,
-    latency: bool = False,
+    metric: str = "",  # that the run has besides, in mJ if it is no latency
     **config: object,
 ) -> Path:
     """60 candidates in three rounds with random top-1; the control is the same candidates."""
@@ -25,9 +25,11 @@ def fake_run(
     architectures = rng.integers(0, space.num_choices, (60, space.num_layers))
     top1 = rng.uniform(50, 90, 60).round(2)
     costs = {m: table.cost(architectures, m).tolist() for m in ("flops", "params")}
-    if latency:
-        costs["latency"] = [0.5 + i / 100 for i in range(60)]
     folder.mkdir(parents=True)
+    if metric:
+        costs[metric] = [0.5 + i / 100 for i in range(60)]
+        unit = "ms" if metric == "latency" else "mJ"
+        (folder / "lookup_table.yaml").write_text(yaml.safe_dump({"metric": metric, "unit": unit}))
     for name in ("history.csv", "random_control.csv"):
         with (folder / name).open("w", newline="") as file:
             writer = csv.writer(file)

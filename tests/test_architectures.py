@@ -30,6 +30,7 @@ from model import (
     read_architecture,
     save_weights,
 )
+from model.describe import conv_shape
 
 PROMISED = "proxyless_mobile proxyless_gpu fbnet_a fbnet_c spnasnet_100 mnasnet_100 spos".split()  # noqa: SIM905
 
@@ -98,20 +99,21 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_rows_for_figures() -> None:
     space, architecture = load_architecture("fbnet_a")
     rows = describe(space, architecture)
-    assert [row["position"] for row in rows] == ["stem", *map(str, range(1, 23)), "head"]
-    assert [row["kernel"] for row in rows[1:4]] == [0, 3, 3]
-    assert rows[2] | {"position": ""} == {
-        "position": "",
-        "name": "MB3",
-        "kernel": 3,
-        "expansion": 3,
-        "stride": 2,
-        "out_chs": 24,
-        "in_size": 112,
-    }
-    assert rows[12]["name"] == "MB1 g2" and rows[-1]["in_size"] == 7
-    kinds = {row["kernel"] for row in describe(*load_architecture("spos"))}
-    assert kinds == {1, 3, 5, 7}
+    assert [row.place for row in rows] == ["stem", *map(str, range(1, 23)), "head"]
+    assert [row.kernel for row in rows[1:4]] == [0, 3, 3]
+    second = rows[2]
+    assert (second.name, second.in_chs, second.hidden, second.out_chs) == ("k3_e3", 16, 48, 24)
+    assert (second.stride, second.in_size, second.out_size) == (2, 112, 56)
+    assert rows[12].name == "k5_e1_g2" and rows[-1].in_size == 7
+    assert {row.kernel for row in describe(*load_architecture("spos"))} == {1, 3, 5, 7}
+
+
+def test_an_added_block_is_drawn_by_its_own_convolutions() -> None:
+    """Not as a 3x3; one without convolutions as a plain box."""
+    wide = nn.Sequential(nn.Conv2d(8, 40, 9), nn.ReLU(), nn.Conv2d(40, 16, 1))
+    assert conv_shape(wide, 16) == (9, 40)
+    assert conv_shape(nn.AvgPool2d(3), 16) == (None, 16)
+    assert conv_shape(nn.Identity(), 16) == (0, 16)
 
 
 def test_three_lines_load_a_network_with_model_utils_and_the_spaces(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def runs(tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable) -> Path:
         fake_run(folder / f"fair_{seed}", tiny, tiny_table, seed, sample_strategy="fair")
     checkpoint = str(folder / "fair_0" / "supernet.pt")
     other = {"search_strategy": "random", "checkpoint": checkpoint}
-    fake_run(folder / "random", tiny, tiny_table, 2, True, **other)
+    fake_run(folder / "random", tiny, tiny_table, 2, "latency", **other)
     (folder / "random" / "random_control.csv").unlink()
     (folder / "half").mkdir()
     return folder
@@ -50,6 +50,33 @@ def test_the_table_and_the_csv_say_what_the_runs_hold(
     assert f"{statistics.mean(both):.2f} ± {statistics.stdev(both):.2f}" in seeds
     assert "random" not in seeds.split("written")[0].splitlines()[-1]
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
+    tmp_path: Path,
+    tiny: SearchSpace,
+    tiny_table: LookupTable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drawn: list[tuple[object, ...]] = []
+    monkeypatch.setattr(compare_runs, "plot_fronts", lambda *what: drawn.append(what))
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "a", tiny, tiny_table, 0, "energy")
+    fake_run(tmp_path / "b", tiny, tiny_table, 1, "energy", oracle="macro.json")
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", "a", "b", "--metric", "energy"])
+    compare_runs.main()
+    assert "energy (mJ)" in capsys.readouterr().out
+    _, candidates, _, label, accuracy = drawn[0]
+    assert label == "energy (mJ)" and accuracy == "validation top-1 or true accuracy"
+    assert candidates["a"][0].tolist() == [0.5 + i / 100 for i in range(60)]
+    rows = read_rows(tmp_path / "comparison.csv")
+    assert [row["accuracy"] for row in rows] == ["validation top-1", "true accuracy"]
+    text = (tmp_path / "a" / "lookup_table.yaml").read_text()
+    (tmp_path / "a" / "lookup_table.yaml").write_text(text.replace("mJ", "J"))
+    with pytest.raises(SystemExit):
+        compare_runs.main()
+    assert "error: the runs have energy in J and in mJ" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_one_line(

@@ -11,9 +11,11 @@ import pytest
 
 from utils.errors import user_errors
 from utils.files import atomic_path, write_text
-from utils.plots import pareto_front, plot_pareto
+from utils.metrics import metric_of
+from utils.plots import Points, pareto_figure, save_png
 from utils.report import clock, summary_table
 from utils.run_folder import check_title, make_run_folder
+from utils.statistics import pareto_front
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_automatic_titles_do_not_meet(tmp_path: Path) -> None:
 
 def test_front_against_brute_force(rng: np.random.Generator) -> None:
     cost, top1 = rng.integers(0, 30, 80), rng.integers(0, 30, 80)
-    front = set(pareto_front(cost, top1).tolist())
+    front = set(pareto_front(np.column_stack([cost, -top1])).tolist())
     points = {(cost[i], top1[i]) for i in front}
     expected = {
         (c, t)
@@ -50,8 +52,9 @@ def test_front_against_brute_force(rng: np.random.Generator) -> None:
 
 
 def test_plot_of_one_candidate(tmp_path: Path) -> None:
-    one = np.array([1.0])
-    plot_pareto(tmp_path / "p.png", one, one, np.array([0]), 0, (None, None), "M MACs", "one")
+    one = Points(np.array([1.0]), np.array([1.0]), np.array([0]))
+    figure = pareto_figure(one, None, 0, (None, None), metric_of("flops"), "$top-1$")
+    save_png(figure, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

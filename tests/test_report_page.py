@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -11,13 +10,17 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from fake_runs import fake_run, read_rows
+from fake_runs import read_rows
+from torch.utils.tensorboard import SummaryWriter
 
 from lookup_table import LookupTable
 from model import SearchSpace
-from utils.report_page import write_report
+from search_strategy import History, SearchReport
+from utils.files import write_text
+from utils.timing import Phases
 
 NASTY = "a<b>&\"'`</script><img src=x onerror=alert(1)>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -28,13 +31,47 @@ BROWSER_FLAGS = (
 )
 
 
+def write_run(
+    folder: Path,
+    space: SearchSpace,
+    table: LookupTable,
+    metric: str = "flops",
+    probabilities: np.ndarray | None = None,
+    **config: object,
+) -> SearchReport:
+    """The files of a search with made-up scores: 60 candidates, or 1 with probabilities [L, C]."""
+    rng = np.random.default_rng(1)
+    histories = []
+    for n in (60 if probabilities is None else 1, 30):
+        history = History(space, table)
+        for _ in range(0, n, 20):
+            codes = rng.integers(0, space.num_choices, (min(n, 20), space.num_layers))
+            history.add(codes, rng.uniform(50, 90, len(codes)).round(2))
+        histories.append(history)
+    folder.mkdir(parents=True)
+    flags = {"search_strategy": "evolution", "dataset": "digits", "random_seed": 1, "oracle": None}
+    report = SearchReport(folder, histories[0], flags | config, metric, (None, 0.85))
+    report.add_random(histories[1])
+    if probabilities is not None:
+        report.add_convergence(probabilities, {}, [], False)
+    (folder / "log.txt").write_text(f"first line\n{NASTY}\n")
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        report.finish(Phases(), writer)
+    write_text(folder / "history.csv", histories[0].to_csv())
+    return report
+
+
 @pytest.fixture
-def run(tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable) -> Path:
+def with_latency(tiny: SearchSpace, tiny_table: LookupTable) -> LookupTable:
+    costs = np.random.default_rng(0).integers(1, 10**6, tiny_table.costs["flops"].shape)
+    return tiny_table.with_metric("latency", costs, 500, "ms", {})
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny: SearchSpace, with_latency: LookupTable) -> Path:
     """The page of a run whose names must be escaped."""
     folder = tmp_path / NASTY.replace("/", "_")
-    fake_run(folder, tiny, tiny_table, seed=1, latency=True, search_space=NASTY)
-    (folder / "log.txt").write_text(f"first line\n{NASTY}\n")
-    write_report(folder, dataclasses.asdict(tiny), {"best": NASTY, "wall time": "3 s"})
+    write_run(folder, tiny, with_latency, search_space=NASTY)
     return folder
 
 
@@ -68,7 +105,7 @@ def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere(run: Path) -> No
     assert not page.attributes("onerror") and not page.attributes("src")
     assert page.attributes("href") == ["data:,"]
     assert not re.search(r"(https?:)?//[a-z]+\.", text) and "@import" not in text
-    assert page.text.count("<img src=x onerror=alert(1)>") >= 4  # title, config, summary, log
+    assert page.text.count("<img src=x onerror=alert(1)>") >= 3  # title, config, log
 
 
 def test_the_data_are_those_of_the_history(run: Path, tiny: SearchSpace) -> None:
@@ -101,10 +138,46 @@ def test_choice_frequencies_are_those_of_the_best(run: Path, tiny: SearchSpace) 
 
 
 def test_the_drawing_names_every_block(run: Path, tiny: SearchSpace) -> None:
-    text = (run / "report.html").read_text()
+    drawing = (run / "report.html").read_text().split("block by block")[1].split("</svg>")[0]
+    texts = re.findall(r">([^<>]+)</text>", drawing)
     choices = yaml.safe_load((run / "best_architecture.yaml").read_text())["choices"]
-    for i, (layer, name) in enumerate(zip(tiny.layers, choices, strict=True), 1):
-        assert f"<title>{i}: {name}, {layer.in_chs} → {layer.out_chs} channels, " in text
+    parts = ["stem", "first", *(part for name in choices for part in name.split("_")), "head"]
+    assert [text for text in texts if text in parts] == parts
+    widths = [layer.out_chs for layer in tiny.layers]
+    shown = [int(text) for text in texts if text.isdigit()]
+    assert shown == [tiny.stem_width, tiny.first_width, *widths, tiny.last_width]
+
+
+def test_a_metric_of_a_user_and_an_oracle_keep_their_names(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """The budget is on the axis of its own metric, in its unit; a true accuracy is called that."""
+    table = tiny_table.with_metric("energy", tiny_table.costs["flops"] * 7, 0, "mJ", {})
+    report = write_run(tmp_path / "run", tiny, table, "energy", oracle="macro.json")
+    page = (tmp_path / "run" / "report.html").read_text()
+    plot = page.split('aria-label="Candidates"')[1].split("</svg>")[0]
+    best = report.facts["energy"]
+    assert ">energy (mJ)</text>" in plot and f"{best:,.3f} mJ" in plot and "MACs" not in plot
+    assert ">budget</text>" in plot and ">true accuracy (%)</text>" in plot
+    axes = report.pareto_figure((5, 4)).axes[0]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "budget"] == [0.85]
+    assert f"<b>{best:,.3f} mJ</b><span>energy</span>" in page
+    assert "validation top-1" not in page and "--init-from" not in page
+    assert report.rows["budget"] == "at most 0.850 mJ" and "true accuracy" in report.rows
+    assert report.rows["energy"] == f"{best:,.3f} mJ"
+
+
+def test_a_differentiable_search_shows_its_probabilities(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(tiny.max_choices), tiny.num_layers)
+    write_run(tmp_path / "run", tiny, tiny_table, probabilities=p)
+    page = Page((tmp_path / "run" / "report.html").read_text())
+    titles = page.attributes("title")
+    for i, layer in enumerate(tiny.layers):
+        for c, name in enumerate(layer.choices):
+            assert f"layer {i + 1}, {name}: probability {p[i, c]:.3f}" in titles
+    assert "Choice probabilities" in page.text and "Progress" not in page.text
 
 
 def open_in_browser(page: Path, profile: Path) -> tuple[str, list[str]]:
@@ -124,9 +197,6 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
       document.querySelectorAll(".candidates th button")[1].click();
       const box = document.getElementById("filter");
       box.value = "4:skip k5"; box.dispatchEvent(new Event("input"));
-      const area = document.getElementById("pareto").getBoundingClientRect();
-      document.getElementById("pareto").dispatchEvent(new PointerEvent("pointermove",
-        {clientX: area.left + 9, clientY: area.top + 9}));
     </script></body>"""
     page = tmp_path / "page.html"
     page.write_text(whole.replace("</body>", actions))
@@ -143,7 +213,8 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
     shown = [float(line.split("</td>")[1].rpartition(">")[2]) for line in body.split("<tr")[1:]]
     assert 0 < len(wanted) < 50 and shown == pytest.approx(sorted(wanted), abs=6e-4)
     assert f"{len(wanted)} of {len(wanted)} shown" in document
-    assert "Point at a candidate" not in document  # the text of the nearest one took its place
+    told = re.findall(r"<title>top-1 \(%\) ([\d.]+), ", document)  # of each point of the plot
+    assert told == [f"{float(row['top1']):.2f}" for row in rows]
 
 
 def test_the_browser_test_would_see_an_error(tmp_path: Path) -> None:

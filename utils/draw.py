@@ -1,127 +1,134 @@
-"""Figures of one network: its layers, and its confusion matrix."""
+"""The drawing of a network, and a confusion matrix."""
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.files import atomic_path
+from utils.plots import INK, save_png
 
-COLORS = {0: "#ffffff", 1: "#cfd8dc", 3: "#9ecae1", 5: "#fdbe6f", 7: "#f4a3a0", 9: "#c5b0d5"}
-BOX_WIDTH = 0.74  # of the distance between two layers
-
-
-class DrawnLayer(TypedDict):
-    """One layer of the figure. `kernel` 0: nothing is computed (skip)."""
-
-    position: str
-    name: str
-    kernel: int  # px
-    expansion: int | None  # hidden over input channels; None where a block has no such thing
-    stride: int
-    out_chs: int
-    in_size: int  # px
-
-
-def _label(layer: DrawnLayer) -> str:
-    kernel = f"{layer['kernel']}×{layer['kernel']}"
-    return f"{layer['name']}  {kernel}" if layer["kernel"] else layer["name"]
-
-
-def _legend(axes, kernels: Sequence[int]) -> None:
-    from matplotlib.patches import Patch
-
-    patches = [
-        Patch(facecolor=COLORS.get(k, "#dddddd"), edgecolor="black", label=f"kernel {k}×{k}")
-        for k in kernels
-    ]
-    patches.append(Patch(facecolor="white", edgecolor="grey", linestyle="--", label="skip"))
-    axes.figure.legend(
-        handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=9
-    )
-
-
-def draw_architecture(path: Path, layers: Sequence[DrawnLayer], title: str) -> None:
-    """A box per layer, from the image (left) to the classifier.
-
-    Colour: kernel; height: expansion; above: the resolution that goes in, where it changes; bars
-    below: output channels; ↓2: stride 2.
-    """
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
-    n = len(layers)
-    figure = Figure(figsize=(max(7, 0.55 * n + 1.2), 5.4), layout="constrained")
-    boxes, bars = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-    tallest = max(layer["expansion"] or 3 for layer in layers)
-    for i, layer in enumerate(layers):
-        height = layer["expansion"] or (3 if layer["kernel"] else 1)
-        skip = not layer["kernel"]
-        boxes.add_patch(
-            Rectangle(
-                (i - BOX_WIDTH / 2, 0),
-                BOX_WIDTH,
-                height,
-                facecolor=COLORS.get(layer["kernel"], "#dddddd"),
-                edgecolor="grey" if skip else "black",
-                linestyle="--" if skip else "-",
-                linewidth=0.9,
-            )
-        )
-        boxes.text(
-            i,
-            0.15 if height > 1 or skip else height + 0.1,
-            _label(layer),
-            rotation=90,
-            ha="center",
-            va="bottom",
-            fontsize=8.5,
-            color="grey" if skip else "black",
-        )
-        if layer["stride"] > 1:
-            boxes.text(
-                i,
-                height + (0.08 if height > 1 else 1.5),
-                f"↓{layer['stride']}",
-                ha="center",
-                va="bottom",
-                fontsize=11,
-                color="tab:red",
-                fontweight="bold",
-            )
-        if i == 0 or layer["in_size"] != layers[i - 1]["in_size"]:
-            for axes in (boxes, bars):
-                axes.axvline(i - 0.5, color="grey", linewidth=0.8, linestyle=":")
-            boxes.text(
-                i - 0.45,
-                tallest + 0.95,
-                f"{layer['in_size']} px",
-                fontsize=9,
-                va="top",
-                color="grey",
-            )
-        bars.text(i, layer["out_chs"], f"{layer['out_chs']}", ha="center", va="bottom", fontsize=8)
-    bars.bar(range(n), [la["out_chs"] for la in layers], width=BOX_WIDTH, color="#78909c")
-    bars.set_yscale("log")
-    bars.set_ylim(
-        bottom=min(la["out_chs"] for la in layers) / 2, top=3 * max(la["out_chs"] for la in layers)
+HUES = {1: 0.13, 3: 0.59, 5: 0.44, 7: 0.09}  # by kernel size; other blocks are purple
+GREY = "#8f98a3"
+WIRE = 0.0  # y of the line that joins the blocks
+TALLEST = 1.0  # half the height of the block with the most channels
+
+
+@dataclass(frozen=True)
+class DrawnBlock:
+    """One layer of a network.
+
+    Attributes:
+        place: stem, first, the number of a searchable layer, or head.
+        kernel: px; 0: nothing is computed (skip); None: it is not known, a plain box.
+        hidden: channels inside.
+        in_size: height and width of the input, px.
+        color: of its choice; None for a fixed part.
+    """
+
+    place: str
+    name: str
+    kernel: int | None
+    hidden: int
+    in_chs: int
+    out_chs: int
+    stride: int
+    in_size: int
+    color: str | None
+
+    @property
+    def out_size(self) -> int:
+        return -(-self.in_size // self.stride)
+
+
+def choice_color(kernel: int | None, shade: float) -> str:
+    """The hue of a kernel size, from dark (shade 0) to light (1)."""
+    if kernel == 0:
+        return GREY
+    hue = 0.8 if kernel is None else HUES.get(kernel, 0.37 * kernel % 1)
+    return "#{:02x}{:02x}{:02x}".format(
+        *(round(255 * c) for c in colorsys.hls_to_rgb(hue, 0.4 + 0.3 * shade, 0.58))
     )
-    bars.set_ylabel("channels out\n(log scale)")
-    bars.set_xlabel("layer")
-    bars.set_xticks(range(n), [la["position"] for la in layers], fontsize=8)
-    boxes.set_xlim(-0.6, n - 0.4)
-    boxes.set_ylim(0, tallest + 1)
-    boxes.set_yticks(range(0, tallest + 1))
-    boxes.set_ylabel("expansion")
-    boxes.set_title(title)
-    for axes in (boxes, bars):
-        axes.spines[["top", "right"]].set_visible(False)
-    _legend(boxes, sorted({la["kernel"] for la in layers} - {0}))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+
+
+def network_figure(blocks: Sequence[DrawnBlock], title: str = "") -> Figure:
+    """The network from left to right.
+
+    A block is as tall as its channels (square-root scale) where it begins, inside and where it
+    ends, and as broad as its kernel; a dashed one is skipped. Bands share a resolution.
+    """
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    longest = max(len(part) for b in blocks for part in (b.place, *b.name.split("_")))
+    slot = max(0.44, 0.1 + 0.07 * longest)  # inches
+    figure = Figure(figsize=(slot * len(blocks) + 0.1, 2.6 + 0.3 * bool(title)))
+    axes = figure.add_axes((0, 0, 1, 2.6 / figure.get_figheight()))
+    axes.set_axis_off()
+    axes.set_xlim(-0.5 - 0.05 / slot, len(blocks) - 0.5 + 0.05 / slot)
+    axes.set_ylim(-2.3, 1.4)
+    # the head's 1x1 conv may be taller than everything else: it is cut at the figure's height
+    most = max(block.hidden for block in blocks[:-1])
+    axes.plot([-0.5, len(blocks) - 0.5], [WIRE, WIRE], color=GREY, linewidth=1.2, zorder=1)
+    start = 0
+    for i, block in enumerate(blocks):
+        _draw_block(axes, i, block, most, slot)
+        if i + 1 == len(blocks) or blocks[i + 1].out_size != blocks[start].out_size:
+            if start:
+                axes.axvline(start - 0.5, color=GREY, linewidth=0.6, linestyle=":")
+            size = blocks[start].out_size
+            broad = (i + 1 - start) * slot > 0.65
+            text = f"{size}×{size} px" if broad else f"{size} px" if slot > 0.5 else f"{size}"
+            axes.text((start + i) / 2, 1.22, text, ha="center", fontsize=8, alpha=0.7)
+            start = i + 1
+    if title:
+        figure.suptitle(title, fontsize=10, color=rcParams["text.color"])
+    return figure
+
+
+def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float) -> None:
+    """The shape of one block, and its choice, stride and output channels below."""
+    from matplotlib.patches import Polygon, Rectangle
+
+    left, inside, right = (
+        0.06 + (TALLEST - 0.06) * (min(chs, most) / most) ** 0.5
+        for chs in (block.in_chs, block.hidden, block.out_chs)
+    )
+    color = block.color or GREY
+    if block.kernel == 0:
+        axes.add_patch(
+            Rectangle(
+                (x - 0.16, -0.25), 0.32, 0.5, facecolor="none", edgecolor=GREY, linestyle="--"
+            )
+        )
+    else:
+        half = (0.09 + 0.0165 * (block.kernel or 5)) / (slot / 0.44)
+        edge = 0.0 if block.kernel is None else 0.06 / (slot / 0.44)
+        outline = [(-half - edge, left), (-half, inside), (half, inside), (half + edge, right)]
+        outline += [(dx, -height) for dx, height in reversed(outline)]
+        points = [(x + dx, WIRE + height) for dx, height in outline]
+        shape = Polygon(points, facecolor=color, edgecolor=INK if block.kernel is None else "none")
+        axes.add_patch(shape)
+    searched = block.color is not None
+    for i, part in enumerate(block.name.split("_") if searched else [block.place]):
+        mono = {"family": "monospace", "fontsize": 8, "ha": "center", "va": "center"}
+        axes.text(x, -1.25 - 0.18 * i, part, **mono)
+    if block.stride > 1:
+        axes.text(x, -1.95, f"↓{block.stride}", ha="center", va="center", fontsize=8)
+    axes.text(x, -2.17, str(block.out_chs), ha="center", va="center", fontsize=8, alpha=0.7)
+
+
+def draw_architecture(path: Path, blocks: Sequence[DrawnBlock], title: str) -> None:
+    """Write `network_figure` to a PNG file."""
+    save_png(network_figure(blocks, title), path)
 
 
 def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], title: str) -> None:
@@ -138,15 +145,8 @@ def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], ti
     small = k > 25
     for row, column in np.argwhere(confusion) if not small else []:
         color = "white" if share[row, column] > 60 else "black"
-        axes.text(
-            column,
-            row,
-            str(confusion[row, column]),
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=9,
-        )
+        text = str(confusion[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     size = 5 if small else 9
     long = max(map(len, classes)) > 2
     axes.set_xticks(range(k), classes, fontsize=size, rotation=90 if long else 0)
@@ -154,5 +154,4 @@ def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], ti
     axes.set_xlabel("answer")
     axes.set_ylabel("true class")
     axes.set_title(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+    save_png(figure, path)

@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.files import atomic_path
+from utils.metrics import Metric
+from utils.statistics import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+INK = "#333435"  # of lines and text; in a page it becomes the colour of the page's text
+CONTROL = "#8f98a3"
+FRONT = "#d6293e"
+MAX_POINTS = 4000  # drawn one by one in a page; more of them become a picture
+STYLE = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("axes.titlecolor", "xtick.color", "ytick.color"), INK),
+    "text.parse_math": False,  # a $ in a name is a $
+    "svg.fonttype": "none",
+    "svg.hashsalt": "oneshot_nas",  # the same figure gives the same bytes
+}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
-def pareto_front(cost: np.ndarray, top1: np.ndarray) -> np.ndarray:
-    """Indices, by rising cost, of the points that no cheaper or equally cheap point matches."""
-    order = np.lexsort((-top1, cost))
-    best_before = np.concatenate([[-np.inf], np.maximum.accumulate(top1[order])[:-1]])
-    return order[top1[order] > best_before]
+
+@dataclass(frozen=True)
+class Points:
+    """Candidates as costs in their metric's unit [N], top-1 (%) [N] and rounds [N]."""
+
+    cost: np.ndarray
+    top1: np.ndarray
+    rounds: np.ndarray
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, atomically."""
+    from matplotlib import rc_context
+
+    with atomic_path(path) as temporary, rc_context(STYLE):
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def inline_svg(draw: Callable[[], Figure]) -> str:
+    """A figure as an SVG element for a page: transparent, in the colour of the page's text."""
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context(STYLE):
+        draw().savefig(text, format="svg", transparent=True, dpi=150, metadata=NO_METADATA)
+    svg = text.getvalue()
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg[svg.index("<svg") :])
+    return svg.replace(INK, "currentColor")
 
 
 def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figure:
@@ -42,59 +82,84 @@ def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figur
     return figure
 
 
-def plot_pareto(
-    path: Path,
-    cost: np.ndarray,
-    top1: np.ndarray,
-    rounds: np.ndarray,
+def pareto_figure(
+    found: Points,
+    control: Points | None,
     winner: int,
     window: Sequence[float | None],
-    cost_label: str,
-    title: str,
-) -> None:
-    """Every candidate as top-1 (%) over cost, the front, the budget and the winner.
+    metric: Metric,
+    accuracy: str,
+    title: str = "",
+    size: tuple[float, float] = (9, 5.5),
+) -> Figure:
+    """Every candidate as accuracy over cost, the front, the budget and the winner.
 
     Args:
-        cost, top1, rounds: [N], one entry per candidate.
-        winner: index of the chosen one.
+        found, control: the candidates, and the random ones beside them, if there are any.
+        winner: index of the chosen candidate.
         window: lowest and highest cost allowed, None where there is no bound.
+        size: inches.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    cost, top1, rounds = found.cost, found.top1, found.rounds
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    points = axes.scatter(
-        cost, top1, c=rounds, s=16, cmap="viridis", alpha=0.75, linewidths=0, label="candidates"
-    )
+    if control is not None:
+        random = {"color": CONTROL, "alpha": 0.45, "label": "random", "rasterized": True}
+        axes.scatter(control.cost, control.top1, s=10, linewidths=0, **random)
+    colors = {"c": rounds, "cmap": "viridis", "alpha": 0.75}
+    points = axes.scatter(cost, top1, s=16, linewidths=0, label="candidates", **colors)
+    points.set(gid="candidates", rasterized=len(cost) > MAX_POINTS)
     if rounds.max() > rounds.min():
-        figure.colorbar(points, ax=axes, label="round", ticks=MaxNLocator(integer=True))
-    front = pareto_front(cost, top1)
-    axes.step(
-        cost[front], top1[front], where="post", color="tab:red", linewidth=1.2, label="Pareto front"
-    )
-    axes.scatter(cost[front], top1[front], color="tab:red", s=14, zorder=3)
-    for bound, name in zip(window, ("lowest cost allowed", "budget"), strict=True):
+        bar = figure.colorbar(points, ax=axes, label="round", ticks=MaxNLocator(integer=True))
+        bar.solids.set_rasterized(True)
+    front = pareto_front(np.column_stack([cost, -top1]))
+    label = "Pareto front"
+    axes.step(cost[front], top1[front], where="post", color=FRONT, linewidth=1.2, label=label)
+    axes.scatter(cost[front], top1[front], color=FRONT, s=14, zorder=3)
+    for bound, name, style in zip(window, ("lowest cost", "budget"), (":", "--"), strict=True):
         if bound is not None:
-            style = "--" if name == "budget" else ":"
-            axes.axvline(bound, color="black", linestyle=style, linewidth=1, label=name)
-    axes.scatter(
-        cost[winner],
-        top1[winner],
-        marker="*",
-        s=260,
-        color="gold",
-        edgecolors="black",
-        zorder=4,
-        label=f"winner ({top1[winner]:.2f} %, {cost[winner]:,.3f} M)",
-    )
-    axes.set_xlabel(cost_label)
-    axes.set_ylabel("validation top-1 (%)")
-    axes.set_title(title)
+            axes.axvline(bound, color=INK, linestyle=style, linewidth=1, label=name)
+    best = f"found: {top1[winner]:.2f} %, {metric.show(float(cost[winner]))}"
+    star = {"marker": "*", "s": 220, "color": "gold", "edgecolors": INK, "linewidths": 0.8}
+    axes.scatter(cost[winner], top1[winner], zorder=4, label=best, **star)
+    _finish(figure, metric.label, f"{accuracy} (%)", title)
+    columns = 5 if size[0] > 7 else 2
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    return figure
+
+
+def progress_figure(found: Points, control: Points | None, accuracy: str) -> Figure:
+    """Best so far over the candidates evaluated, beside random ones; the mean of each round."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=PANEL, layout="constrained")
+    axes = figure.add_subplot()
+    curves = [(found, "C0", "-", "best so far")]
+    if control is not None:
+        curves.append((control, CONTROL, "--", "best of random"))
+    for points, color, style, label in curves:
+        best = np.maximum.accumulate(points.top1)
+        number = np.arange(1, len(best) + 1)
+        axes.step(number, best, style, where="post", color=color, label=label)
+    rounds = np.unique(found.rounds)
+    means = [found.top1[found.rounds == n].mean() for n in rounds]
+    middles = [np.flatnonzero(found.rounds == n).mean() + 1 for n in rounds]
+    axes.scatter(middles, means, s=12, color=FRONT, label="mean of a round")
+    _finish(figure, "candidates evaluated", f"{accuracy} (%)")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
+PANEL = (5.2, 3.7)  # inches: a figure of the page, readable on a phone
+
+
+def _finish(figure: Figure, x_label: str, y_label: str, title: str = "") -> None:
+    axes = figure.axes[0]
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
 
 
 def plot_fronts(
@@ -102,6 +167,7 @@ def plot_fronts(
     candidates: dict[str, tuple[np.ndarray, np.ndarray]],
     winners: dict[str, tuple[float, float]],
     cost_label: str,
+    accuracy: str,
 ) -> None:
     """The Pareto fronts of several runs over their faint candidates, each run in a colour.
 
@@ -119,24 +185,13 @@ def plot_fronts(
         color = colors[i % len(colors)]
         style = ("-", "--", ":")[i // len(colors) % 3]
         axes.scatter(cost, top1, s=8, color=color, alpha=0.15, linewidths=0)
-        front = pareto_front(cost, top1)
+        front = pareto_front(np.column_stack([cost, -top1]))
         axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
-        axes.scatter(
-            *winners[name],
-            marker="*",
-            s=160,
-            color=color,
-            edgecolors="black",
-            linewidths=0.6,
-            zorder=4,
-        )
-    axes.set_xlabel(cost_label)
-    axes.set_ylabel("validation top-1 (%)")
-    axes.set_title("Pareto fronts; stars: the networks found")
-    axes.grid(alpha=0.25)
+        star = {"marker": "*", "s": 160, "edgecolors": "black", "linewidths": 0.6}
+        axes.scatter(*winners[name], color=color, zorder=4, **star)
+    _finish(figure, cost_label, f"{accuracy} (%)", "Pareto fronts; stars: the networks found")
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    save_png(figure, path)
 
 
 def plot_ranking(
@@ -155,9 +210,6 @@ def plot_ranking(
     axes = figure.add_subplot()
     points = axes.scatter(score, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
     figure.colorbar(points, ax=axes, label=cost_label)
-    axes.set_xlabel(f"validation {score_name} with the supernet's weights (%)")
-    axes.set_ylabel("accuracy when trained alone (%)")
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    x_label = f"validation {score_name} with the supernet's weights (%)"
+    _finish(figure, x_label, "accuracy when trained alone (%)", title)
+    save_png(figure, path)

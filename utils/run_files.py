@@ -10,30 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from utils.metrics import METRICS, Metric, accuracy_name, metric_of
 from utils.yaml_file import read_yaml
 
-
-@dataclass(frozen=True)
-class Metric:
-    """How a cost column is shown: value * scale, in `unit`."""
-
-    name: str
-    unit: str
-    scale: float
-
-    def show(self, cost: float) -> str:
-        return f"{cost * self.scale:,.3f} {self.unit}"
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} ({self.unit})"
-
-
-COSTS = {
-    "flops": Metric("MACs", "M", 1e-6),
-    "params": Metric("params", "M", 1e-6),
-    "latency": Metric("latency", "ms", 1.0),
-}
+NOT_COSTS = ("index", "round", "architecture", "smoothed", "score", "top1")  # of history.csv
 
 
 @dataclass(frozen=True)
@@ -43,7 +23,7 @@ class Candidates:
     Attributes:
         architectures: choice names of each.
         rounds: int [N].
-        costs: the columns of COSTS that the file has, float [N], as stored.
+        costs: all columns that are costs, float [N], as stored.
         top1: percent, float [N].
     """
 
@@ -65,6 +45,16 @@ class SearchRun:
     best: dict[str, Any]  # best_architecture.yaml
     history: Candidates
     control: Candidates | None  # random_control.csv, where there is one
+    units: dict[str, str]  # of metrics that lookup_table.yaml brings
+
+    @property
+    def accuracy(self) -> str:
+        """What its top-1 is."""
+        return accuracy_name(self.config.get("oracle"))
+
+    def metric(self, name: str) -> Metric:
+        """Name, unit and scale of one of its costs."""
+        return metric_of(name, self.units.get(name))
 
 
 def read_candidates(path: Path) -> Candidates:
@@ -76,7 +66,7 @@ def read_candidates(path: Path) -> Candidates:
         def column(name: str) -> np.ndarray:
             return np.array([float(row[name]) for row in rows])
 
-        present = [name for name in COSTS if rows and rows[0].get(name) not in (None, "")]
+        present = [n for n in (rows[0] if rows else ()) if n not in NOT_COSTS and rows[0][n]]
         candidates = Candidates(
             architectures=[row["architecture"].split(" ") for row in rows],
             rounds=column("round").astype(np.int64),
@@ -111,10 +101,25 @@ def read_run(folder: Path) -> SearchRun:
         OSError: a file is missing.
     """
     control = folder / "random_control.csv"
+    table = folder / "lookup_table.yaml"
+    spec = _read_mapping(table, ("metric",)) if table.exists() else {}
     return SearchRun(
         folder,
         read_config(folder),
         _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1")),
         read_candidates(folder / "history.csv"),
         read_candidates(control) if control.exists() else None,
+        {str(spec["metric"]): str(spec["unit"])} if spec.get("unit") else {},
     )
+
+
+def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
+    """All costs that the runs have recorded. Raises ValueError where their units differ."""
+    found = {key: metric_of(key) for key in (*METRICS, "latency")}
+    seen: dict[str, str] = {}  # metric -> unit
+    for run in runs:
+        for key in run.history.costs:
+            found[key] = metric = run.metric(key)
+            if seen.setdefault(key, metric.unit) != metric.unit:
+                raise ValueError(f"the runs have {key} in {seen[key]} and in {metric.unit}")
+    return list(found.values())

@@ -126,6 +126,19 @@ def rank_agreement(
     }
 
 
+def pareto_front(points: np.ndarray) -> np.ndarray:
+    """Indices of the points [N, M] that no other one dominates, by the first column, then the next.
+
+    All columns are minimised. Of equal points the first one counts.
+    """
+    _, distinct = np.unique(points, axis=0, return_index=True)  # in lexicographic order
+    front: list[int] = []
+    for i in distinct.tolist():  # what dominates a point stands before it
+        if not (points[front] <= points[i]).all(axis=1).any():
+            front.append(i)
+    return np.array(front, dtype=np.int64)
+
+
 def without_nan(value: Any) -> Any:
     """Nested dicts and lists with None, which JSON knows, in place of NaN."""
     if isinstance(value, dict):

@@ -17,6 +17,10 @@ class CompareConfig:
     runs: tuple[Path, ...] = flag(
         (), path, "folders of runs; runs/* takes all", "RUN", nargs="+", positional=True
     )
-    metric: str = flag("flops", ("flops", "params", "latency"), "cost on the plot's x axis")
+    metric: str = flag(
+        "flops",
+        str,
+        "cost on the plot's x axis: flops, params, latency, or another that the runs recorded",
+    )
     csv: Path = flag(Path("comparison.csv"), path, "table to write", "FILE")
     plot: Path = flag(Path("comparison.png"), path, "plot to write", "FILE")

@@ -1,0 +1,83 @@
+"""A network as rows for people and figures: what every layer is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from model.blocks import BlockStyle, build_block
+from model.space import Layer, SearchSpace
+from utils.draw import DrawnBlock, choice_color
+
+
+def conv_shape(block: nn.Module, out_chs: int) -> tuple[int | None, int]:
+    """(kernel, hidden channels) of a block, read off its convolutions.
+
+    Kernel 0 where nothing is computed, None where something is, but not by a convolution.
+    """
+    convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
+    if not convs:
+        return (0 if isinstance(block, nn.Identity) else None), out_chs
+    return max(c.kernel_size[0] for c in convs), max(c.out_channels for c in convs)
+
+
+@lru_cache(maxsize=4096)
+def block_shape(
+    name: str, in_chs: int, out_chs: int, stride: int, style: BlockStyle
+) -> tuple[int | None, int]:
+    """`conv_shape` of the block called `name`."""
+    with torch.device("meta"):  # shapes without memory or random numbers
+        return conv_shape(build_block(name, in_chs, out_chs, stride, style), out_chs)
+
+
+def choice_colors(space: SearchSpace) -> dict[str, str]:
+    """Colours of all choices: the kernel decides the hue, the place among its choices the shade."""
+    kernels: dict[str, int | None] = {}
+    for layer in space.layers:
+        for name in layer.choices:
+            shape = layer.in_chs, layer.out_chs, layer.stride
+            kernels.setdefault(name, block_shape(name, *shape, space.style)[0])
+    same = {name: [n for n in kernels if kernels[n] == kernels[name]] for name in kernels}
+    return {n: choice_color(kernels[n], same[n].index(n) / len(same[n])) for n in kernels}
+
+
+def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock]:
+    """Stem, (first,) searchable layers and head of an architecture [L]."""
+    colors = choice_colors(space)
+
+    def block(place: str, name: str, layer: Layer) -> DrawnBlock:
+        shape = layer.in_chs, layer.out_chs, layer.stride
+        kernel, hidden = block_shape(name, *shape, space.style)
+        return DrawnBlock(place, name, kernel, hidden, *shape, layer.in_size, colors.get(name))
+
+    rows = [
+        DrawnBlock(
+            "stem",
+            "conv",
+            3,
+            space.stem_width,
+            3,
+            space.stem_width,
+            space.stem_stride,
+            space.input_size,
+            None,
+        )
+    ]
+    if space.first_block is not None:
+        first = Layer(
+            in_chs=space.stem_width,
+            out_chs=space.first_width,
+            stride=1,
+            in_size=space.stem_size,
+            choices=(),
+        )
+        rows.append(block("first", space.first_block, first))
+    for i, (layer, choice) in enumerate(zip(space.layers, architecture, strict=True), 1):
+        rows.append(block(str(i), layer.choices[int(choice)], layer))
+    width = space.last_width
+    in_chs = space.layers[-1].out_chs
+    rows.append(DrawnBlock("head", "conv", 1, width, in_chs, width, 1, space.last_size, None))
+    return rows
