@@ -183,7 +183,12 @@ def prepare(
 
 
 def _carve(
-    dataset: str, folder: Path | None, batch_size: int, train_portion: float
+    dataset: str,
+    folder: Path | None,
+    batch_size: int,
+    train_portion: float,
+    size: int,
+    cutout: int,
 ) -> tuple[RawData, np.ndarray, np.ndarray]:
     """Load a dataset; returns it and the indices of train and validation."""
     raw = DATASETS[dataset](folder)
@@ -192,12 +197,9 @@ def _carve(
         raise ValueError(
             f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
         )
-    return raw, train, validation
-
-
-def _check_cutout(cutout: int, size: int) -> None:
     if cutout > size:
         raise ValueError(f"--cutout {cutout} is larger than the images of {size} px")
+    return raw, train, validation
 
 
 def _augmentation(
@@ -263,9 +265,8 @@ def load_splits(
     Raises:
         ValueError: an unusable folder, file, portion, size or batch size.
     """
-    raw, train, validation = _carve(dataset, folder, batch_size, train_portion)
+    raw, train, validation = _carve(dataset, folder, batch_size, train_portion, input_size, cutout)
     chosen = choose_pipeline(raw, input_size, randaugment, pipeline)
-    _check_cutout(cutout, input_size)
     parts = prepare(raw, input_size, chosen, num_workers, cache_dir)
     augmentation = _augmentation(parts.train, input_size, augment, raw.flip, randaugment, cutout)
     of_train, of_test = (
