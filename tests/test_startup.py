@@ -11,9 +11,9 @@ from conftest import ROOT
 
 import data
 import sampler
-from config_file.arg_config.data_config import DATASETS
 from config_file.arg_config.fields import flags
-from config_file.arg_config.sampling_config import HC_WEIGHTS, SAMPLERS
+from config_file.arg_config.names import DATASETS, SAMPLERS
+from config_file.arg_config.sampling_config import HC_WEIGHTS
 from config_file.arg_config.search_config import SearchConfig
 from sampler import hardware_loss
 from search_strategy.evaluator import PRECISIONS, SCORES

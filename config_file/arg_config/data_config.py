@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from config_file.arg_config.fields import FROM_CHECKPOINT, MAY_DIFFER, flag, switch
+from config_file.arg_config.names import DATASETS
 from config_file.arg_config.types import integer, number, path, widths
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagenet", "image_folder", "fake")
 BY_DATASET = "default: the dataset's recipe"
 SPACE_AND_DATA = "search space and data"  # a group of --help
 

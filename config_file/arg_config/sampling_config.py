@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from config_file.arg_config.fields import flag, switch
+from config_file.arg_config.names import SAMPLERS
 from config_file.arg_config.types import betas, integer, number, one_of
 
-SAMPLERS = ("uniform", "fair", "softmax", "gumbel", "binary", "threshold")
 WEIGHTED_SUMS = ("softmax", "gumbel", "binary")
 DIFFERENTIABLE = (*WEIGHTED_SUMS, "threshold")
 SAMPLE_STRATEGIES = {

@@ -30,7 +30,7 @@ from config_file.arg_config.fields import (
     plain,
     take,
 )
-from config_file.arg_config.sampling_config import SAMPLERS
+from config_file.arg_config.names import SAMPLERS
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
