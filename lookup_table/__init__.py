@@ -8,10 +8,12 @@ from lookup_table.latency import LatencySettings
 from lookup_table.limited import LimitedBudget, build_budget
 from lookup_table.limits import Limit, LimitFlag, parse_limit, resolve_limits
 from lookup_table.load import load_costs
+from lookup_table.memory import MEMORY_METRICS, add_memory
 from lookup_table.table import METRICS, UNIT, LookupTable, in_millions
 from lookup_table.user_table import read_user_table, user_table_text
 
 __all__ = [
+    "MEMORY_METRICS",
     "METRICS",
     "SKIPS_FIRST",
     "SKIPS_LAST",
@@ -24,6 +26,7 @@ __all__ = [
     "LimitFlag",
     "LimitedBudget",
     "LookupTable",
+    "add_memory",
     "architecture_keys",
     "build_budget",
     "in_millions",
