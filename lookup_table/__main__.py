@@ -5,6 +5,9 @@ python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
 python -m lookup_table --search-space spos --table
 python -m lookup_table --search-space fbnet --input-size 32 --latency --save cpu.yaml
 python -m lookup_table --search-space fbnet --lookup-table phone.yaml --table
+python -m lookup_table --list-tables
+python -m lookup_table --arch FILE --lookup-table pixel3
+python -m lookup_table --search-space proxylessnas --import proxyless_lut lut.yaml --save phone.yaml
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,8 +26,11 @@ from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
+from lookup_table.importers import FORMATS, import_table
 from lookup_table.latency import LatencySettings, measure_latency, validate
+from lookup_table.memory import add_memory
 from lookup_table.table import METRICS, MILLION, LookupTable, in_millions
+from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
@@ -136,16 +143,36 @@ def add_latency(
     return table, {"latency_source": facts, "latency_against_whole_networks": report}
 
 
+def imported(args: Namespace, space: SearchSpace, table: LookupTable) -> tuple[LookupTable, str]:
+    """The table with what --import reads, and its metric."""
+    form, file = args.import_file
+    if form not in FORMATS:
+        raise ValueError(f"--import {form} is unknown; take one of {', '.join(FORMATS)}")
+    return import_table(form, Path(file), space, table, args.import_metric)
+
+
 @user_errors
 def main() -> None:
     args = table_parser(__doc__).parse_args()
+    if args.list_tables:
+        print(list_tables())
+        return
     space, architecture = load_inputs(args)
     table = load_table(space, args.cache_dir)
+    if args.memory:
+        table = add_memory(space, table, args.memory)
+    measured: dict = {}
     if args.lookup_table:
         table = read_user_table(args.lookup_table, space, table)
-    measured: dict = {}
-    if args.save and not args.latency:
-        raise ValueError("--save writes what --latency measures; give --latency too")
+        for metric, source in table.sources.items():
+            if "fixed_part" in source:
+                measured[f"{metric}_fixed_part"] = source["fixed_part"]
+    if args.save and not (args.latency or args.import_file):
+        raise ValueError("--save writes what --latency measures or --import reads; give one too")
+    if args.import_file:
+        table, metric = imported(args, space, table)
+        if args.save:
+            write_text(args.save, user_table_text(space, table, metric))
     if args.latency:
         table, measured = add_latency(args, space, table, architecture)
         if args.save:

@@ -92,11 +92,11 @@ def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]
         for c, name in enumerate(layer.choices):
             if name not in given:
                 raise ValueError(f"{where}: the cost of choice '{name}' is missing")
-            costs[i, c] = _millionths(given[name], f"{where}: choice '{name}'")
-    return costs, _millionths(spec["fixed"], f"{path}: fixed")
+            costs[i, c] = millionths(given[name], f"{where}: choice '{name}'")
+    return costs, millionths(spec["fixed"], f"{path}: fixed")
 
 
-def _millionths(value: Any, where: str) -> int:
+def millionths(value: Any, where: str) -> int:
     """A cost in its unit -> whole millionths, rounded up."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: cost {value!r} is not a number")

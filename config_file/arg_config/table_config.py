@@ -49,7 +49,29 @@ def table_parser(description: str) -> Parser:
         help="random whole networks measured against the table's sums",
     )
     group.add_argument(
-        "--save", type=folder, metavar="FILE", help="the measured table, for --lookup-table"
+        "--save",
+        type=folder,
+        metavar="FILE",
+        help="the measured or imported table, for --lookup-table",
+    )
+    group.add_argument(
+        "--list-tables", action="store_true", help="describe the tables that --lookup-table names"
+    )
+    group.add_argument(
+        "--import",
+        dest="import_file",
+        nargs=2,
+        metavar=("FORMAT", "FILE"),
+        help="read another project's table (hw_nas_bench, proxyless_lut, singlepath_json) of "
+        "--search-space, and --save it",
+    )
+    group.add_argument(
+        "--import-metric", metavar="NAME", help="of hw_nas_bench, such as pixel3_latency"
+    )
+    group.add_argument(
+        "--memory",
+        choices=("int8", "float32"),
+        help="add peak_memory and weights, counted for this type",
     )
     add_latency_flags(group)
     group = parser.add_argument_group("output")
