@@ -86,7 +86,7 @@ class LimitedBudget(Budget):
         self.table = table
         self.allowed = allowed_choices(table, limits)
         for limit in limits:  # each by itself first: its message is the plainest
-            self._check_alone(limit, among)
+            self._check_alone(limit)
         sums = [limit for limit in limits if limit.metric not in table.peaks]
         sums = sums or [Limit(table.metrics[0], None, None)]
         every = [BudgetCounts(table, s.metric, equivalence, self.allowed) for s in sums]
@@ -112,7 +112,7 @@ class LimitedBudget(Budget):
                 raise ValueError("none of the known architectures is within all limits; relax one")
             raise ValueError(why_infeasible(table, self._limits, self.allowed))
 
-    def _check_alone(self, limit: Limit, among: np.ndarray | None) -> None:
+    def _check_alone(self, limit: Limit) -> None:
         lowest, highest = self.table.range(limit.metric)
         low = lowest if limit.low is None else limit.low
         high = highest if limit.high is None else limit.high
