@@ -28,11 +28,12 @@ from torch import Tensor
 
 from config_file.arg_config.layers import config_values, parse, write_config
 from data import Loader
-from lookup_table import UNIT, LookupTable, load_table
+from lookup_table import UNIT, LookupTable
+from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
 from search import build_evaluator
-from search_strategy import CandidateLog, LoggedScores, smoothed
+from search_strategy.additive import smoothed
 from search_strategy.ranking import (
     Benchmark,
     budget_regret,
@@ -40,8 +41,9 @@ from search_strategy.ranking import (
     read_benchmark,
     trivial_scores,
 )
+from search_strategy.scoring import CandidateLog, LoggedScores
 from supernet import load_inputs, load_supernet, set_threads, supernet_facts
-from utils.device import SEARCH_STREAM, keep_freed_memory, pick_device, seed_everything, stream
+from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
@@ -142,7 +144,7 @@ def main() -> None:
     for name in ("checkpoint", "benchmark"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} FILE is missing; see --help")
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 

@@ -12,7 +12,7 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
-from config_file.arg_config.search_config import idle_flags, search_parser
+from config_file.arg_config.search_config import check_search, idle_flags, search_parser
 from utils.startup import answer_help, wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from config_file.arg_config.fields import take
 from config_file.arg_config.layers import config_values, parse, write_config
 from config_file.arg_config.sampling_config import resolve_sampling
 from data import Splits
@@ -37,28 +38,17 @@ from lookup_table import (
     Equivalence,
     in_millions,
 )
-from model import SearchSpace, Supernet
-from search_strategy import (
-    CandidateLog,
-    DifferentiableSearch,
-    Evaluator,
-    History,
-    LoggedScores,
-    Oracle,
-    RandomSearch,
-    SearchStrategy,
-    build_strategy,
-    candidate_facts,
-    convergence_rows,
-    log_probability,
-    run_search,
-    save_front,
-    set_prior,
-    uncalibrated_top1,
-)
+from model import SearchSpace, Supernet, count_params
+from search_strategy import STRATEGIES
+from search_strategy.differentiable import learned_prior
+from search_strategy.evaluator import Evaluator, uncalibrated_top1
+from search_strategy.history import History, run_search
+from search_strategy.oracle import Oracle
+from search_strategy.random_search import RandomConfig, RandomSearch
+from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.strategy import FinishedSearch, SearchStrategy
 from supernet import (
     build_costs,
-    check_cuda_graphs,
     load_inputs,
     load_supernet,
     new_supernet,
@@ -70,27 +60,20 @@ from supernet import (
     supernet_facts,
     train,
 )
-from supernet.plan import (
-    SINGLE_CONTROL,
-    TRAINING_FILES,
-    scoring_plan,
-    supernet_rows,
-    training_plan,
-)
 from utils.checkpoint import load_checkpoint
 from utils.device import (
     CONTROL_STREAM,
     SEARCH_STREAM,
-    keep_freed_memory,
     pick_device,
     seed_everything,
     stream,
+    tune_malloc,
 )
 from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
-from utils.plan import check_plan, plan_text
+from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
@@ -99,6 +82,7 @@ from utils.timing import Phases
 from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
+SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
 
 
 def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> LocalWorkers:
@@ -132,20 +116,31 @@ def search_to_file(
 
     def on_round() -> None:
         write_text(path, history.to_csv())
-        scalars = history.round_scalars() | getattr(strategy, "metrics", {})
+        scalars = history.round_scalars() | strategy.metrics
         for tag, value in scalars.items():
             writer.add_scalar(f"{group}/{tag}", value, history.rounds[-1])
+        log.info(f"{name}: {len(history)} candidates, best {history.top1.max():.2f}")
 
     with scores.progress(strategy.total, name):
         run_search(strategy, scores, history, on_round)
     return history
 
 
-def take_prior(strategy: SearchStrategy, checkpoint: Path) -> dict:
-    """Give a strategy what a checkpoint has learned of choices; the flags of its training."""
-    state = load_checkpoint(checkpoint)
-    set_prior(strategy, state, checkpoint)
-    return state["config"]
+def take_prior(
+    state: dict, kind: type[SearchStrategy], checkpoint: Path
+) -> tuple[np.ndarray | None, bool]:
+    """Choice probabilities in a checkpoint, and whether validation images trained them.
+
+    Raises:
+        ValueError: the strategy needs them, and the supernet has learned none.
+    """
+    prior = learned_prior(state)
+    if prior is None and kind.needs_prior:
+        raise ValueError(
+            f"checkpoint {checkpoint} has no architecture parameters to read an architecture from; "
+            f"search it by evolution or random, or train one with --sample-strategy differentiable"
+        )
+    return prior, not state["config"].get("one_level", False)
 
 
 def space_rows(
@@ -153,14 +148,24 @@ def space_rows(
 ) -> dict[str, str]:
     """What there is to search: the first rows of a plan."""
     table, metric = budget.counts.table, args.info_metric
-    low, high = (in_millions(cost) for cost in table.range(metric))
-    unit = table.unit(metric)
+    ranges = [
+        "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))
+        for m in dict.fromkeys(("flops", "params", metric))
+    ]
     return {
         "search space": f"{space.num_layers} layers at {space.input_size} px, {space.size:.4g} "
-        f"codes of {networks.size:.4g} networks, {low} to {high} {unit}",
+        f"codes of {networks.size:.4g} networks, {', '.join(ranges)}",
         "within the budget": f"{budget.count:.4g} networks, {in_millions(budget.low)} to "
-        f"{in_millions(budget.high)} {unit}",
+        f"{in_millions(budget.high)} {table.unit(metric)}",
     }
+
+
+def number_of_candidates(args: Namespace, strategy: SearchStrategy) -> int:
+    """How many architectures a run scores at most: of all seeds and the random control."""
+    number = args.seeds * strategy.total
+    if args.random_control and not strategy.is_random:
+        number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
+    return number
 
 
 @user_errors
@@ -173,20 +178,11 @@ def main() -> None:
     check_plan(args)
     if args.oracle and args.checkpoint:
         raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
-    if args.score != "top1" and (args.oracle or args.search_strategy == "pareto"):
-        raise ValueError(
-            "--score probability goes with random, evolution and differentiable search on a "
-            "supernet; leave it out"
-        )
-    if args.smooth and args.search_strategy not in ("random", "evolution"):
-        raise ValueError(
-            f"--smooth goes with random search and evolution, which choose by the highest score; "
-            f"leave it out with {args.search_strategy}"
-        )
-    if args.oracle and args.search_strategy == "differentiable":
-        raise ValueError("--oracle has no gradients; take another --search-strategy")
+    check_search(args)
+    kind = STRATEGIES[args.search_strategy]
+    flags = take(kind.Config, args)
     check_run_folder(args.run_dir, args.title, args.resume)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
 
@@ -194,30 +190,35 @@ def main() -> None:
         splits, space = load_inputs(args, device)
         if not args.checkpoint:
             resolve_sampling(args, space)
-        if not args.checkpoint and not args.oracle:
-            check_cuda_graphs(args, space, device)
-        table = build_costs(args, space, device)
+        table = build_costs(args, space, device, kind.costs(flags))
         networks = Equivalence(space)
         oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
         codes = resolve_budget(args, BudgetCounts(table, args.info_metric))
         counts = BudgetCounts(table, args.info_metric, networks)  # one code per network
         budget = Budget(counts, codes.low, codes.high, oracle and oracle.known)
-        strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
-        checkpoint = args.checkpoint
+        checkpoint, prior, validation_trained = args.checkpoint, None, False
         if oracle is None:
             supernet = new_supernet(args, space, device)
             set_threads(args, supernet, space.num_choices // 2)
             if checkpoint:
-                load_supernet(checkpoint, supernet, supernet_facts(args, space))
-                training = take_prior(strategy, checkpoint)
+                state = load_supernet(checkpoint, supernet, supernet_facts(args, space))
+                prior, validation_trained = take_prior(state, kind, checkpoint)
+                del state  # hundreds of MB
         evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
+    rng = stream(args.random_seed, SEARCH_STREAM)
     if args.dry_run:
         rows = space_rows(args, space, networks, budget)
-        if oracle is None:
-            if not checkpoint:
-                rows |= training_plan(supernet, splits, args, codes)
-            rows |= scoring_plan(args, evaluator, strategy, budget, device)
-            rows |= supernet_rows(supernet, device)
+        if oracle is None and not checkpoint:
+            train_part = splits.train
+            rows |= training_rows(
+                args.epochs,
+                len(train_part),
+                train_part.batch_size,
+                train_part.num_images,
+                count_params(supernet),
+            )
+        strategy = kind(flags, budget, rng, prior)
+        rows["candidates"] = f"{number_of_candidates(args, strategy):,} to score"
         files = TRAINING_FILES
         if checkpoint or oracle:
             files = files.replace("supernet.pt, ", "")
@@ -258,7 +259,9 @@ def main() -> None:
                     splits.architecture,
                     codes,
                 )
-                training = take_prior(strategy, checkpoint)
+                state = load_checkpoint(checkpoint)
+                prior, validation_trained = take_prior(state, kind, checkpoint)
+                del state
         if evaluator.serve():  # a rank other than 0, whose work is done with rank 0's
             return
         scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
@@ -268,6 +271,7 @@ def main() -> None:
             history = History(space, table, top1_of, args.smooth)
             return search_to_file(strategy, scores, history, folder / file, name, writer)
 
+        strategy = kind(flags, budget, rng, prior)
         with phases("search"):
             history = search(strategy, "history.csv", "search")
         winner = history.architectures[history.best(args.info_metric)]
@@ -276,48 +280,44 @@ def main() -> None:
             folder,
             history,
             history.winner_facts(args.info_metric) | {"dataset": args.dataset},
+            kind.chosen_by,
         )
-        if args.search_strategy == "random":
+        if kind.is_random:
             report.add_random(history)
         elif args.random_control:
             with phases("random control"):
                 rng = stream(args.random_seed, CONTROL_STREAM)
                 number = len(history) if len(history) > 1 else SINGLE_CONTROL
-                control = RandomSearch(budget, rng, number)
+                control = RandomSearch(RandomConfig(random_iteration=number), budget, rng)
                 report.add_random(search(control, "random_control.csv", "random control"))
         if args.seeds > 1:
             with phases("other seeds"):
                 bests = [history.top1[history.best(args.info_metric)]]
                 for k in range(1, args.seeds):
                     rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
-                    other = build_strategy(args, budget, rng)
-                    if oracle is None:
-                        take_prior(other, checkpoint)
+                    other = kind(flags, budget, rng, prior)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
                     bests.append(found.top1[found.best(args.info_metric)])
                 report.add_seeds(bests)
         with phases("controls and test"):
             largest = budget.largest()
-            scores(largest[None])
-            report.add_largest(largest, scores.top1(largest[None])[0])
+            report.add_largest(largest, scores.scored_top1(largest[None])[0])
             if oracle is None:
                 plain = uncalibrated_top1(supernet, winner, splits.validation)
                 report.add_uncalibrated(plain)
                 report.add_test(evaluator.test(winner, splits.test))
-            if args.search_strategy == "pareto":
-                run = f"pareto search, run {folder.name}"
-                number = save_front(folder, history, args.objectives, run, write_text)
-                report.add_front(number, strategy.metrics["hypervolume"])
-            if isinstance(strategy, DifferentiableSearch):
-                free = strategy.unconstrained()
-                scores(free[None])
-                top1 = float(scores.top1(free[None])[0])
-                free_facts = candidate_facts(space, table, free, top1)
-                logs = [log_probability(strategy.prior, a) for a in (free, winner)]
-                report.add_unconstrained(free_facts, logs[0] - logs[1])
-                target = None if args.target_hc is None else budget.high
-                found = convergence_rows(space, codes.counts, strategy.prior, winner, target)
-                report.add_convergence(*found, not training.get("one_level", False))
+            found = strategy.findings(
+                FinishedSearch(
+                    folder=folder,
+                    history=history,
+                    answer=winner,
+                    metric=args.info_metric,
+                    target=None if args.target_hc is None else budget.high,
+                    top1=scores.scored_top1,
+                    validation_trained=validation_trained,
+                )
+            )
+            report.add_findings(found.rows, found.caveat, found.tables)
         evaluator.close()
         rows = report.finish(phases, writer)
         write_report(folder, dataclasses.asdict(space), rows)

@@ -22,17 +22,18 @@ if __name__ == "__main__":  # before the imports that take seconds
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from config_file.arg_config.layers import config_values, write_config
 from data import Splits
-from lookup_table import in_millions, load_table
+from lookup_table import in_millions
+from lookup_table.builder import load_table
 from model import Subnet, load_architecture
 from subnet.export import check_exports
 from subnet.objective import build_objective
@@ -45,27 +46,70 @@ from subnet.report import (
 )
 from subnet.weights import load_trained, new_network
 from supernet import load_data, save_splits, set_threads, supernet_facts
-from utils import distributed, ranks
+from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
-from utils.checkpoint import (
-    check_facts,
-    load_checkpoint,
-    restore,
-    restore_generators,
-    save_checkpoint,
-)
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.checkpoint import load_checkpoint
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
-from utils.finite import LossGuard, mend_batch_norms
-from utils.interruption import deferred
+from utils.finite import LossGuard
 from utils.memory import memory_hint
-from utils.optim import build_optimizer, build_scheduler, decay_groups
+from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
-from utils.timing import Meter
+from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
+
+
+class SubnetTask:
+    """A network's training step: the objective, then the average of the weights (--ema-decay).
+
+    The average is what is validated; best.pt is written at every epoch that validates best so far:
+    by top-1, then by loss.
+    """
+
+    def __init__(self, net: Subnet, splits: Splits, args: Namespace, writer: SummaryWriter) -> None:
+        self.net = net
+        self.splits = splits
+        self.writer = writer
+        self.objective = build_objective(args, splits.num_classes, splits.train.device)
+        self.averaged = None
+        if args.ema_decay:
+            average = get_ema_multi_avg_fn(args.ema_decay)
+            self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
+        self.save_best: Callable[[int], None] = lambda done: None
+
+    def start_epoch(self, epoch: int) -> None:
+        pass
+
+    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
+        with precision.autocast():
+            loss, logits = self.objective(self.net, images, labels)
+        precision.backward(loss)
+        return [Pass(loss, logits)]
+
+    def after_step(self, step: Step, guard: LossGuard) -> None:
+        if step.kept and self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+
+    def validate(self, done: int) -> None:
+        """Validate after `done` epochs; write best.pt if it is the best so far."""
+        used = self.net if self.averaged is None else self.averaged.module
+        scores = evaluate(used, self.splits.validation, self.splits.num_classes)
+        self.writer.add_scalar("validation/top1", scores.top1, done)
+        self.writer.add_scalar("validation/loss", scores.loss, done)
+        if (scores.top1, -scores.loss) > (self.best["top1"], -self.best["loss"]):
+            self.best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
+            self.save_best(done)
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
+        for name in ("loss", "top1", "lr"):
+            self.writer.add_scalar(f"train/{name}", getattr(epoch, name), epoch.done)
+        self.validate(epoch.done)
+        best = f"{self.best['top1']:.2f} %"
+        return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}
 
 
 def train(
@@ -77,11 +121,7 @@ def train(
     folder: Path,
     writer: SummaryWriter,
 ) -> None:
-    """Train a network; last.pt and, at every epoch that validates best so far, best.pt are written.
-
-    What is validated is the average of the weights, with --ema-decay. A last.pt that is there
-    already is gone on with, and the result is that of an uninterrupted run. SIGTERM and Ctrl-C
-    write one in the middle of an epoch, whose first batches are then drawn again and left out.
+    """Train a network, leaving last.pt and best.pt; a last.pt that is there is resumed.
 
     Raises:
         ValueError: the checkpoint is damaged or of another network; the loss is not finite;
@@ -89,124 +129,30 @@ def train(
         Interrupted: a signal came, and last.pt is written.
     """
     loader = splits.train
-    objective = build_objective(args, splits.num_classes, loader.device)
-    averaged = None
-    if args.ema_decay:
-        averaged = AveragedModel(
-            net, multi_avg_fn=get_ema_multi_avg_fn(args.ema_decay), use_buffers=True
-        )
-    optimizer = build_optimizer(
-        args.optimizer, decay_groups(net), args.lr, args.momentum, args.weight_decay
-    )
-    scheduler = build_scheduler(
-        optimizer,
-        args.lr_scheduler,
-        args.epochs,
-        len(loader),
-        args.warmup_epochs,
-        args.decay_step,
-        args.decay_ratio,
-    )
-    stateful = {"subnet": net, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
-    stateful |= {"averaged": averaged} if averaged is not None else {}
-    precision = Precision(args.amp, loader.device)
-    if precision.scales:
-        stateful["scaler"] = precision.scaler
+    task = SubnetTask(net, splits, args, writer)
+    run = Optimisation(net, decay_groups(net), loader, args)
+    stateful = {"subnet": net, **run.stateful(), "loader": loader}
+    stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
     parts = [net.stem, net.first, *net.layers, net.head]
     blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
     compile_blocks(blocks)
-    last, best, state = folder / "last.pt", {"top1": -1.0, "loss": 0.0}, None
-    first = skip = 0  # epochs that are done, and steps of the next one
-    meter, guard = Meter(loader.device), LossGuard(args.on_nan, loader.device)
-
-    def save(path: Path, epoch: int, step: int, loader_state: dict) -> None:
-        guard.flush()
-        states = {name: thing.state_dict() for name, thing in stateful.items()}
-        states = {"averaged": {}, **states, "loader": loader_state, "meter": meter.state_dict()}
-        states |= {"best": best, "epoch": epoch, "step": step}
-        save_checkpoint(path, "subnet", **states, facts=facts, config=config)
-
-    def validate(done: int) -> None:
-        nonlocal best
-        used = net if averaged is None else averaged.module
-        scores = evaluate(used, splits.validation, splits.num_classes)
-        writer.add_scalar("validation/top1", scores.top1, done)
-        writer.add_scalar("validation/loss", scores.loss, done)
-        better = (scores.top1, -scores.loss) > (best["top1"], -best["loss"])
-        if better:
-            best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
-        for path in [folder / "best.pt"] * better + [last]:
-            save(path, done, 0, loader.state_dict())
-
-    if distributed.from_main(last.exists()):
-        state = distributed.from_main(load_checkpoint(last, "subnet") if last.exists() else None)
-        check_facts(last, state["facts"], facts)
-        restore(last, state, stateful)
-        first, skip, best = state["epoch"], state.get("step", 0), state["best"]
-        steps = f" and {skip} steps" if skip else ""
-        log.info(f"{first} of {args.epochs} epochs{steps} are done")
-        if skip:
-            meter.load_state_dict(state["meter"])
-    elif args.init_from:
-        validate(0)
-        log.info(f"weights of {args.init_from}: validation top-1 {best['top1']:.2f} %")
-
-    bar = tqdm(
-        total=args.epochs * len(loader),
-        initial=first * len(loader) + skip,
-        desc="training",
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5,
+    last = folder / "last.pt"
+    file = TrainingFile(
+        last, "subnet", facts, config, stateful, extra=lambda: {"averaged": {}, "best": task.best}
     )
-    parameters = list(net.parameters())
-    with deferred() as signals:
-        for epoch in range(first, args.epochs):
-            net.train()
-            epoch_start, batches = loader.state_dict(), iter(loader)
-            for _ in range(skip):
-                next(batches)
-            if state is not None:
-                restore_generators(state)
-                state = None
-            for step, (images, labels) in enumerate(batches, skip + 1):
-                lr, number = scheduler.get_last_lr()[0], epoch * len(loader) + step
-                optimizer.zero_grad(set_to_none=True)
-                with precision.autocast():
-                    loss, logits = objective(net, images, labels)
-                precision.backward(loss)
-                watched, stop = distributed.average_gradients(
-                    parameters, loss, float(signals.asked)
-                )
-                guard.watch(watched, number, lr)
-                precision.unscale(optimizer)
-                if args.grad_clip:
-                    norm = nn.utils.clip_grad_norm_(parameters, args.grad_clip)
-                    if not precision.scales:  # fp16 leaves such steps out by itself
-                        guard.watch(norm, number, lr, what="gradient norm")
-                if guard.keep_step():
-                    precision.step(optimizer)
-                    meter.update(loss, logits, labels)
-                    if averaged is not None:
-                        averaged.update_parameters(net)
-                else:
-                    mend_batch_norms(net)
-                scheduler.step()
-                bar.update()
-                if distributed.any_asked(stop, signals.asked, number):
-                    save(last, epoch, step, epoch_start)
-                    signals.stop()
-            skip = 0
-            guard.flush()
-            meter.add_ranks()
-            loss_value, top1 = meter.read()
-            writer.add_scalar("train/loss", loss_value, epoch + 1)
-            writer.add_scalar("train/top1", top1, epoch + 1)
-            writer.add_scalar("train/lr", scheduler.get_last_lr()[0], epoch + 1)
-            meter = Meter(loader.device)
-            validate(epoch + 1)
-            bar.set_postfix(loss=f"{loss_value:.3f}", best=f"{best['top1']:.2f}")
-    bar.close()
+
+    def save_best(done: int) -> None:
+        file.write(run, done, 0, loader.state_dict(), folder / "best.pt")
+
+    task.save_best = save_best
+    state = file.read()
+    if state is not None:
+        task.best = state["best"]
+    elif args.init_from:
+        task.validate(0)
+        file.write(run, 0, 0, loader.state_dict(), last)
+        log.info(f"weights of {args.init_from}: validation top-1 {task.best['top1']:.2f} %")
+    fit(task, run, loader, args.epochs, file, state, "training")
     uncompile_blocks(blocks)
 
 
@@ -251,7 +197,7 @@ def main() -> None:
         print(published_text())
         return
     check_exports(args.export_onnx, args.export_torch)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     if args.evaluate or args.benchmark:

@@ -25,9 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, resolve_sampling
 from lookup_table import BudgetCounts
+from model import count_params
 from supernet import (
     build_costs,
-    check_cuda_graphs,
     load_inputs,
     new_supernet,
     resolve_budget,
@@ -36,10 +36,9 @@ from supernet import (
     set_threads,
     train,
 )
-from supernet.plan import TRAINING_FILES, supernet_rows, training_plan
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
-from utils.plan import check_plan, plan_text
+from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
 
@@ -52,24 +51,29 @@ def main() -> None:
     start_log(quiet=args.quiet)
     check_plan(args)
     check_run_folder(args.run_dir, args.title, args.resume)
-    keep_freed_memory()
+    tune_malloc()
     device = pick_device(args.device)
     seed_everything(args.random_seed)
     splits, space = load_inputs(args, device)
     resolve_sampling(args, space)
-    check_cuda_graphs(args, space, device)
     budget = None
     if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
         table = build_costs(args, space, device)
         budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
     supernet = new_supernet(args, space, device)
-    set_threads(args, supernet, space.num_choices // 2)
     if args.dry_run:
-        rows = training_plan(supernet, splits, args, budget) | supernet_rows(supernet, device)
+        rows = training_rows(
+            args.epochs,
+            len(splits.train),
+            splits.train.batch_size,
+            splits.train.num_images,
+            count_params(supernet),
+        )
         rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
         print(plan_text(f"supernet of {space.name} on {args.dataset}", rows))
         return
 
+    set_threads(args, supernet, space.num_choices // 2)
     name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
     folder = make_run_folder(args.run_dir, args.title, args.resume, name)
     start_log(folder, quiet=args.quiet)

@@ -20,9 +20,14 @@ from torch import nn
 
 from model import build_supernet, load_space
 from sampler import GumbelSampler, SoftmaxSampler, UniformSampler
-from search_strategy import ArchitectureTraining, Evaluator
-from utils.device import keep_freed_memory
+from search_strategy.evaluator import Evaluator
+from utils.device import tune_malloc
 from utils.optim import build_optimizer
+
+try:
+    from sampler.alpha import ArchitectureTraining
+except ImportError:  # where older checkouts have it
+    from search_strategy import ArchitectureTraining
 
 SAMPLERS = {
     "uniform": UniformSampler,
@@ -34,7 +39,7 @@ SAMPLERS = {
 
 def main() -> None:
     name, size, batch, sampler_name = sys.argv[2], *map(int, sys.argv[3:5]), sys.argv[5]
-    keep_freed_memory()
+    tune_malloc()
     torch.manual_seed(0)
     space = load_space(name, size, 10)
     net = build_supernet(space).to(memory_format=torch.channels_last).train()

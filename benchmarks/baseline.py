@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._common import hardware
 from data import load_splits
-from lookup_table import BudgetCounts, load_table
+from lookup_table import BudgetCounts
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, load_space
 from model.supernet import build_choice, build_first, build_head, build_stem
 

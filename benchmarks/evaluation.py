@@ -28,11 +28,12 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._common import hardware, interleaved, print_ratios
-from lookup_table import Budget, BudgetCounts, load_table
+from lookup_table import Budget, BudgetCounts
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
-from search_strategy import Evaluator, EvolutionSearch
-from search_strategy.evaluator import branching_points, common_prefix
-from utils.device import keep_freed_memory
+from search_strategy.evaluator import Evaluator, branching_points, common_prefix
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from utils.device import tune_malloc
 
 BATCH = 256
 
@@ -42,7 +43,11 @@ def evolved(space: SearchSpace, population: int, generation: int) -> np.ndarray:
     counts = BudgetCounts(load_table(space), "flops")
     rng = np.random.default_rng(0)
     worth = rng.normal(size=(space.num_layers, space.max_choices))
-    search = EvolutionSearch(Budget(counts, None, counts.median), rng, generation, population)
+    search = EvolutionSearch(
+        EvolutionConfig(generation_num=generation, population=population),
+        Budget(counts, None, counts.median),
+        rng,
+    )
     for _ in range(generation):
         architectures = search.ask()
         search.tell(architectures, worth[np.arange(space.num_layers), architectures].sum(1))
@@ -148,7 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     torch.manual_seed(0)
     space = load_space(args.space, args.input_size, 10)
     supernet = build_supernet(space).to(memory_format=torch.channels_last)

@@ -31,8 +31,8 @@ from config_file.arg_config.types import folder, number
 from data.augment import Augmentation
 from data.loader import MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
-from search_strategy import Evaluator
-from utils.device import keep_freed_memory
+from search_strategy.evaluator import Evaluator
+from utils.device import tune_malloc
 from utils.errors import one_line, user_errors
 from utils.files import write_text
 from utils.memory import out_of_memory
@@ -282,7 +282,7 @@ def main() -> None:
     args = arguments()
     seconds = USABLE * 60 * args.minutes
     deadline = time.perf_counter() + seconds
-    keep_freed_memory()
+    tune_malloc()
     device, sizes = torch.device(args.device), TINY if args.tiny else Sizes()
     load_space(args.space, sizes.pixels[0], CLASSES)  # a user error here, not in every row
     rows = [row for row in Bench(device, args.space, sizes).rows() if args.only in row.name]

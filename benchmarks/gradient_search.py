@@ -32,20 +32,14 @@ import torch
 from config_file.arg_config.layers import parse
 from config_file.arg_config.search_config import search_parser
 from config_file.arg_config.types import numbers
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LookupTable,
-    architecture_keys,
-    load_table,
-    user_table_text,
-)
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
+from lookup_table.user_table import user_table_text
 from model import SearchSpace, load_space
+from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
 from search import build_evaluator
-from search_strategy.convergence import count_skips, decisions, entropy_share, expected_cost
 from search_strategy.ranking import read_benchmark
 from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
 from utils.checkpoint import load_checkpoint

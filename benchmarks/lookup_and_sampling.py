@@ -21,8 +21,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lookup_table import Budget, BudgetCounts, Equivalence, Limit, build_budget, load_table
-from lookup_table.builder import count_macs
+from lookup_table import Budget, BudgetCounts, Equivalence, Limit, build_budget
+from lookup_table.builder import count_macs, load_table
 from model import SearchSpace, Subnet, load_space
 from model.space_file import shipped_spaces
 

@@ -16,9 +16,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lookup_table import Budget, BudgetCounts, Equivalence, load_table
+from lookup_table import Budget, BudgetCounts, Equivalence
+from lookup_table.builder import load_table
 from model import load_space
-from search_strategy import EvolutionSearch, Oracle, ParetoSearch, RandomSearch
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.oracle import Oracle
+from search_strategy.pareto import ParetoConfig, ParetoSearch
+from search_strategy.random_search import RandomConfig, RandomSearch
 from utils.files import atomic_path
 
 BUDGETS = (48.0, 55.0, 63.0, 86.0)  # M MACs
@@ -30,11 +34,21 @@ COLORS = {"random": "tab:gray", "evolution": "tab:blue", "aging": "tab:orange", 
 def strategy(name: str, budget: Budget, seed: int):
     rng = np.random.default_rng(seed)
     if name == "random":
-        return RandomSearch(budget, rng, EVALUATIONS)
+        return RandomSearch(RandomConfig(random_iteration=EVALUATIONS), budget, rng)
     if name == "pareto":
-        return ParetoSearch(budget, rng, ("flops",), GENERATIONS, POPULATION)
+        return ParetoSearch(
+            ParetoConfig(objectives=("flops",), generation_num=GENERATIONS, population=POPULATION),
+            budget,
+            rng,
+        )
     aging = 3 if name == "aging" else 0
-    return EvolutionSearch(budget, rng, GENERATIONS, POPULATION, PARENTS, aging=aging)
+    return EvolutionSearch(
+        EvolutionConfig(
+            generation_num=GENERATIONS, population=POPULATION, parent_num=PARENTS, aging=aging
+        ),
+        budget,
+        rng,
+    )
 
 
 def regret_curve(name: str, budget: Budget, oracle: Oracle, seed: int) -> np.ndarray:

@@ -28,11 +28,10 @@ from data import Splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
-from search_strategy import Evaluator
-from search_strategy.evaluator import Batches
+from search_strategy.evaluator import Batches, Evaluator
 from search_strategy.ranking import Benchmark, read_benchmark
 from supernet import load_inputs, load_supernet, supernet_facts
-from utils.device import keep_freed_memory, pick_device, seed_everything
+from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.run_folder import start_log
 from utils.statistics import rank_agreement, without_nan
@@ -156,7 +155,7 @@ def main() -> None:
     for name in ("checkpoint", "benchmark"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} FILE is missing; see --help")
-    keep_freed_memory()
+    tune_malloc()
     seed_everything(args.random_seed)
     device = pick_device(args.device)
     args.batch_size = args.eval_batch_size  # so that augmented batches are as large as plain ones

@@ -17,19 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from config_file.arg_config.fields import take
 from config_file.arg_config.search_config import search_parser
 from config_file.arg_config.types import integer, numbers
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LookupTable,
-    architecture_keys,
-    load_table,
-)
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, load_space
-from search_strategy import History, build_strategy, run_search
+from search_strategy import STRATEGIES
+from search_strategy.history import History, run_search
 from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors
 
@@ -70,7 +66,9 @@ def search(
     ranking: Ranking, space: SearchSpace, table: LookupTable, budget: Budget, args: Namespace
 ) -> tuple[float, int]:
     """The answer's true accuracy in percent, and how many candidates were asked for."""
-    strategy = build_strategy(args, budget, stream(args.random_seed, SEARCH_STREAM))
+    kind = STRATEGIES[args.search_strategy]
+    rng = stream(args.random_seed, SEARCH_STREAM)
+    strategy = kind(take(kind.Config, args), budget, rng)
     history = History(space, table, smooth=args.smooth)
     run_search(strategy, lambda asked: ranking.score[ranking.rows(asked)], history)
     answer = history.architectures[[history.best("flops")]]

@@ -24,11 +24,15 @@ from torch.utils.tensorboard import SummaryWriter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lookup_table import Budget, BudgetCounts, load_table  # noqa: E402
+from lookup_table import Budget, BudgetCounts  # noqa: E402
+from lookup_table.builder import load_table  # noqa: E402
 from model import build_supernet, load_space  # noqa: E402
 from search import search_to_file  # noqa: E402
-from search_strategy import CandidateLog, Evaluator, EvolutionSearch, History, LoggedScores  # noqa: E402
-from utils.device import keep_freed_memory  # noqa: E402
+from search_strategy.evaluator import Evaluator  # noqa: E402
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch  # noqa: E402
+from search_strategy.history import History  # noqa: E402
+from search_strategy.scoring import CandidateLog, LoggedScores  # noqa: E402
+from utils.device import tune_malloc  # noqa: E402
 
 LIMIT_MB = 50
 BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
@@ -82,7 +86,9 @@ def run(folder: Path, candidates: int, population: int) -> Watching:
     evaluator = Watching(build_supernet(space), [images], batches)
     budget = Budget(BudgetCounts(table, "flops"), None, None)
     strategy = EvolutionSearch(
-        budget, np.random.default_rng(0), -(-candidates // population), population
+        EvolutionConfig(generation_num=-(-candidates // population), population=population),
+        budget,
+        np.random.default_rng(0),
     )
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         history = History(space, table)
@@ -97,7 +103,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluator = run(folder, args.candidates, args.population)

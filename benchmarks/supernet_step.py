@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._common import hardware, interleaved, ratio
 from benchmarks._training import Kind, Training
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
-from utils.device import keep_freed_memory
+from utils.device import tune_malloc
 from utils.optim import OPTIMIZERS
 
 SPACES = ("proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro")
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=7, help="turns per path")
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     print(hardware())
     print(f"{args.input_size} px, batch {args.batch_size}, {args.optimizer}")
     for name in args.spaces:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._common import peak_mib, reset_peak, resident
 from model import Subnet, Supernet, build_supernet, count_params, load_space
 from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler, UniformSampler
-from utils.device import keep_freed_memory
+from utils.device import tune_malloc
 
 Step = Callable[[], None]
 SINGLE = "single path"
@@ -79,7 +79,7 @@ def modes(net: Supernet, x: Tensor, y: Tensor) -> dict[str, Step]:
 
 def setting(options: argparse.Namespace) -> tuple[Supernet, Tensor, Tensor]:
     torch.manual_seed(0)
-    keep_freed_memory()
+    tune_malloc()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     space = load_space(options.space, options.size, 10)
     net = build_supernet(space).to(device, memory_format=torch.channels_last).train()

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._common import hardware, interleaved, print_ratios
 from benchmarks._training import Kind, Training
 from model import SearchSpace, build_supernet, load_space
-from utils.device import keep_freed_memory
+from utils.device import tune_malloc
 
 
 def compare(space: SearchSpace, batch: int, kinds: list[Kind], args: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=1, help="paths that take turns")
     parser.add_argument("--steps", type=int, default=1, help="in a row per turn")
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     space = load_space(args.space, args.input_size, 10)
     kinds = [Kind(layout="contiguous_format")]
     for amp in ("off", "bf16"):

@@ -1,4 +1,4 @@
-"""Datasets, splits and batches. Imports nothing else of this repository."""
+"""Datasets, splits and batches. Imports `utils` and nothing else of ours."""
 
 from data.datasets import DATASETS, RawData
 from data.loader import Loader

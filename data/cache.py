@@ -22,6 +22,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageFiles, fit
+from utils.files import atomic_folder
+from utils.progress import progress_bar
 
 FORMAT = 1
 FOLDER = ".oneshot_nas_cache"  # in the data path; hidden, so that it is no class
@@ -133,34 +135,21 @@ def decode(
         with _locked(cache / f"{folder.name}.lock"):
             done = _open(folder, len(images), pixels)  # another process may have built it
             if done is None:
-                _build(images, size, pixels, num_workers, folder)
+                shutil.rmtree(folder, ignore_errors=True)  # damaged
+                with atomic_folder(folder) as part:
+                    statistics = _write_pixels(
+                        images, size, pixels, num_workers, part / "images.npy"
+                    )
+                    np.save(part / "statistics.npy", statistics)
                 done = _open(folder, len(images), pixels)
     assert done is not None
     return done
-
-
-def _build(images: ImageFiles, size: int, pixels: bool, num_workers: int, folder: Path) -> None:
-    part = folder.with_name(folder.name + ".part")
-    for old in (part, folder):  # of a killed build; damaged
-        shutil.rmtree(old, ignore_errors=True)
-    part.mkdir()
-    try:
-        statistics = _write_pixels(images, size, pixels, num_workers, part / "images.npy")
-        with open(part / "statistics.npy", "wb") as file:
-            np.save(file, statistics)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_pixels(
     images: ImageFiles, size: int, pixels: bool, num_workers: int, path: Path
 ) -> np.ndarray:
     """Decode all, block by block into a file; returns the statistics [N, 2, 3]."""
-    from tqdm import tqdm
-
     blocks = DataLoader(
         Blocks(images, size, pixels),
         batch_size=None,
@@ -168,7 +157,7 @@ def _write_pixels(
         generator=torch.Generator(),  # the global one must not depend on whether a cache was there
     )
     statistics, errors = [], []
-    bar = tqdm(total=len(images), desc="decode images", unit="img", dynamic_ncols=True)
+    bar = progress_bar(len(images), "decode images", "img")
     with bar, open(path if pixels else os.devnull, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -178,9 +167,6 @@ def _write_pixels(
             if block is not None:  # written, not mapped: a full disk is an error, not a crash
                 file.write(np.asarray(block).tobytes())
             bar.update(len(of_block))
-        if pixels:
-            file.flush()
-            os.fsync(file.fileno())
     if errors:
         others = f" ({len(errors)} such files, among them: {'; '.join(errors[1:4])})"
         raise ValueError(errors[0] + (others if len(errors) > 1 else ""))

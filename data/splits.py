@@ -49,13 +49,16 @@ class Splits:
     validation: Loader
     architecture: Loader
     test: Loader
-    num_classes: int
     indices: dict[str, np.ndarray]
     classes: tuple[str, ...]
     mean: Color
     std: Color
     input_size: int
     fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     def save(self, path: Path) -> None:
         """Write which image is in which part, as .npz."""
@@ -179,6 +182,53 @@ def prepare(
     return Parts(raw.train_images, raw.test_images, raw.mean_std)
 
 
+def _carve(
+    dataset: str, folder: Path | None, batch_size: int, train_portion: float
+) -> tuple[RawData, np.ndarray, np.ndarray]:
+    """Load a dataset; returns it and the indices of train and validation."""
+    raw = DATASETS[dataset](folder)
+    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
+    if not 0 < batch_size <= len(train):
+        raise ValueError(
+            f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
+        )
+    return raw, train, validation
+
+
+def _check_cutout(cutout: int, size: int) -> None:
+    if cutout > size:
+        raise ValueError(f"--cutout {cutout} is larger than the images of {size} px")
+
+
+def _augmentation(
+    images: Images, size: int, augment: bool, flip: bool, randaugment: int, cutout: int
+) -> Augmentation:
+    """Resolve flags for training images; crops are of random area where whole files are read."""
+    how = Augmentation(cutout=cutout, randaugment=randaugment)
+    if not augment:
+        return how
+    padding = round(PADDING_SHARE * size)
+    whole_files = not isinstance(images, np.ndarray)
+    return replace(how, padding=padding, flip=flip, resized_crop=whole_files)
+
+
+def _loaders_of(
+    images: Images,
+    size: int,
+    padding: int,
+    pipeline: str,
+    num_workers: int,
+    mean_std: tuple[Color, Color],
+    device: torch.device,
+) -> Callable[..., Loader]:
+    """Prepare images of one part for loaders; call the result with rows, labels and batch size."""
+    mean, std = mean_std
+    if pipeline == "memory":
+        padded = pad(resize(images, size), padding, device)
+        return partial(MemoryLoader, padded, padding, mean=mean, std=std, device=device)
+    return partial(StreamingLoader, images, size, num_workers, mean=mean, std=std, device=device)
+
+
 def load_splits(
     dataset: str,
     folder: Path | None,
@@ -200,79 +250,43 @@ def load_splits(
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
     Args:
-        batch_size: of training, over all processes; 0 < batch_size <= training images.
-        eval_batch_size: of calibration, validation and test.
+        batch_size: of training, over all processes; eval_batch_size: of the other loaders.
         seed: of the order and augmentation of training images.
         num_workers: processes that decode files and stream; images in memory need none.
         augment: random crops, and flips where they keep the class; else only shuffle.
         randaugment: operations of RandAugment per training image, whether or not `augment`.
         cutout: px of the side of the square cut out of each training image; 0 is none.
         pipeline: auto, memory or streaming; see `choose_pipeline`.
-        rank, world_size: which part of every training batch this process gets; the other loaders
-            are whole on every process, see `Loader.sharded`.
+        rank, world_size: this process's part of every training batch; other loaders are whole.
         cache_dir: where decoded images are kept if the folder cannot be written.
 
     Raises:
-        ValueError: a folder, a file, a portion or a batch size that cannot be.
+        ValueError: an unusable folder, file, portion, size or batch size.
     """
-    raw = DATASETS[dataset](folder)
-    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
-    if not 0 < batch_size <= len(train):
-        raise ValueError(
-            f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
-        )
-    if cutout > input_size:
-        raise ValueError(f"--cutout {cutout} is larger than the images of {input_size} px")
+    raw, train, validation = _carve(dataset, folder, batch_size, train_portion)
     chosen = choose_pipeline(raw, input_size, randaugment, pipeline)
+    _check_cutout(cutout, input_size)
     parts = prepare(raw, input_size, chosen, num_workers, cache_dir)
-    augmentation = Augmentation(cutout=cutout, randaugment=randaugment)
-    if augment:
-        whole_files = not isinstance(parts.train, np.ndarray)
-        padding = round(PADDING_SHARE * input_size)
-        augmentation = replace(
-            augmentation, padding=padding, flip=raw.flip, resized_crop=whole_files
-        )
-    mean, std = parts.mean_std
-
-    def source(images: Images, padding: int) -> Callable[..., Loader]:
-        if chosen == "memory":
-            padded = pad(resize(images, input_size), padding, device)
-            return partial(MemoryLoader, padded, padding, mean=mean, std=std, device=device)
-        return partial(
-            StreamingLoader, images, input_size, num_workers, mean=mean, std=std, device=device
-        )
-
-    of_train, of_test = source(parts.train, augmentation.padding), source(parts.test, 0)
-    train_labels, test_labels = map(torch.from_numpy, (raw.train_labels, raw.test_labels))
+    augmentation = _augmentation(parts.train, input_size, augment, raw.flip, randaugment, cutout)
+    of_train, of_test = (
+        _loaders_of(images, input_size, padding, chosen, num_workers, parts.mean_std, device)
+        for images, padding in ((parts.train, augmentation.padding), (parts.test, 0))
+    )
+    rows = torch.from_numpy
+    train_labels, test_labels = rows(raw.train_labels), rows(raw.test_labels)
     mixed = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
-    rows, every = torch.from_numpy, torch.arange(len(test_labels))
+    drawn = {"augmentation": augmentation, "seed": seed, "rank": rank, "world_size": world_size}
+    fitting = max(1, min(batch_size, len(validation)) // world_size) * world_size  # shared evenly
     return Splits(
-        train=of_train(
-            rows(train),
-            train_labels,
-            batch_size,
-            augmentation=augmentation,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        ),
+        train=of_train(rows(train), train_labels, batch_size, **drawn),
         calibration=of_train(rows(mixed), train_labels, eval_batch_size),
         validation=of_train(rows(validation), train_labels, eval_batch_size),
-        architecture=of_train(
-            rows(validation),
-            train_labels,
-            max(1, min(batch_size, len(validation)) // world_size) * world_size,
-            augmentation=augmentation,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        ),
-        test=of_test(every, test_labels, eval_batch_size),
-        num_classes=len(raw.classes),
+        architecture=of_train(rows(validation), train_labels, fitting, **drawn),
+        test=of_test(torch.arange(len(test_labels)), test_labels, eval_batch_size),
         indices={"train": train, "validation": validation},
         classes=raw.classes,
-        mean=mean,
-        std=std,
+        mean=parts.mean_std[0],
+        std=parts.mean_std[1],
         input_size=input_size,
         fingerprint=fingerprint(raw.train_images, raw.train_labels, raw.classes),
     )

@@ -1,5 +1,7 @@
 """Builds the lookup table with thop, one profile per distinct block, and keeps it in a cache.
 
+`load_costs` adds the metrics that a user brings or that are measured here.
+
 The cache file's name is a hash of everything the table depends on, and its content repeats it, so
 a table is never read back for another space, width, input size or class count.
 """
@@ -9,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from lookup_table.latency import LatencySettings, load_latency
+from lookup_table.memory import MEMORY_METRICS, add_memory
 from lookup_table.table import METRICS, LookupTable
+from lookup_table.user_table import read_user_table
 from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.files import write_text
 
 log = logging.getLogger("oneshot_nas")
 FORMAT = 2  # raise it whenever the way of counting changes: old cache files are then left alone
@@ -94,7 +99,46 @@ def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> Looku
         try:
             _write(path, key, table)
         except OSError as error:  # a cache shared by colleagues may be there only to be read
-            log.info(f"note: the lookup table is not kept in {cache_dir} ({error.strerror})")
+            log.info(
+                f"note: the lookup table is not kept in {cache_dir} ({error.strerror or error})"
+            )
+    return table
+
+
+def load_costs(
+    space: SearchSpace,
+    wanted: Iterable[str],
+    cache_dir: Path | None,
+    file: Path | None,
+    device: torch.device,
+    settings: LatencySettings,
+    memory_dtype: str = "float32",
+) -> LookupTable:
+    """flops and params, the metric of `file`, and latency measured where it is wanted.
+
+    Args:
+        wanted: the metrics that the run uses.
+        cache_dir: where tables counted and measured before are.
+        file: what --lookup-table names, or None.
+        device, settings: of the measurement.
+        memory_dtype: int8 or float32, that peak_memory and weights are counted for.
+
+    Raises:
+        ValueError: a metric is wanted that is neither known nor in the file.
+    """
+    table = load_table(space, cache_dir)
+    if file is not None:
+        table = read_user_table(file, space, table)
+    for metric in wanted:
+        if metric == "latency" and metric not in table.metrics:
+            table = load_latency(space, table, device, settings, cache_dir)
+        if metric in MEMORY_METRICS and metric not in table.metrics:
+            table = add_memory(space, table, memory_dtype)
+        if metric not in table.metrics:
+            known = ", ".join(dict.fromkeys((*table.metrics, "latency", *MEMORY_METRICS)))
+            raise ValueError(
+                f"metric '{metric}' is unknown; take one of {known}, or bring a --lookup-table"
+            )
     return table
 
 
@@ -122,17 +166,8 @@ def _checksum(costs: dict, fixed: dict) -> str:
 
 
 def _write(path: Path, key: dict, table: LookupTable) -> None:
-    """Publish by rename, so that two runs that build the same table cannot mix their files."""
     costs = {metric: rows.tolist() for metric, rows in table.costs.items()}
     checksum = _checksum(costs, table.fixed)
     content = {"key": key, "costs": costs, "fixed": table.fixed, "sha256": checksum}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_text(path, json.dumps(content))

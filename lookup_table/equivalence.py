@@ -11,11 +11,12 @@ in each run, as a shorter stage of a hand-made network has, or, if asked for, fi
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.blocks import SKIPS
-from model.space import SearchSpace
+if TYPE_CHECKING:
+    from model.space import SearchSpace
 
 SKIPS_LAST, SKIPS_FIRST = "last", "first"
 
@@ -33,6 +34,8 @@ class Equivalence:
     """
 
     def __init__(self, space: SearchSpace, skips: str = SKIPS_LAST) -> None:
+        from model.blocks import SKIPS  # lazily: it loads torch, which --help does not wait for
+
         assert skips in (SKIPS_LAST, SKIPS_FIRST)
         self.skips = skips
         layers = space.layers
@@ -77,7 +80,3 @@ class Equivalence:
             order = np.argsort(is_skip, axis=-1, kind="stable")  # the rest keeps its order
             result[..., run.start : run.stop] = np.take_along_axis(part, order, axis=-1)
         return result
-
-    def is_canonical(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] -> bool [N]."""
-        return (self.canonical(architectures) == architectures).all(axis=-1)

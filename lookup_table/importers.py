@@ -24,7 +24,7 @@ from lookup_table.table import LookupTable
 from lookup_table.user_table import millionths
 from model.blocks import SKIPS, parse_mbconv
 from model.space import Layer, SearchSpace
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 
 MAX_BYTES = 1 << 28
 SINGLEPATH_SLICES = {"k3_e3": "0", "k3_e6": "1", "k5_e3": "2", "k5_e6": "3"}
@@ -141,7 +141,7 @@ def _hw_nas_bench(path: Path, space: SearchSpace, metric: str | None) -> Costs:
 
 
 def _proxyless_lut(path: Path, space: SearchSpace, metric: str | None) -> Costs:
-    content = read_yaml(path, MAX_BYTES)
+    content = read_yaml(path)
     if not isinstance(content, dict) or not any("-input:" in str(key) for key in content):
         raise ValueError(f"{path} is no table of ProxylessNAS: no key such as 'Conv-input:…'")
     known = {str(key).removesuffix("-se:0-hs:0"): value for key, value in content.items()}

@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
 from model.subnet import Subnet
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.files import write_text
+from utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from torch.utils.benchmark import Timer
 
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
 TURNS = 5  # spells in which a block is measured, between those of the others
 WARM_UP = 3  # runs before each, untimed
+SPEED_SECONDS = 1.0  # of measuring a whole network, per batch size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,40 @@ def device_name(device: torch.device) -> str:
     return f"{name} ({device.type})"
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Median and interquartile range of one forward pass of a batch, ms."""
+
+    batch: int
+    median_ms: float
+    iqr_ms: float
+
+    @property
+    def images_per_s(self) -> float:
+        return 1000 * self.batch / self.median_ms
+
+
+def measure_speed(net: nn.Module, batch: int, input_size: int, device: torch.device) -> Speed:
+    """Time forward passes of a whole network on the device, in eval mode, in the run's threads."""
+    images = torch.zeros(batch, IN_CHS, input_size, input_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    timer = _timer(net.eval(), images, torch.get_num_threads())
+    with torch.inference_mode():
+        timer.timeit(WARM_UP)
+        result = timer.blocked_autorange(min_run_time=SPEED_SECONDS)
+    return Speed(batch, 1000 * result.median, 1000 * result.iqr)
+
+
+def _timer(module: nn.Module, images: torch.Tensor, threads: int) -> Timer:
+    """Times module(images), the end of the device's work included."""
+    from torch.utils.benchmark import Timer  # looks for a CUDA compiler, and says so
+
+    # of CUDA, Timer waits for the end by itself
+    sync = torch.mps.synchronize if images.device.type == "mps" else (lambda: None)
+    variables = {"module": module, "x": images, "sync": sync}
+    return Timer("module(x); sync()", globals=variables, num_threads=threads)
+
+
 def time_modules(
     cases: Sequence[tuple[nn.Module, tuple[int, ...]]],
     device: torch.device,
@@ -73,18 +111,14 @@ def time_modules(
     Args:
         name: of a module, on the progress bar.
     """
-    from torch.utils.benchmark import Timer
-
-    sync = torch.mps.synchronize if device.type == "mps" else (lambda: None)  # CUDA: Timer does
     timers = []
     for module, shape in cases:
         x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
         x = x.to(device, memory_format=torch.channels_last)
         module = module.eval().to(device).to(memory_format=torch.channels_last)
-        variables = {"module": module, "x": x, "sync": sync}
-        timers.append(Timer("module(x); sync()", globals=variables, num_threads=settings.threads))
+        timers.append(_timer(module, x, settings.threads))
     turns: list[list[float]] = []
-    bar = tqdm(total=TURNS * len(timers), desc="latency", unit=name, dynamic_ncols=True)
+    bar = progress_bar(TURNS * len(timers), "latency", name)
     with torch.inference_mode(), bar:
         for _ in range(TURNS):
             medians = []
@@ -202,8 +236,5 @@ def load_latency(
         pass  # not measured yet, or damaged
     table = measure_latency(space, table, device, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(user_table_text(space, table, "latency"))
-    os.replace(temporary, path)
+    write_text(path, user_table_text(space, table, "latency"))
     return table

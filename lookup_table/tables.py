@@ -14,7 +14,7 @@ from pathlib import Path
 from lookup_table.table import LookupTable, in_millions
 from model.space import SearchSpace, load_space
 from model.space_file import SPACE_DIR, WIDTHS, nearest
-from model.yaml_file import read_yaml
+from utils.yaml_file import read_yaml
 
 log = logging.getLogger("oneshot_nas")
 TABLE_DIR = SPACE_DIR.parent / "latency_table"

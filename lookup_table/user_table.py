@@ -38,7 +38,7 @@ import yaml
 from lookup_table.table import UNITS, LookupTable
 from lookup_table.tables import check_fit, find_table
 from model.space import SearchSpace
-from model.space_file import read_yaml
+from utils.yaml_file import read_yaml
 
 MILLIONTHS = 10**6
 MAX_COST = 1e9  # of one block, in its unit: sums of millionths stay far inside int64

@@ -2,33 +2,40 @@
 
 from model.architecture import (
     architecture_facts,
+    describe,
     find_architecture,
     load_architecture,
     published_architectures,
     read_architecture,
 )
-from model.describe import describe
-from model.load import load_preprocessing, load_subnet, load_weights, read_weights, save_weights
-from model.space import SearchSpace, load_space
+from model.blocks import zero_residuals
+from model.space import Architecture, SearchSpace, load_space
 from model.subnet import (
     Subnet,
     add_drop_path,
     count_params,
     fold_batch_norms,
     inherit_weights,
+    load_preprocessing,
+    load_subnet,
+    load_weights,
+    read_weights,
+    save_weights,
     set_dropout,
-    zero_residuals,
 )
 from model.superkernel import SUPERNETS, SuperkernelSupernet, build_supernet
-from model.supernet import Supernet, path_bns
+from model.supernet import SUPERNET_INITS, Supernet, align_choices, path_bns
 
 __all__ = [
     "SUPERNETS",
+    "SUPERNET_INITS",
+    "Architecture",
     "SearchSpace",
     "Subnet",
     "SuperkernelSupernet",
     "Supernet",
     "add_drop_path",
+    "align_choices",
     "architecture_facts",
     "build_supernet",
     "count_params",

@@ -7,13 +7,15 @@ networks are such files too, in config_file/architecture/, and go by their names
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from model.blocks import SHUFFLE_NAME, SKIPS, parse_mbconv
 from model.space import SearchSpace, load_space
 from model.space_file import SPACE_DIR, WIDTHS, nearest
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -107,3 +109,49 @@ def architecture_facts(space: SearchSpace, architecture: np.ndarray) -> dict:
     facts["num_classes"] = space.num_classes
     facts["choices"] = space.decode(architecture)
     return facts
+
+
+def describe_block(name: str, keeps_shape: bool) -> tuple[str, int, int | None]:
+    """(short name, kernel, expansion) of a choice; kernel 0 where nothing is computed."""
+    if name in SKIPS:
+        return ("skip", 0, None) if keeps_shape else ("conv", 1, None)
+    if (mbconv := parse_mbconv(name)) is not None:
+        kernel, expansion, groups = mbconv
+        return (f"MB{expansion}" + (f" g{groups}" if groups > 1 else ""), kernel, expansion)
+    if (shuffle := SHUFFLE_NAME.fullmatch(name)) is not None:
+        return "shuffle", int(shuffle["kernel"]), None
+    return name, 3, None  # xception
+
+
+def describe(space: SearchSpace, architecture: Iterable[int]) -> list[dict]:
+    """Stem, (first,) searchable layers and head, each as position, name, kernel, expansion, stride,
+    out_chs and in_size (px).
+    """
+    rows = []
+
+    def add(
+        position: str, what: tuple[str, int, int | None], stride: int, out_chs: int, in_size: int
+    ) -> None:
+        name, kernel, expansion = what
+        rows.append(
+            {
+                "position": position,
+                "name": name,
+                "kernel": kernel,
+                "expansion": expansion,
+                "stride": stride,
+                "out_chs": out_chs,
+                "in_size": in_size,
+            }
+        )
+
+    add("stem", ("conv", 3, None), space.stem_stride, space.stem_width, space.input_size)
+    if space.first_block is not None:
+        what = describe_block(space.first_block, False)
+        add("first", what, 1, space.first_width, space.stem_size)
+    for i, (layer, choice) in enumerate(zip(space.layers, architecture, strict=True), 1):
+        keeps_shape = layer.stride == 1 and layer.in_chs == layer.out_chs
+        what = describe_block(layer.choices[int(choice)], keeps_shape)
+        add(str(i), what, layer.stride, layer.out_chs, layer.in_size)
+    add("head", ("conv + linear", 1, None), 1, space.last_width, space.last_size)
+    return rows

@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStyle:
-    """What all blocks of a network share."""
+    """Style shared by all blocks of a network."""
 
     activation: str = "relu"
     bn_eps: float = 1e-5
@@ -238,15 +238,9 @@ def is_block_name(name: str) -> bool:
 
 
 def build_block(
-    name: str,
-    in_chs: int,
-    out_chs: int,
-    stride: int,
-    style: BlockStyle,
-    *,
-    residual: bool = True,
+    name: str, in_chs: int, out_chs: int, stride: int, style: BlockStyle, *, residual: bool = True
 ) -> nn.Module:
-    """The block called `name`. Raises ValueError for a name or shape that does not exist."""
+    """Build the block called `name`. Raises ValueError for a name or shape that does not exist."""
     keeps_shape = stride == 1 and in_chs == out_chs
     if name in SKIPS and keeps_shape:
         return nn.Identity()
@@ -266,15 +260,32 @@ def build_block(
     )
 
 
+def inner_kernel(kernel: Tensor, size: int) -> Tensor:
+    """Return a view of the inner size x size taps of [O, I, K, K]."""
+    edge = (kernel.shape[-1] - size) // 2
+    return kernel[:, :, edge : edge + size, edge : edge + size]
+
+
 def inner_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The part of a larger kernel's tensor that a smaller one shares with it, as a view.
+    """Return a view of the part of a larger block's tensor that a smaller block shares with it.
 
     The first channels of every kind, and the inner k x k of a conv kernel [O, I, K, K].
     """
     if tensor.dim() == 4:
-        edge = (tensor.shape[-1] - shape[-1]) // 2
-        tensor = tensor[:, :, edge : edge + shape[-1], edge : edge + shape[-1]]
+        tensor = inner_kernel(tensor, shape[-1])
     return tensor[tuple(slice(n) for n in shape[:2])]
+
+
+def residual_blocks(module: nn.Module) -> list[MBConv]:
+    """List the MBConvs that add their input, in order."""
+    return [m for m in module.modules() if isinstance(m, MBConv) and m.residual]
+
+
+def zero_residuals(module: nn.Module) -> None:
+    """Let residual branches start at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
+    for block in residual_blocks(module):
+        if block.project.bn.affine:
+            nn.init.zeros_(block.project.bn.weight)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
 from model.space_file import load_space_file
 
+Architecture = Sequence[int] | np.ndarray  # [L]
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
 MIN_SIZE, MAX_SIZE = 8, 1024  # px
 MAX_CLASSES = 1_000_000
@@ -165,8 +166,44 @@ def _resolve_widths(spec: dict, where: str, widths: Sequence[int] | None) -> lis
     return chosen
 
 
+def _resolve_layers(
+    spec: dict, where: str, widths: Sequence[int], size: int, cifar_form: bool
+) -> list[Layer]:
+    """Resolve the stages into searchable layers.
+
+    Args:
+        widths: [stem, (first,) one per stage, last].
+        size: height and width after the stem, px.
+        cifar_form: the first stride-2 layer keeps the resolution.
+    """
+    num_fixed = 2 if spec["first"] else 1
+    in_chs = widths[num_fixed - 1]
+    layers: list[Layer] = []
+    to_unstride = cifar_form
+    for stage, out_chs in zip(spec["stages"], widths[num_fixed:-1], strict=True):
+        for i in range(stage["layers"]):
+            stride = stage["stride"] if i == 0 else 1
+            if stride == 2 and to_unstride:
+                stride, to_unstride = 1, False
+            names = stage.get("choices") or spec["choices"]
+            if overrides := stage.get("layer_choices"):
+                names = overrides.get(i + 1) or names
+            keeps_shape = stride == 1 and in_chs == out_chs
+            if spec["supernet"] == "superkernel":
+                keeps_shape = keeps_shape and i > 0
+            choices = tuple(n for n in names if n != "skip" or keeps_shape)
+            if not choices:
+                raise ValueError(f"{where}: layer {len(layers) + 1} has no choice left but skip")
+            layer = Layer(
+                in_chs=in_chs, out_chs=out_chs, stride=stride, in_size=size, choices=choices
+            )
+            layers.append(layer)
+            in_chs, size = out_chs, -(-size // stride)
+    return layers
+
+
 def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
-    """Shapes that the named blocks cannot have."""
+    """Raise ValueError for shapes that the named blocks cannot have."""
     for i, layer in enumerate(layers, 1):
         for name in layer.choices:
             in_chs, out_chs = layer.in_chs, layer.out_chs
@@ -184,7 +221,7 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
 
 
 def _check_size(where: str, layers: Sequence[Layer], last: int, num_classes: int) -> None:
-    """Networks and spaces that no machine can hold or count."""
+    """Raise ValueError for supernets too large to hold and spaces too large to count."""
     weights = layers[-1].out_chs * last + last * num_classes
     for layer in layers:
         for name in layer.choices:
@@ -229,31 +266,7 @@ def load_space(
     chosen = _resolve_widths(spec, where, widths)
     cifar_form = spec["small_images"] == "cifar" and input_size <= SMALL_IMAGE
     stem_stride = 1 if cifar_form else spec["stem"]["stride"]
-    size = -(-input_size // stem_stride)
-    num_fixed = 2 if spec["first"] else 1
-    in_chs = chosen[num_fixed - 1]
-
-    layers: list[Layer] = []
-    to_unstride = cifar_form  # the first stride-2 layer keeps the resolution of small images
-    for stage, out_chs in zip(spec["stages"], chosen[num_fixed:-1], strict=True):
-        for i in range(stage["layers"]):
-            stride = stage["stride"] if i == 0 else 1
-            if stride == 2 and to_unstride:
-                stride, to_unstride = 1, False
-            names = stage.get("choices") or spec["choices"]
-            if overrides := stage.get("layer_choices"):
-                names = overrides.get(i + 1) or names
-            keeps_shape = stride == 1 and in_chs == out_chs
-            if spec["supernet"] == "superkernel":
-                keeps_shape = keeps_shape and i > 0
-            choices = tuple(n for n in names if n != "skip" or keeps_shape)
-            if not choices:
-                raise ValueError(f"{where}: layer {len(layers) + 1} has no choice left but skip")
-            layer = Layer(
-                in_chs=in_chs, out_chs=out_chs, stride=stride, in_size=size, choices=choices
-            )
-            layers.append(layer)
-            in_chs, size = out_chs, -(-size // stride)
+    layers = _resolve_layers(spec, where, chosen, -(-input_size // stem_stride), cifar_form)
     _check_widths(spec, where, layers)
     _check_size(where, layers, chosen[-1], num_classes)
 

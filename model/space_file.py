@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
-from model.yaml_file import read_yaml, shown
+from utils.yaml_file import read_yaml, shown
 
 SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
 

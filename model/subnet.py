@@ -1,16 +1,29 @@
-"""The standalone network of one architecture, a plain nn.Module; weights from a supernet."""
+"""The standalone network of one architecture, a plain nn.Module, and its weights on disk.
+
+A trained network from its two files, without a supernet:
+
+from model import load_subnet
+net = load_subnet("best_architecture.yaml", "weights.safetensors")
+"""
 
 from __future__ import annotations
 
 import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.blocks import BlockStyle, ConvBN, MBConv, init_weights, inner_slice
-from model.space import SearchSpace
-from model.supernet import Path, Supernet, build_choice, build_first, build_head, build_stem
+from model.architecture import load_architecture
+from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
+from model.space import Architecture, SearchSpace
+from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+
+METADATA_KEY = "oneshot_nas"  # its value: JSON of input_size, mean, std, classes
 
 
 class Subnet(nn.Module):
@@ -21,7 +34,7 @@ class Subnet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, architecture: Path, style: BlockStyle | None = None
+        self, space: SearchSpace, architecture: Architecture, style: BlockStyle | None = None
     ) -> None:
         super().__init__()
         style = style or space.style
@@ -46,31 +59,22 @@ def add_drop_path(subnet: Subnet, rate: float) -> int:
     """
     from torchvision.ops import StochasticDepth  # training alone needs torchvision
 
-    residual = [
-        (i, block)
-        for i, block in enumerate(subnet.layers, 1)
-        if isinstance(block, MBConv) and block.residual
-    ]
-    for i, block in residual:
-        block.project.add_module("drop_path", StochasticDepth(rate * i / len(subnet.layers), "row"))
+    residual = residual_blocks(subnet.layers)
+    for i, block in enumerate(subnet.layers, 1):
+        if block in residual:
+            drop = StochasticDepth(rate * i / len(subnet.layers), "row")
+            block.project.add_module("drop_path", drop)
     return len(residual)
 
 
-def zero_residuals(subnet: Subnet) -> None:
-    """Let residual branches start at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
-    for block in subnet.layers:
-        if isinstance(block, MBConv) and block.residual:
-            nn.init.zeros_(block.project.bn.weight)
-
-
 def set_dropout(subnet: Subnet, rate: float) -> None:
-    """Dropout before the classifier, in place of the space's."""
+    """Set the dropout before the classifier in place of the space's."""
     subnet.head.dropout.p = rate
 
 
 @torch.no_grad()
 def fold_batch_norms(subnet: nn.Module) -> nn.Module:
-    """A copy in eval mode whose convs have taken in their BN: the same function, faster."""
+    """Copy a network in eval mode with its BNs folded into the convs: the same function, faster."""
     folded = copy.deepcopy(subnet).eval()
     for part in folded.modules():
         if isinstance(part, ConvBN):
@@ -84,10 +88,8 @@ def count_params(module: nn.Module) -> int:
 
 
 @torch.no_grad()
-def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Path) -> None:
-    """Copy a path's weights and BN statistics into its standalone network.
-
-    Of a superkernel it is the path's slices that are copied.
+def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Architecture) -> None:
+    """Copy a path's weights and BN statistics (a superkernel's slices) into its standalone network.
 
     Where the supernet's BN has no scale and shift, the subnet keeps 1 and 0.
     """
@@ -97,3 +99,83 @@ def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Path) -> N
         for name, tensor in target.state_dict().items():
             if name in state:
                 tensor.copy_(inner_slice(state[name], tensor.shape))
+
+
+def load_subnet(
+    architecture: str | Path,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Subnet:
+    """The standalone network of an architecture file, in eval mode.
+
+    Args:
+        architecture: a YAML or JSON file, or the name of a published network.
+        weights: a .safetensors file; its classifier decides the number of classes. None: random.
+        device: where the network is put.
+
+    Returns:
+        Images [B, 3, H, W], normalised as `load_preprocessing` says -> logits [B, classes].
+
+    Raises:
+        ValueError: a file is not usable, or the weights are of another network.
+    """
+    tensors = None if weights is None else read_weights(weights)
+    facts = {} if weights is None else load_preprocessing(weights)
+    classifier = None if tensors is None else tensors.get("head.classifier.weight")
+    num_classes = None if classifier is None else classifier.shape[0]
+    space, choices = load_architecture(architecture, facts.get("input_size"), num_classes)
+    subnet = Subnet(space, choices)
+    if tensors is not None:
+        load_weights(subnet, tensors, weights)
+    return subnet.eval().to(device)
+
+
+def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """Copy a state dict. Raises ValueError naming the first entry in which it does not fit."""
+    own = subnet.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        here, there = own.get(name), tensors.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            shapes = ["absent" if t is None else str(list(t.shape)) for t in (there, here)]
+            raise ValueError(
+                f"{source} is of another architecture: {name} is {shapes[0]} there and "
+                f"{shapes[1]} in this network; mend the architecture or the weights"
+            )
+    subnet.load_state_dict(tensors)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file. Raises ValueError where it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).is_file():
+        raise ValueError(f"weights {path} do not exist; mend the path")
+    try:
+        return load_file(os.fspath(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
+
+
+def load_preprocessing(path: str | Path) -> dict[str, Any]:
+    """What the network expects: `input_size` (px), `mean` and `std` per channel of images scaled to
+    [0, 1], `classes` (names). Empty where the weights were written without.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise ValueError(f"weights {path} do not exist; mend the path")
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
+    return json.loads(metadata.get(METADATA_KEY, "{}"))
+
+
+def save_weights(subnet: nn.Module, path: str | Path, preprocessing: dict[str, Any]) -> None:
+    """Write a .safetensors file, with what `load_preprocessing` gives back. Not atomic."""
+    from safetensors.torch import save_file
+
+    tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}
+    save_file(tensors, os.fspath(path), {METADATA_KEY: json.dumps(preprocessing)})

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.blocks import BlockStyle, ConvBN, MBConv, parse_mbconv
+from model.blocks import BlockStyle, ConvBN, MBConv, inner_kernel, parse_mbconv
 from model.small_maps import conv2d
-from model.space import SearchSpace
-from model.supernet import Path, Supernet
+from model.space import Architecture, SearchSpace
+from model.supernet import Supernet
 
 TINY_NORM = 1e-12  # squared: the slope of a root at 0 is infinite
 
@@ -39,25 +39,13 @@ def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     return F.batch_norm(x, mean, var, weight, bias, bn.training, momentum or 0.0, bn.eps)
 
 
-def inner(kernel: Tensor, size: int) -> Tensor:
-    """The inner size x size of [O, I, K, K]."""
-    edge = (kernel.shape[-1] - size) // 2
-    return kernel[:, :, edge : edge + size, edge : edge + size]
-
-
 class SuperMBConv(MBConv):
     """An MBConv at a layer's largest kernel and expansion, of which forward uses a slice."""
 
     expand: ConvBN  # an Identity where expansion 1 has no conv, and is not used there
 
     def __init__(
-        self,
-        in_chs: int,
-        out_chs: int,
-        stride: int,
-        kernel: int,
-        expansion: int,
-        style: BlockStyle,
+        self, in_chs: int, out_chs: int, stride: int, kernel: int, expansion: int, style: BlockStyle
     ) -> None:
         super().__init__(in_chs, out_chs, stride, kernel, expansion, style)
         self.in_chs = in_chs
@@ -72,9 +60,7 @@ class SuperMBConv(MBConv):
         if expansion != 1 or self.expand_e1:
             y = conv2d(y, self.expand.conv.weight[:hidden])
             y = self.act(sliced_batch_norm(self.expand.bn, y))
-        edge = (self.depthwise.conv.weight.shape[-1] - kernel) // 2
-        inner = slice(edge, edge + kernel)
-        filters = self.depthwise.conv.weight[:hidden, :, inner, inner]
+        filters = inner_kernel(self.depthwise.conv.weight[:hidden], kernel)
         y = conv2d(y, filters, stride=self.stride, padding=kernel // 2, groups=hidden)
         y = self.act(sliced_batch_norm(self.depthwise.bn, y))
         y = self.project.bn(conv2d(y, self.project.conv.weight[:, :hidden]))
@@ -122,7 +108,7 @@ class LayerGates:
 
 
 def indicator(margin: Tensor) -> Tensor:
-    """1 where margin > 0, else 0; backward, the derivative of its sigmoid (eq. 5)."""
+    """Return 1 where margin > 0, else 0; backward, the derivative of its sigmoid (eq. 5)."""
     soft = margin.sigmoid()
     return (margin > 0).to(soft.dtype) + (soft - soft.detach())
 
@@ -194,10 +180,10 @@ class SuperkernelSupernet(Supernet):
 
         gate = w.new_ones(())
         edge = (w.shape[-1] - kernels[0]) // 2
-        kernel = F.pad(inner(w, kernels[0]), (edge,) * 4)
+        kernel = F.pad(inner_kernel(w, kernels[0]), (edge,) * 4)
         for j, k in enumerate(kernels[1:], 1):  # eq. 4, nested for more than two
             edge, hole = (w.shape[-1] - k) // 2, (k - kernels[j - 1]) // 2
-            ring = inner(w, k) - F.pad(inner(w, kernels[j - 1]), (hole,) * 4)
+            ring = inner_kernel(w, k) - F.pad(inner_kernel(w, kernels[j - 1]), (hole,) * 4)
             gate = gate * decide(j, ring, len(w) * (k**2 - kernels[j - 1] ** 2))
             kernel = kernel + gate * F.pad(ring, (edge,) * 4)
         bounds = [block.in_chs * e for e in expansions]
@@ -267,7 +253,7 @@ class SuperkernelSupernet(Supernet):
     def forward(
         self,
         x: Tensor,
-        path: Path | Tensor,
+        path: Architecture | Tensor,
         used: np.ndarray | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
@@ -307,5 +293,5 @@ SUPERNETS: dict[str, type[Supernet]] = {
 
 
 def build_supernet(space: SearchSpace) -> Supernet:
-    """The supernet of a space: its weights are drawn from torch's global generator."""
+    """Build a space's supernet; its weights are drawn from torch's global generator."""
     return SUPERNETS[space.supernet](space)

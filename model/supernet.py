@@ -8,6 +8,7 @@ subnet and the lookup table use too, so that the three cannot disagree.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -16,11 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights
-from model.space import SearchSpace
+from model.blocks import (
+    BlockStyle,
+    Head,
+    build_block,
+    conv_bn,
+    init_weights,
+    inner_slice,
+    zero_residuals,
+)
+from model.space import Architecture, SearchSpace
 
-Path = Sequence[int] | np.ndarray
 IN_CHS = 3  # colour images
+SUPERNET_INITS = ("independent", "aligned")
 
 
 def build_stem(space: SearchSpace, style: BlockStyle) -> nn.Module:
@@ -28,7 +37,7 @@ def build_stem(space: SearchSpace, style: BlockStyle) -> nn.Module:
 
 
 def build_first(space: SearchSpace, style: BlockStyle) -> nn.Module:
-    """The fixed first block, where the space has one. It has no residual."""
+    """Build the fixed first block, which has no residual; an Identity where there is none."""
     if space.first_block is None:
         return nn.Identity()
     return build_block(
@@ -54,7 +63,7 @@ def build_head(space: SearchSpace, style: BlockStyle) -> Head:
 
 @contextlib.contextmanager
 def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms work as always, but their running statistics are as before in the end."""
+    """Restore the running statistics of all batch norms on exit."""
     before = [(m, dict(m._buffers)) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for m, buffers in before:
         m._buffers.update({name: b.clone() for name, b in buffers.items() if b is not None})
@@ -115,7 +124,7 @@ class Supernet(nn.Module):
     def forward(
         self,
         x: Tensor,
-        path: Path | Tensor,
+        path: Architecture | Tensor,
         used: np.ndarray | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
@@ -200,7 +209,7 @@ class Supernet(nn.Module):
         }
         return {"stem": self.stem, "first": self.first, **parts, "head": self.head}
 
-    def path_modules(self, path: Path) -> Iterator[nn.Module]:
+    def path_modules(self, path: Architecture) -> Iterator[nn.Module]:
         """The modules that a path runs through, in order."""
         yield self.stem
         yield self.first
@@ -209,7 +218,7 @@ class Supernet(nn.Module):
         yield self.head
 
 
-def path_bns(supernet: Supernet, path: Path) -> list[nn.BatchNorm2d]:
+def path_bns(supernet: Supernet, path: Architecture) -> list[nn.BatchNorm2d]:
     """The batch norms along a path."""
     return [
         m
@@ -217,3 +226,42 @@ def path_bns(supernet: Supernet, path: Path) -> list[nn.BatchNorm2d]:
         for m in part.modules()
         if isinstance(m, nn.BatchNorm2d)
     ]
+
+
+def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
+    """Return the first o x i filters' inner k x k of [O, I, K, K], at He's scale for [o, i, k, k].
+
+    A depthwise filter has a fan-out of its own, k^2; others share o k^2.
+    """
+    filters, target_filters = (1, 1) if kernel.shape[1] == 1 else (kernel.shape[0], shape[0])
+    fan_outs = filters * kernel.shape[-1] ** 2, target_filters * shape[-1] ** 2
+    return inner_slice(kernel, shape) * math.sqrt(fan_outs[0] / fan_outs[1])
+
+
+def _convs(module: nn.Module) -> dict[str, nn.Conv2d]:
+    return {name: m for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+@torch.no_grad()
+def align_choices(supernet: Supernet) -> None:
+    """Start a supernet so that its paths agree from the first step.
+
+    Published supernets train for some 100,000 steps before the choices of a layer compute
+    compatible features. With a few hundred steps to spend, every choice of a layer starts as a
+    slice of its largest (inner kernel, first channels), as in a superkernel (Single-Path NAS,
+    https://arxiv.org/abs/1904.02877), and every residual branch at zero.
+    """
+    for choices in supernet.layers:
+        modules = list(choices) if isinstance(choices, nn.ModuleList) else [choices]
+        largest = max(modules, key=lambda m: sum(p.numel() for p in m.parameters()))
+        source = _convs(largest)
+        for module in modules:
+            for name, conv in _convs(module).items():
+                big = source.get(name)
+                if big is None or module is largest:
+                    continue
+                shapes = zip(conv.weight.shape, big.weight.shape, strict=True)
+                same_kind = (big.groups == 1) == (conv.groups == 1)
+                if same_kind and all(a <= b for a, b in shapes):
+                    conv.weight.copy_(slice_kernel(big.weight, conv.weight.shape))
+    zero_residuals(supernet)

@@ -1,21 +1,19 @@
-"""Samplers: what a supernet trains on, step by step. Imports model only.
+"""Samplers: what a supernet trains on, step by step (`protocol.Sampler`); see docs/samplers.md.
 
-`step_paths()` gives the supernet's second arguments for one weight step, whose gradients add up
-before one update: paths, int [L], or weights, float [L, C]. `distills`: the first of them teaches
-the others. `state_dict` and `load_state_dict` hold all its state. An `ArchitectureSampler` also has
-`draw()`, what an architecture step runs. See docs/samplers.md.
+An `ArchitectureSampler` also has `draw()`, what an architecture step (`alpha`) runs.
 """
 
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 from sampler.binary import BinaryGateSampler
 from sampler.fair import FairSampler
 from sampler.gumbel import GumbelSampler
+from sampler.protocol import Sampler
 from sampler.sandwich import SandwichSampler
 from sampler.softmax import SoftmaxSampler
 from sampler.threshold import ThresholdSampler
 from sampler.uniform import UniformSampler
 
-SAMPLERS = {
+SAMPLERS: dict[str, type[Sampler]] = {
     "uniform": UniformSampler,
     "fair": FairSampler,
     "softmax": SoftmaxSampler,
@@ -31,6 +29,7 @@ __all__ = [
     "BinaryGateSampler",
     "FairSampler",
     "GumbelSampler",
+    "Sampler",
     "SandwichSampler",
     "SoftmaxSampler",
     "ThresholdSampler",

@@ -6,12 +6,21 @@ not in the supernet; entries beyond a layer's choices have probability 0 and gra
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lookup_table import Budget
+from model import Supernet
+from sampler.protocol import Sampler
+
+if TYPE_CHECKING:
+    from sampler.alpha import ArchitectureTraining, StatefulBatches
 
 
 @dataclass(frozen=True)
@@ -34,15 +43,15 @@ def choice_mask(num_choices: np.ndarray) -> Tensor:
     return torch.from_numpy(np.arange(num_choices.max()) < np.asarray(num_choices)[:, None])
 
 
-class ArchitectureSampler:
+class ArchitectureSampler(Sampler):
     """Base of the samplers with alpha [L, C]: all choices start with the same probability.
 
     `step_paths` gives what a weight step runs, without gradients to alpha; `draw` what an
     architecture step runs. A subclass says what is drawn.
     """
 
-    distills = False
     uses_temperature = False
+    constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
         self.num_choices = num_choices
@@ -51,6 +60,19 @@ class ArchitectureSampler:
         self.alpha = torch.zeros(self.mask.shape, requires_grad=True)
         self.temperature = 1.0
         self.warming_up = False  # set in epochs that train only the weights
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> ArchitectureSampler:
+        return cls(supernet.space.num_choices, rng)
+
+    def architecture_training(
+        self, config: Namespace, supernet: Supernet, batches: StatefulBatches, budget: Budget
+    ) -> ArchitectureTraining:
+        from sampler.alpha import ArchitectureTraining  # lazily: it imports this module
+
+        return ArchitectureTraining.from_config(config, self, supernet, batches, budget)
 
     @property
     def logits(self) -> Tensor:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import numpy as np
 
+from lookup_table import Budget
+from model import Supernet
+from sampler.protocol import Sampler
 
-class FairSampler:
+
+class FairSampler(Sampler):
     """As many paths per step as the widest layer has choices; each choice is in exactly one.
 
     A layer with fewer choices n of m deals out one random permutation of them after another, so
@@ -17,12 +23,16 @@ class FairSampler:
         rng: the run's generator.
     """
 
-    distills = False
-
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
         self.num_choices = num_choices
         self.rng = rng
         self.left: list[list[int]] = [[] for _ in num_choices]  # dealt, not yet in a path
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> FairSampler:
+        return cls(supernet.space.num_choices, rng)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [C, L]."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from lookup_table import Budget
+from model import Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
@@ -33,6 +37,13 @@ class GumbelSampler(ArchitectureSampler):
         super().__init__(num_choices, rng)
         self.hard = hard
         self.sampled_gradient = sampled_gradient
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> GumbelSampler:
+        num_choices = supernet.space.num_choices
+        return cls(num_choices, rng, config.gumbel_hard, config.gumbel_sampled_gradient)
 
     def soft_weights(self) -> Tensor:
         return ((self.logits + self.gumbel_noise()) / self.temperature).softmax(1)

@@ -3,10 +3,14 @@ https://arxiv.org/abs/1903.05134, sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import numpy as np
 
-from model import SearchSpace
+from lookup_table import Budget
+from model import SearchSpace, Supernet
 from model.blocks import parse_mbconv
+from sampler.protocol import Sampler
 
 RANDOM_PATHS = 2  # between the largest and the smallest, as in the paper's n = 4
 
@@ -17,7 +21,7 @@ def size_order(names: tuple[str, ...]) -> list[int]:
     return sorted(range(len(names)), key=lambda c: (slices[c][1], slices[c][0]))
 
 
-class SandwichSampler:
+class SandwichSampler(Sampler):
     """The largest path, two uniform ones and the smallest; their gradients add up.
 
     The largest learns the labels and comes first; the others learn its outputs (`distills`).
@@ -31,6 +35,12 @@ class SandwichSampler:
         orders = [size_order(layer.choices) for layer in space.layers]
         self.smallest = np.array([order[0] for order in orders])
         self.largest = np.array([order[-1] for order in orders])
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> SandwichSampler:
+        return cls(supernet.space, rng)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [4, L], the largest first."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from model import SuperkernelSupernet
+from lookup_table import Budget
+from model import SuperkernelSupernet, Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
@@ -24,6 +28,8 @@ class ThresholdSampler(ArchitectureSampler):
         ValueError: a layer lacks a combination of its kernels and expansions.
     """
 
+    constrains_weights = True
+
     def __init__(
         self,
         supernet: SuperkernelSupernet,
@@ -36,6 +42,13 @@ class ThresholdSampler(ArchitectureSampler):
         self.supernet = supernet
         self.dropout = dropout
         self.alpha = torch.zeros(len(num_choices), supernet.num_gates, requires_grad=True)
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> ThresholdSampler:
+        superkernel = cast(SuperkernelSupernet, supernet)  # the flags are checked
+        return cls(superkernel, supernet.space.num_choices, rng, config.indicator_dropout)
 
     def probabilities(self) -> Tensor:
         """[L, C]: softmax of the choices' scores; its largest entries are the decisions."""

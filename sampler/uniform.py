@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 
 import numpy as np
+
+from lookup_table import Budget
+from model import Supernet
+from sampler.protocol import Sampler
+from sampler.sandwich import SandwichSampler
 
 DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]
 AHEAD = 64  # paths drawn at a time where a draw has a cost of its own
 
 
-class UniformSampler:
+class UniformSampler(Sampler):
     """One path per training step, uniform over each layer's allowed choices.
 
     Args:
@@ -20,8 +26,6 @@ class UniformSampler:
             over the architectures within a budget.
     """
 
-    distills = False
-
     def __init__(
         self, num_choices: np.ndarray, rng: np.random.Generator, draw: DrawPaths | None = None
     ) -> None:
@@ -29,6 +33,17 @@ class UniformSampler:
         self.rng = rng
         self.draw = draw
         self.ahead = np.empty((0, len(num_choices)), dtype=np.int64)
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> Sampler:
+        if config.sandwich:
+            return SandwichSampler.from_config(config, supernet, rng, budget)
+        if not config.sample_in_budget:
+            return cls(supernet.space.num_choices, rng)
+        assert budget is not None
+        return cls(supernet.space.num_choices, rng, budget.sample)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [1, L]."""

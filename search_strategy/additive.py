@@ -13,7 +13,8 @@ import numpy as np
 
 from lookup_table import Budget
 from lookup_table.knapsack import highest_sum
-from search_strategy.random_search import ROUND
+from search_strategy.random_search import ROUND, RandomConfig
+from search_strategy.strategy import SearchStrategy
 
 
 def fit_effects(
@@ -48,24 +49,28 @@ def smoothed(architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndar
     return (scores + sums) / 2
 
 
-class AdditiveSearch:
+class AdditiveSearch(SearchStrategy):
     """Ask-tell: uniform candidates within the budget, then the one of the highest fitted sum.
 
-    Args:
-        budget: what may be asked.
-        rng: the source of all its randomness.
-        iterations: candidates that the effects are fitted to; fewer where the budget holds fewer.
-
-    Attributes:
-        chosen: its answer, int [L], known when nothing more is asked.
+    The effects are fitted to `random_iteration` candidates, or all where the budget holds fewer.
     """
 
-    def __init__(self, budget: Budget, rng: np.random.Generator, iterations: int) -> None:
+    Config = RandomConfig
+    about = "the best sum of what choices are worth in random candidates"
+    by_score = False
+    chosen_by = "highest sum of its choices' effects, fitted to all scores"
+
+    def __init__(
+        self,
+        config: RandomConfig,
+        budget: Budget,
+        rng: np.random.Generator,
+        prior: np.ndarray | None = None,
+    ) -> None:
         self.budget = budget
         self.rng = rng
-        self.iterations = min(iterations, budget.count)
+        self.iterations = min(config.random_iteration, budget.count)
         self.scores: dict[tuple[int, ...], float] = {}
-        self.chosen: np.ndarray | None = None
 
     @property
     def total(self) -> int:

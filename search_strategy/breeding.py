@@ -6,14 +6,34 @@ Legend: L layers, N architectures.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from config_file.arg_config.fields import flag
+from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
 from lookup_table.repair import repair
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
 OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreedingConfig:
+    title: ClassVar[str] = "evolution and pareto"
+
+    generation_num: int = flag(
+        20,
+        integer(1),
+        "generations, the random first one included",
+        "N",
+        names=("--generation_num",),
+    )
+    population: int = flag(60, integer(2, 100_000), "candidates per generation", "N")
+    mutation_prob: float = flag(0.1, number(0, 1), "chance of each layer to be drawn anew", "F")
+    crossover_prob: float = flag(0.5, number(0, 1), "share of children that have two parents", "F")
 
 
 def mutate(

@@ -214,3 +214,20 @@ class Evaluator:
                 x = run(x, key[: layer + 1], layer, key[layer])
             before = key
             yield key, run(x, (*key, HEAD), HEAD)
+
+
+def uncalibrated_top1(supernet: Supernet, architecture: np.ndarray, batches: Batches) -> float:
+    """Top-1 in percent of a path with the batch-norm statistics that training left it.
+
+    Args:
+        batches: (images [B, 3, H, W], labels [B]).
+    """
+    training = supernet.training
+    supernet.eval()
+    correct, seen = 0, 0
+    with torch.inference_mode():
+        for images, labels in batches:
+            correct += (supernet(images, architecture).argmax(1) == labels).sum().item()
+            seen += len(labels)
+    supernet.train(training)
+    return 100 * correct / seen

@@ -5,26 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lookup_table import METRICS, LookupTable
 from lookup_table.table import MILLION
-from model import SearchSpace, architecture_facts
 from search_strategy.additive import smoothed
 
-
-class SearchStrategy(Protocol):
-    """What the loop needs of a strategy."""
-
-    @property
-    def total(self) -> int: ...
-
-    def ask(self) -> np.ndarray: ...
-
-    def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None: ...
+if TYPE_CHECKING:
+    from model import SearchSpace
+    from search_strategy.strategy import SearchStrategy
 
 
 class History:
@@ -124,6 +115,8 @@ def candidate_facts(
     space: SearchSpace, table: LookupTable, architecture: np.ndarray, top1: float
 ) -> dict:
     """What an architecture file says of one network."""
+    from model import architecture_facts  # lazily: it loads torch, which --help does not wait for
+
     return architecture_facts(space, architecture) | table.facts(architecture) | {"top1": top1}
 
 
@@ -148,21 +141,6 @@ def candidates_csv(
     return text.getvalue()
 
 
-def read_scores(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:
-    """Architecture -> top-1 from a history.csv.
-
-    Raises:
-        ValueError: damaged, or of another space.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = [(row["architecture"].split(" "), float(row["top1"])) for row in rows]
-        return {tuple(space.encode(a).tolist()): top1 for a, top1 in names}
-    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to search anew") from error
-
-
 def run_search(
     strategy: SearchStrategy,
     evaluate: Callable[[np.ndarray], np.ndarray],
@@ -175,4 +153,4 @@ def run_search(
         strategy.tell(architectures, scores)
         history.add(architectures, scores)
         on_round()
-    history.chosen = getattr(strategy, "chosen", None)
+    history.chosen = strategy.chosen

@@ -7,10 +7,21 @@ population is the best of parents and children together. N points, M objectives,
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
+import yaml
+
+from config_file.arg_config.fields import flag
+from config_file.arg_config.types import Words, words
 from lookup_table import Budget, architecture_keys
-from search_strategy.breeding import cross, mutate, new_children
+from search_strategy.breeding import BreedingConfig, cross, mutate, new_children
+from search_strategy.history import History, candidate_facts, candidates_csv
+from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy
+from utils.files import write_text
 
 
 def dominates(points: np.ndarray) -> np.ndarray:
@@ -67,56 +78,63 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     return float(volume)
 
 
-class ParetoSearch:
-    """Ask-tell NSGA-II within a budget.
+@dataclass(frozen=True, kw_only=True)
+class ParetoConfig(BreedingConfig):
+    """Raises ValueError unless one or two different objectives are named."""
 
-    Args:
-        budget: what may be asked.
-        rng: the source of all its randomness.
-        objectives: one or two metrics of the table, to be minimised beside the error.
-        generation_num: generations, the random first one included.
-        population: candidates of each, and survivors.
-        mutation_prob: chance of each layer of a child to be drawn anew.
-        crossover_prob: chance of a child to have two parents.
+    title: ClassVar[str] = "pareto"
 
-    Raises:
-        ValueError: not one or two different objectives.
-    """
+    objectives: tuple[str, ...] = flag(
+        ("flops",),
+        words,
+        "one or two costs to minimise beside the top-1 error (default: flops)",
+        "METRIC",
+        action=Words,
+        nargs="+",
+    )
+
+    def __post_init__(self) -> None:
+        names = self.objectives
+        if len(set(names)) != len(names) or not 1 <= len(names) <= 2:
+            raise ValueError(f"--objectives {' '.join(names)}: name one or two different metrics")
+
+
+class ParetoSearch(SearchStrategy):
+    """Ask-tell NSGA-II within a budget; mutations follow the prior."""
+
+    Config = ParetoConfig
+    about = "NSGA-II"
+    by_score = False
+    needs_top1 = True
 
     def __init__(
         self,
+        config: ParetoConfig,
         budget: Budget,
         rng: np.random.Generator,
-        objectives: tuple[str, ...] = ("flops",),
-        generation_num: int = 20,
-        population: int = 60,
-        mutation_prob: float = 0.1,
-        crossover_prob: float = 0.5,
+        prior: np.ndarray | None = None,
     ) -> None:
-        if len(set(objectives)) != len(objectives) or not 1 <= len(objectives) <= 2:
-            raise ValueError(
-                f"--objectives {' '.join(objectives)}: name one or two different metrics"
-            )
+        self.config = config
         self.budget = budget
         self.rng = rng
-        self.objectives = tuple(objectives)
         self.num_choices = budget.counts.num_choices  # [L]
-        self.generation_num = generation_num
-        self.population = population
-        self.mutation_prob = mutation_prob
-        self.crossover_prob = crossover_prob
-        self.prior: np.ndarray | None = None  # [L, C], that mutated layers are drawn from
+        self.prior = prior
         self.generation = 0
         self.survivors = np.empty((0, len(self.num_choices)), dtype=np.int64)
-        self.points = np.empty((0, 1 + len(objectives)))  # of the survivors
+        self.points = np.empty((0, 1 + len(config.objectives)))  # of the survivors
         self.ranks, self.crowding = np.empty(0, dtype=np.int64), np.empty(0)
         self.front = self.points  # of everyone so far
         self.seen: set[tuple[int, ...]] = set()
 
+    @classmethod
+    def costs(cls, config: ParetoConfig) -> tuple[str, ...]:
+        """The objectives."""
+        return config.objectives
+
     @property
     def total(self) -> int:
         """How many candidates it will ask for at most."""
-        return min(self.generation_num * self.population, self.budget.count)
+        return min(self.config.generation_num * self.config.population, self.budget.count)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -130,20 +148,20 @@ class ParetoSearch:
     def to_minimise(self, architectures: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Top-1 error and costs [N, M], each as a share of the space's worst."""
         table = self.budget.counts.table
-        costs = [table.cost(architectures, m) / table.range(m)[1] for m in self.objectives]
+        costs = [table.cost(architectures, m) / table.range(m)[1] for m in self.config.objectives]
         return np.column_stack([1 - scores / 100, *costs])
 
     def ask(self) -> np.ndarray:
         """The next generation, int [N, L]; none when the search is over."""
-        if self.generation == self.generation_num:
+        if self.generation == self.config.generation_num:
             return self.survivors[:0]
         taken = set(self.seen)
         parts = []
         if len(self.survivors):
             parts.append(
-                new_children(self._children, self.population, self.budget, taken, self.rng)
+                new_children(self._children, self.config.population, self.budget, taken, self.rng)
             )
-        rest = self.population - sum(map(len, parts))
+        rest = self.config.population - sum(map(len, parts))
         parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
         return np.concatenate(parts)
 
@@ -158,7 +176,7 @@ class ParetoSearch:
         crowding = np.empty(len(points))
         for rank in range(ranks.max() + 1):
             crowding[ranks == rank] = crowding_distance(points[ranks == rank])
-        kept = np.lexsort((-crowding, ranks))[: self.population]
+        kept = np.lexsort((-crowding, ranks))[: self.config.population]
         self.survivors, self.points = everyone[kept], points[kept]
         self.ranks, self.crowding = ranks[kept], crowding[kept]
         self.generation += 1
@@ -174,6 +192,50 @@ class ParetoSearch:
 
     def _children(self, n: int) -> np.ndarray:
         mothers, fathers = self._tournaments(n), self._tournaments(n)
-        alone = self.rng.random(n) >= self.crossover_prob
+        alone = self.rng.random(n) >= self.config.crossover_prob
         children = np.where(alone[:, None], mothers, cross(mothers, fathers, self.rng))
-        return mutate(children, self.num_choices, self.mutation_prob, self.rng, self.prior)
+        return mutate(children, self.num_choices, self.config.mutation_prob, self.rng, self.prior)
+
+    def findings(self, search: FinishedSearch) -> Findings:
+        """Write the front of all candidates; how many networks it has, and its hypervolume."""
+        source = f"pareto search, run {search.folder.name}"
+        number = save_front(search.folder, search.history, self.config.objectives, source)
+        row = (
+            f"{number} networks in pareto_front.csv and pareto_front/; hypervolume "
+            f"{self.metrics['hypervolume']:.4f}"
+        )
+        return Findings({"Pareto front": row})
+
+
+def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
+    """Indices of the candidates that none beats in top-1 and all costs, by the first cost.
+
+    Of several with the same numbers the first evaluated.
+    """
+    costs = [history.cost(metric) for metric in objectives]
+    points = np.column_stack([-history.top1, *costs])
+    _, first = np.unique(points, axis=0, return_index=True)
+    front = first[non_dominated_ranks(points[first]) == 0]
+    return front[np.lexsort([-history.top1[front], *(c[front] for c in reversed(costs))])]
+
+
+def save_front(folder: Path, history: History, objectives: Sequence[str], source: str) -> int:
+    """pareto_front.csv and pareto_front/NNN.yaml, numbered by its index column.
+
+    Returns:
+        How many networks are on the front.
+    """
+    front = pareto_front(history, objectives)
+    architectures = history.architectures[front]
+    numbers = {"index": range(len(front)), "candidate": front.tolist()}
+    scores = {"top1": history.top1[front].tolist()}
+    text = candidates_csv(history.space, history.table, architectures, numbers, scores)
+    write_text(folder / "pareto_front.csv", text)
+    (folder / "pareto_front").mkdir(exist_ok=True)
+    for i, (architecture, top1) in enumerate(zip(architectures, scores["top1"], strict=True)):
+        facts = candidate_facts(history.space, history.table, architecture, top1)
+        facts["source"] = source
+        write_text(
+            folder / "pareto_front" / f"{i:03d}.yaml", yaml.safe_dump(facts, sort_keys=False)
+        )
+    return len(front)

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
+from config_file.arg_config.fields import flag
+from config_file.arg_config.types import integer
 from lookup_table import Budget
+from search_strategy.strategy import SearchStrategy
 
 ROUND = 500  # candidates between two writes of the history
 
 
-class RandomSearch:
-    """Ask-tell random search over `iterations` candidates, each asked once.
+@dataclass(frozen=True, kw_only=True)
+class RandomConfig:
+    title: ClassVar[str] = "random search"
 
-    Args:
-        budget: what may be asked.
-        rng: the source of all its randomness.
-        iterations: candidates in all; fewer where the budget holds fewer.
-    """
+    random_iteration: int = flag(1000, integer(1), "candidates, also of additive", "N")
 
-    def __init__(self, budget: Budget, rng: np.random.Generator, iterations: int) -> None:
+
+class RandomSearch(SearchStrategy):
+    """Ask-tell random search over `random_iteration` candidates, each asked once."""
+
+    Config = RandomConfig
+    aliases = ("random_search",)
+    is_random = True
+
+    def __init__(
+        self,
+        config: RandomConfig,
+        budget: Budget,
+        rng: np.random.Generator,
+        prior: np.ndarray | None = None,
+    ) -> None:
         self.budget = budget
         self.rng = rng
-        self.iterations = iterations
+        self.iterations = config.random_iteration
         self.seen: set[tuple[int, ...]] = set()
 
     @property

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from lookup_table import architecture_keys
 from model import SearchSpace
 from search_strategy.evaluator import Key, Scored
+from utils.progress import progress_bar
 
 SAVE_SECONDS = 10.0  # of evaluation between two writes
 FIRST_GROUP = 8  # architectures, until it is known how long one takes
@@ -99,9 +100,7 @@ class LoggedScores:
     def progress(self, total: int, name: str):
         """A bar over the candidates scored inside, with the best so far."""
         self.done, self.best = 0.0, -1.0
-        with tqdm(
-            total=total, desc=name, unit="net", dynamic_ncols=True, mininterval=0.5
-        ) as self.bar:
+        with progress_bar(total, name, "net") as self.bar:
             yield
         self.bar = None
 
@@ -126,6 +125,11 @@ class LoggedScores:
     def top1(self, architectures: np.ndarray) -> np.ndarray:
         """Of architectures that are scored, in percent [N]."""
         return np.array([self.source.cache[key][1] for key in architecture_keys(architectures)])
+
+    def scored_top1(self, architectures: np.ndarray) -> np.ndarray:
+        """Top-1 in percent [N] of architectures, which are scored where they are not yet."""
+        self(architectures)
+        return self.top1(architectures)
 
     def on_progress(self, done: float, top1: float | None) -> None:
         self.done += done

@@ -71,7 +71,7 @@ def model_card(
     lines += [
         "## Use",
         "",
-        "With the toolkit's `model/` and `config_file/search_space/` on the path:",
+        "With the toolkit's `model/`, `utils/` and `config_file/search_space/` on the path:",
         "",
         "```python",
         "from model import load_subnet",

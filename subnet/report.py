@@ -13,6 +13,7 @@ import yaml
 
 from data import Splits
 from lookup_table import UNIT, LookupTable, in_millions
+from lookup_table.latency import measure_speed
 from model import (
     SearchSpace,
     Subnet,
@@ -28,7 +29,6 @@ from model import (
 from model.space_file import load_space_file
 from subnet.card import model_card, provenance
 from subnet.export import export_files
-from subnet.speed import measure_speed
 from utils.draw import draw_architecture
 from utils.evaluation import Scores
 from utils.files import atomic_path, write_text

@@ -2,7 +2,6 @@
 
 from supernet.inputs import (
     build_costs,
-    check_cuda_graphs,
     load_data,
     load_inputs,
     load_supernet,
@@ -18,7 +17,6 @@ from supernet.training import train
 
 __all__ = [
     "build_costs",
-    "check_cuda_graphs",
     "load_data",
     "load_inputs",
     "load_supernet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,15 @@ from torch import nn
 
 from data import Loader, Splits, load_splits
 from data.streaming import StreamingLoader
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    LatencySettings,
-    LookupTable,
-    load_costs,
-    user_table_text,
-)
+from lookup_table import Budget, BudgetCounts, LookupTable
+from lookup_table.builder import load_costs
+from lookup_table.latency import LatencySettings
 from lookup_table.table import MILLION
+from lookup_table.user_table import user_table_text
 from model import SearchSpace, Supernet, build_supernet, load_space
-from model.initialization import align_choices
-from model.supernet import still_statistics
+from model.supernet import align_choices, still_statistics
 from utils import distributed, ranks
 from utils.checkpoint import check_facts, load_checkpoint, restore
-from utils.cuda_graphs import check_device
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
@@ -126,8 +121,8 @@ def scoring_processes(loader: Loader) -> int:
     return max(1, usable_cpus() // torch.get_num_threads())
 
 
-def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:
-    """Weights of a checkpoint that agrees with `facts`.
+def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
+    """Load the weights of a checkpoint that agrees with `facts`; all of its content.
 
     Raises:
         ValueError: it is damaged, of another supernet, or had other images to train on.
@@ -137,29 +132,7 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> None:
     restore(path, state, {"supernet": supernet})
     size = state["facts"]["input_size"]
     log.info(f"supernet: {path}, {state['epoch']} epochs at {size} px")
-
-
-def check_cuda_graphs(args: Namespace, space: SearchSpace, device: torch.device) -> None:
-    """Raises ValueError where --cuda-graphs is given with what it cannot work with."""
-    if not args.cuda_graphs:
-        return
-    check_device(device)
-    if space.supernet == "superkernel":
-        raise ValueError(
-            f"--cuda-graphs: the blocks of {space.name}, a superkernel, are other slices in every "
-            f"path, not fixed graphs; leave it out"
-        )
-    reasons = {
-        "--compile": (args.compile, "each makes its own of a block's kernels"),
-        "--checkpoint-activations": (
-            args.checkpoint_activations,
-            "it runs blocks twice, and a graph has memory for one run",
-        ),
-        "--sync-bn": (args.sync_bn, "its batch norms wait for other GPUs within a block"),
-    }
-    for flag, (given, why) in reasons.items():
-        if given:
-            raise ValueError(f"--cuda-graphs does not go with {flag}: {why}; leave one of them out")
+    return state
 
 
 def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
@@ -174,14 +147,14 @@ def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
     }
 
 
-def build_costs(args: Namespace, space: SearchSpace, device: torch.device) -> LookupTable:
-    """The lookup table with every metric that the run uses; of a resumed run, the same one."""
+def build_costs(
+    args: Namespace, space: SearchSpace, device: torch.device, more: Iterable[str] = ()
+) -> LookupTable:
+    """The lookup table with --info-metric and `more`; of a resumed run, the same one."""
     stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
     if args.resume and stored.exists():
         args.lookup_table = stored
-    wanted = {args.info_metric}
-    if getattr(args, "search_strategy", None) == "pareto":
-        wanted |= set(args.objectives)
+    wanted = {args.info_metric, *more}
     settings = LatencySettings(
         batch_size=args.latency_batch_size,
         threads=args.latency_threads,

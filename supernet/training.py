@@ -1,167 +1,97 @@
-"""The training of a supernet: sampled paths, one update per step, a checkpoint per epoch."""
+"""The training of a supernet: sampled paths, one update per step."""
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from data import Loader
 from lookup_table import Budget
 from model import Supernet
-from sampler import ArchitectureSampler
+from sampler import SAMPLERS
+from sampler.alpha import write_architecture
 from supernet.inputs import supernet_facts
-from supernet.sampling import build_architecture_training, build_sampler, write_architecture
-from utils import distributed, ranks
+from utils import distributed
 from utils.acceleration import Precision, compile_blocks
-from utils.checkpoint import (
-    check_facts,
-    load_checkpoint,
-    restore,
-    restore_generators,
-    save_checkpoint,
-)
-from utils.cuda_graphs import graphed_blocks
-from utils.finite import LossGuard, mend_batch_norms
-from utils.interruption import deferred
+from utils.device import SAMPLER_STREAM, stream
+from utils.finite import LossGuard
 from utils.memory import memory_hint
-from utils.optim import build_optimizer, build_scheduler
-from utils.run_folder import log
-from utils.timing import Meter
+from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
 
 
-class SupernetTraining:
-    """What a training step uses and a checkpoint holds.
+class SupernetTask:
+    """A supernet's training step: the sampler's paths, then the architecture parameters.
 
     Args:
-        loader, architecture_loader: what the weights and architecture parameters are trained on.
-        budget: what --sample-in-budget and a differentiable sampler's hardware loss need.
+        architecture_loader: batches that the architecture parameters are trained on.
+        budget: for --sample-in-budget and a differentiable sampler's hardware loss.
     """
 
     def __init__(
         self,
         supernet: Supernet,
-        loader: Loader,
         args: Namespace,
         architecture_loader: Loader | None,
         budget: Budget | None,
+        writer: SummaryWriter,
     ) -> None:
         self.supernet = supernet
-        self.loader = loader
         self.budget = budget
-        self.grad_clip = args.grad_clip
+        self.writer = writer
         self.checkpoint = args.checkpoint_activations
-        self.sampler = build_sampler(args, supernet, budget)
-        self.architecture = None
-        if isinstance(self.sampler, ArchitectureSampler):
-            self.architecture = build_architecture_training(
-                args, self.sampler, supernet, architecture_loader, budget
-            )
-        self.parameters = list(supernet.parameters())  # listing thousands takes milliseconds
-        self.optimizer = build_optimizer(
-            args.optimizer, self.parameters, args.lr, args.momentum, args.weight_decay
+        rng = stream(args.random_seed, SAMPLER_STREAM)
+        kind = SAMPLERS[args.sample_strategy or "uniform"]
+        self.sampler = kind.from_config(args, supernet, rng, budget)
+        self.architecture = self.sampler.architecture_training(
+            args, supernet, architecture_loader, budget
         )
-        self.scheduler = build_scheduler(
-            self.optimizer,
-            args.lr_scheduler,
-            args.epochs,
-            len(loader),
-            args.warmup_epochs,
-            args.decay_step,
-            args.decay_ratio,
-        )
-        self.precision = Precision(args.amp, loader.device)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
-        self.guard = LossGuard(args.on_nan, loader.device)
         self.check_path = distributed.PathCheck()
-        self.meter = Meter(loader.device)
-        self.stateful = {
-            "supernet": supernet,
-            "optimizer": self.optimizer,
-            "scheduler": self.scheduler,
-            "sampler": self.architecture or self.sampler,
-            "loader": loader,
-        }
-        if self.precision.scales:
-            self.stateful["scaler"] = self.precision.scaler
 
-    @property
-    def lr(self) -> float:
-        return self.scheduler.get_last_lr()[0]
-
-    def step(self, images: Tensor, labels: Tensor, epoch: int, number: int, asked: bool) -> float:
-        """One update of the weights, and one of the architecture parameters if there are any.
-
-        Args:
-            number: of the step, for messages.
-            asked: whether a signal asked this process to stop.
-
-        Returns:
-            The mean of `asked` over all ranks.
-        """
-        self.optimizer.zero_grad(set_to_none=True)  # what no path used is not decayed either
-        seen = self._backward(images, labels)
-        *losses, stop = distributed.average_gradients(
-            self.parameters, *(loss for loss, _, _ in seen), float(asked)
-        )
-        for loss, (_, _, route) in zip(losses, seen, strict=True):
-            self.guard.watch(loss, number, self.lr, route)
-        self.precision.unscale(self.optimizer)
-        if self.grad_clip:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
-            if not self.precision.scales:  # fp16 leaves such steps out by itself
-                self.guard.watch(norm, number, self.lr, what="gradient norm")
-        if self.guard.keep_step():
-            self.precision.step(self.optimizer)
-            for loss, logits, _ in seen:
-                self.meter.update(loss, logits, labels)
-        else:
-            mend_batch_norms(self.supernet)
-        lr = self.lr
-        self.scheduler.step()
+    def start_epoch(self, epoch: int) -> None:
         if self.architecture:
-            self.architecture.step(epoch, number, (images, labels))
-            total = self.architecture.sampler.alpha.detach().sum()
-            self.guard.watch(total, number, lr, what="sum of the architecture parameters")
-        return stop
+            self.architecture.start_epoch(epoch)
 
-    def _backward(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor, Any]]:
-        """Gradients of all paths of a step, summed; the loss, logits and path of each."""
-        seen, target = [], labels
-        for route in self.sampler.step_paths():
-            self.check_path(route)
-            with self.precision.autocast():
-                logits = self.supernet(images, route, checkpoint=self.checkpoint)
+    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
+        """Add up the gradients of all paths of a step."""
+        passes, target = [], labels
+        for path in self.sampler.step_paths():
+            self.check_path(path)
+            with precision.autocast():
+                logits = self.supernet(images, path, checkpoint=self.checkpoint)
                 # a teacher's outputs are soft already; smoothing is for labels
                 criterion = self.criterion if target is labels else F.cross_entropy
                 loss = criterion(logits, target)
             if self.architecture:
                 loss = self.architecture.weight_loss(loss)
-            self.precision.backward(loss)
-            seen.append((loss, logits, route))
+            precision.backward(loss)
+            passes.append(Pass(loss, logits, path))
             if self.sampler.distills and target is labels:  # the first teaches the others
                 target = logits.detach().softmax(1)
-        return seen
+        return passes
 
-    def write_epoch(self, writer: SummaryWriter, done: int, images_per_s: float) -> dict[str, str]:
-        """The epoch's numbers to TensorBoard; those for the progress bar."""
-        self.meter.add_ranks()
-        loss, top1 = self.meter.read()
-        scalars = {"loss": loss, "top1": top1, "lr": self.lr, "images_per_s": images_per_s}
-        for name, value in scalars.items():
-            writer.add_scalar(f"train/{name}", value, done)
+    def after_step(self, step: Step, guard: LossGuard) -> None:
+        """Update the architecture parameters, if there are any."""
         if self.architecture:
-            write_architecture(self.architecture, self.budget, self.supernet.space, writer, done)
+            self.architecture.step(step.epoch, step.number, (step.images, step.labels))
+            total = self.architecture.sampler.alpha.detach().sum()
+            guard.watch(total, step.number, step.lr, what="sum of the architecture parameters")
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
+        """Write the epoch's numbers to TensorBoard."""
+        for name in ("loss", "top1", "lr", "images_per_s"):
+            self.writer.add_scalar(f"train/{name}", getattr(epoch, name), epoch.done)
+        if self.architecture:
+            space = self.supernet.space
+            write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
             self.architecture.end_epoch()
-        return {"loss": f"{loss:.3f}", "top1": f"{top1:.1f}"}
+        return {"loss": f"{epoch.loss:.3f}", "top-1": f"{epoch.top1:.1f} %"}
 
 
 def train(
@@ -174,95 +104,27 @@ def train(
     architecture_loader: Loader | None = None,
     budget: Budget | None = None,
 ) -> None:
-    """Train a supernet in place and leave its checkpoint at `path`.
+    """Train a supernet in place and leave its checkpoint at `path`; resume one that is there.
 
     It is written after an epoch, but of short epochs not after every one: at most SAVING_SHARE of
     the time goes into it.
 
-    A checkpoint that is there already is gone on with: weights, optimiser, schedule, and all
-    random states are as they were, so the result is that of an uninterrupted run. SIGTERM and
-    Ctrl-C write one in the middle of an epoch, whose first batches are then drawn again and left
-    out.
-
     Args:
-        loader, architecture_loader, budget: see `SupernetTraining`.
+        architecture_loader, budget: see `SupernetTask`.
 
     Raises:
         ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
             memory ran out.
         Interrupted: a signal came, and the checkpoint is written.
     """
-    facts = supernet_facts(args, supernet.space)
-    run = SupernetTraining(supernet, loader, args, architecture_loader, budget)
+    task = SupernetTask(supernet, args, architecture_loader, budget, writer)
+    run = Optimisation(supernet, supernet.parameters(), loader, args)
     if args.compile:
         compile_blocks(supernet.blocks())
-    first = skip = 0  # epochs that are done, and steps of the next one
-    state = None
-    if distributed.from_main(path.exists()):
-        state = distributed.from_main(load_checkpoint(path) if path.exists() else None)
-        check_facts(path, state["facts"], facts)
-        restore(path, state, run.stateful)
-        first, skip = state["epoch"], state.get("step", 0)
-        steps = f" and {skip} steps" if skip else ""
-        log.info(f"supernet: {first} of {args.epochs} epochs{steps} are done")
-        if skip:
-            run.meter.load_state_dict(state["meter"])
-
+    parts = {"sampler": task.architecture or task.sampler, "loader": loader}
+    stateful = {"supernet": supernet, **run.stateful(), **parts}
+    facts = supernet_facts(args, supernet.space)
+    file = TrainingFile(path, "supernet", facts, config, stateful, SAVING_SHARE)
     hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
-    bar = tqdm(
-        total=args.epochs * len(loader),
-        initial=first * len(loader) + skip,
-        desc="supernet",
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5,
-    )
-
-    due = 0.0  # when the next checkpoint between two epochs is
-
-    def save(epoch: int, step: int, loader_state: dict) -> None:
-        nonlocal due
-        start = time.perf_counter()
-        run.guard.flush()
-        states = {name: thing.state_dict() for name, thing in run.stateful.items()}
-        states |= {"loader": loader_state, "meter": run.meter.state_dict()}
-        save_checkpoint(path, **states, epoch=epoch, step=step, facts=facts, config=config)
-        now = time.perf_counter()
-        due = now + (now - start) / SAVING_SHARE
-
-    graphs = graphed_blocks(
-        supernet.blocks(),
-        args.batch_size // ranks.world_size(),
-        run.precision.enabled,
-        args.cuda_graphs,
-    )
-    with deferred() as signals, memory_hint(hint), graphs:
-        for epoch in range(first, args.epochs):
-            supernet.train()
-            if run.architecture:
-                run.architecture.start_epoch(epoch)
-            start, images_before = time.perf_counter(), run.meter.images
-            epoch_start, batches = loader.state_dict(), iter(loader)
-            for _ in range(skip):
-                next(batches)
-            if state is not None:
-                restore_generators(state)
-                state = None
-            for step, (images, labels) in enumerate(batches, skip + 1):
-                number = epoch * len(loader) + step
-                stop = run.step(images, labels, epoch, number, signals.asked)
-                bar.update()
-                if distributed.any_asked(stop, signals.asked, number):
-                    save(epoch, step, epoch_start)
-                    signals.stop()
-            skip, done = 0, epoch + 1
-            run.guard.flush()
-            rate = (run.meter.images - images_before) / (time.perf_counter() - start)
-            numbers = run.write_epoch(writer, done, rate)
-            bar.set_postfix(epoch=f"{done}/{args.epochs}", **numbers)
-            run.meter = Meter(loader.device)
-            if done == args.epochs or time.perf_counter() >= due:
-                save(done, 0, loader.state_dict())
-    bar.close()
-    if run.guard.skipped:
-        log.info(f"--on-nan skip: {run.guard.skipped} of the steps of this start were left out")
+    with memory_hint(hint):
+        fit(task, run, loader, args.epochs, file, file.read(), "supernet")

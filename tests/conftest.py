@@ -14,7 +14,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; commands inherit it
 import torch
 
-from lookup_table import LookupTable, load_table
+from lookup_table import LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, load_space
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, load_table
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, load_space
-from search_strategy import AdditiveSearch, History, run_search, smoothed
-from search_strategy.additive import fit_effects
+from search_strategy.additive import AdditiveSearch, fit_effects, smoothed
+from search_strategy.history import History, run_search
+from search_strategy.random_search import RandomConfig
 
 
 def test_effects_are_the_least_squares_fit(rng: np.random.Generator) -> None:
@@ -80,7 +82,7 @@ def test_it_chooses_the_best_sum_and_not_the_luckiest_score(
         return worth[np.arange(8), architectures].sum(1) + rng.normal(size=len(architectures))
 
     history = History(space, table)
-    search = AdditiveSearch(budget, np.random.default_rng(0), 700)
+    search = AdditiveSearch(RandomConfig(random_iteration=700), budget, np.random.default_rng(0))
     run_search(search, noisy, history)
     assert history.architectures[history.best("flops")].tolist() == search.chosen.tolist()
     regret = (worth[np.arange(8), best] - worth[np.arange(8), search.chosen]).sum()
@@ -97,6 +99,10 @@ def test_a_budget_of_few_networks(tiny: SearchSpace, tiny_table: LookupTable) ->
     counts = BudgetCounts(tiny_table, "flops", Equivalence(tiny))
     budget = Budget(counts, None, tiny_table.range("flops")[0])
     history = History(tiny, tiny_table)
-    run_search(AdditiveSearch(budget, np.random.default_rng(0), 50), lambda a: a.sum(1), history)
+    run_search(
+        AdditiveSearch(RandomConfig(random_iteration=50), budget, np.random.default_rng(0)),
+        lambda a: a.sum(1),
+        history,
+    )
     assert len(history) == budget.count
     assert budget.contains(history.architectures[history.best("flops")][None])[0]

@@ -14,7 +14,7 @@ from conftest import ROOT, TINY
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookup_table import load_table
+from lookup_table.builder import load_table
 from model import (
     SearchSpace,
     Subnet,
@@ -114,12 +114,13 @@ def test_rows_for_figures() -> None:
     assert kinds == {1, 3, 5, 7}
 
 
-def test_three_lines_load_a_network_with_nothing_but_model_and_the_spaces(tmp_path: Path) -> None:
+def test_three_lines_load_a_network_with_model_utils_and_the_spaces(tmp_path: Path) -> None:
     torch.manual_seed(0)
     space = load_space("fbnet", 16, 10)
     net = Subnet(space, [0] * space.num_layers).eval()
     alone = tmp_path / "alone"
-    shutil.copytree(ROOT / "model", alone / "model")
+    for package in ("model", "utils"):
+        shutil.copytree(ROOT / package, alone / package)
     shutil.copytree(ROOT / "config_file/search_space", alone / "config_file/search_space")
     facts = architecture_facts(space, [0] * space.num_layers)
     (alone / "best_architecture.yaml").write_text(yaml.safe_dump(facts))

@@ -13,7 +13,8 @@ import torch
 from scipy.stats import chisquare
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, load_space
 from model.space_file import shipped_spaces
 

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from lookup_table import BudgetCounts, LookupTable
 from model import SearchSpace, load_space
-from search_strategy.convergence import (
+from sampler.convergence import (
     convergence_rows,
     count_skips,
     decisions,

@@ -15,22 +15,21 @@ from conftest import TINY, Command
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from config_file.arg_config.fields import take
 from config_file.arg_config.layers import parse
 from config_file.arg_config.sampling_config import DIFFERENTIABLE, HC_WEIGHTS, resolve_sampling
 from config_file.arg_config.search_config import search_parser
-from lookup_table import Budget, BudgetCounts, LookupTable, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from model.space_file import shipped_spaces
 from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler
-from search_strategy import (
-    HC_LOSSES,
-    ArchitectureTraining,
-    EvolutionSearch,
-    HardwareLoss,
-    build_strategy,
-    set_prior,
-)
+from sampler.alpha import ArchitectureTraining
+from sampler.hardware_loss import HC_LOSSES, HardwareLoss
+from search import take_prior
+from search_strategy import STRATEGIES
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
@@ -134,16 +133,11 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
-                args.search_strategy = search
-                set_prior(
-                    build_strategy(args, budget, np.random.default_rng(0)),
-                    load_checkpoint(path),
-                    path,
-                )
+                take_prior(load_checkpoint(path), STRATEGIES[search], path)
             continue
-        args.search_strategy = search
-        strategy = build_strategy(args, budget, np.random.default_rng(0))
-        set_prior(strategy, load_checkpoint(path), path)
+        kind = STRATEGIES[search]
+        prior, _ = take_prior(load_checkpoint(path), kind, path)
+        strategy = kind(take(kind.Config, args), budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
         while len(asked):
@@ -474,7 +468,11 @@ def test_the_planted_architecture_is_found(
     counts = BudgetCounts(tiny_table, "flops")
     if kind == "evolution":
         images, labels = (torch.cat(parts) for parts in zip(*Stripes(10, seed=seed), strict=True))
-        strategy = EvolutionSearch(Budget(counts, None, None), rng, 5, 24, 6)
+        strategy = EvolutionSearch(
+            EvolutionConfig(generation_num=5, population=24, parent_num=6),
+            Budget(counts, None, None),
+            rng,
+        )
         scores: dict[tuple[int, ...], float] = {}
         while len(asked := strategy.ask()):
             with torch.no_grad():
@@ -506,7 +504,10 @@ def test_a_prior_steers_mutation(tiny: SearchSpace, tiny_table: LookupTable) -> 
     budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
     prior = np.array([[0.7, 0.1, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0], [1, 0, 0, 0]])
     strategy = EvolutionSearch(
-        budget, np.random.default_rng(0), 3, 20, 4, mutation_prob=1.0, prior=prior
+        EvolutionConfig(generation_num=3, population=20, parent_num=4, mutation_prob=1.0),
+        budget,
+        np.random.default_rng(0),
+        prior,
     )
     strategy.tell(strategy.ask(), np.arange(20.0))
     mutants = strategy._mutate(8000)

@@ -25,10 +25,13 @@ import search
 import train_subnet
 from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
 from data import load_splits
-from lookup_table import Budget, BudgetCounts, load_table
+from lookup_table import Budget, BudgetCounts
+from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, build_supernet, load_space
 from sampler import UniformSampler
-from search_strategy import Evaluator, EvolutionSearch, History, run_search
+from search_strategy.evaluator import Evaluator
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.history import History, run_search
 from utils import distributed
 from utils.device import pick_device
 from utils.optim import build_optimizer
@@ -161,7 +164,13 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
         if not scores.serve():
             budget = Budget(BudgetCounts(table, "flops"), None, None)
             rng = np.random.default_rng(0)
-            run_search(EvolutionSearch(budget, rng, 4, 9, 3), scores, history)
+            run_search(
+                EvolutionSearch(
+                    EvolutionConfig(generation_num=4, population=9, parent_num=3), budget, rng
+                ),
+                scores,
+                history,
+            )
             scores(history.architectures[:3])  # known: nobody is asked
             scores.close()
         return history.to_csv(), len(mine)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
-from search_strategy import Evaluator
-from search_strategy.evaluator import ActivationCache, branching_points, common_prefix
+from search_strategy.evaluator import ActivationCache, Evaluator, branching_points, common_prefix
 from search_strategy.folding import Part
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
 from conftest import ROOT
 
@@ -51,10 +52,24 @@ def test_the_worked_examples(tmp_path: Path) -> None:
     words = [sys.executable, "-c", DRIVER]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    assert len(commands) == 5 and done.stdout.count("$ python") == 5
+    assert len(commands) == 6 and done.stdout.count("$ python") == 6
     assert '"architectures": 243' in done.stdout  # three choices in each of five layers
     assert "best 100 %" in done.stdout  # local search found the goal
     runs = tmp_path / "runs"
+    config = yaml.safe_load((runs / "local" / "config.yaml").read_text())
+    assert (config["search-strategy"], config["starts"], config["max-neighbours"]) == (
+        "local",
+        5,
+        4,
+    )
+    rounds = np.loadtxt(runs / "local" / "history.csv", str, delimiter=",", skiprows=1)[:, 1]
+    assert (np.bincount(rounds.astype(int)) <= [5] + [4] * int(rounds[-1])).all()
+    words = [sys.executable, "search.py", "--help"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    text = " ".join(done.stdout.split())
+    assert "differentiable,local}" in text and "local (neighbours of the best)" in text
+    assert "--starts N" in text and "--max-neighbours N" in text
+    assert "random, evolution, local: the answer is the highest score" in text
     assert (runs / "mirrored" / "supernet.pt").exists()
     best = yaml.safe_load((runs / "stripes" / "best_architecture.yaml").read_text())
     assert best["num_classes"] == 2 and best["top1"] > 75

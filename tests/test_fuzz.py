@@ -10,6 +10,12 @@ CASES = 40  # per way in; `python tests/fuzz.py --cases 10000` runs more
 
 @pytest.mark.parametrize("name", [*fuzz.TARGETS, *fuzz.COMMANDS])
 def test_drawn_input(name: str) -> None:
+    """The examples are valid: else the mutations would only ever test the first check."""
+    if name in fuzz.TARGETS:
+        examples = fuzz.TARGETS[name].examples()
+        texts = [e if isinstance(e, (str, bytes)) else fuzz.dump(e) for e in examples]
+        contents = [t if isinstance(t, bytes) else fuzz.encode(t) for t in texts]
+        assert "accepted" in [fuzz.check_file(name, content) for content in contents]
     tally = fuzz.run_cases(name, CASES)
     assert tally["refused"] > 0 and sum(tally.values()) >= CASES // 2
 
@@ -24,31 +30,13 @@ def test_every_snippet_is_refused_or_harmless(name: str, key: str) -> None:
             fuzz.check_file(name, fuzz.encode(text))
 
 
-@pytest.mark.parametrize("name", fuzz.TARGETS)
-def test_the_examples_are_valid(name: str) -> None:
-    """Else the mutations would only ever test the first check."""
-    examples = fuzz.TARGETS[name].examples()
-    contents = [
-        e if isinstance(e, bytes) else fuzz.encode(e if isinstance(e, str) else fuzz.dump(e))
-        for e in examples
-    ]
-    outcomes = [fuzz.check_file(name, content) for content in contents]
-    assert "accepted" in outcomes
-
-
 def test_the_rule_notices_what_it_must() -> None:
     """The oracle itself: library errors, other exceptions, exits, and files fail a case."""
-
-    def library() -> None:
-        int("x")
-
-    def other() -> None:
-        raise KeyError("x")
 
     def leave() -> None:
         raise SystemExit(1)
 
-    for wrong in (library, other, leave):
+    for wrong in (lambda: int("x"), lambda: {}["x"], leave):
         with pytest.raises((AssertionError, KeyError)):
             fuzz.survive(wrong)
     with pytest.raises(AssertionError), fuzz.empty_folder() as folder:

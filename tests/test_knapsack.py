@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, load_table
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
+from lookup_table.builder import load_table
 from lookup_table.knapsack import highest_sum, most_probable
 from model import load_space
-from search_strategy import log_probability
+from search_strategy.differentiable import log_probability
 
 
 def brute_force(p: np.ndarray, budget: Budget) -> float:

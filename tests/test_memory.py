@@ -9,7 +9,9 @@ from conftest import ROOT
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from lookup_table import Equivalence, Limit, LookupTable, add_memory, build_budget, load_table
+from lookup_table import Equivalence, Limit, LookupTable, build_budget
+from lookup_table.builder import load_table
+from lookup_table.memory import add_memory
 from model import SearchSpace, Subnet, load_space
 from model.space_file import shipped_spaces
 from model.subnet import fold_batch_norms

@@ -9,9 +9,17 @@ import pytest
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from model import SearchSpace
-from search_strategy import History, ParetoSearch, RandomSearch, run_search, save_front
-from search_strategy.front import pareto_front
-from search_strategy.pareto import crowding_distance, hypervolume, non_dominated_ranks
+from search_strategy.history import History, run_search
+from search_strategy.pareto import (
+    ParetoConfig,
+    ParetoSearch,
+    crowding_distance,
+    hypervolume,
+    non_dominated_ranks,
+    pareto_front,
+    save_front,
+)
+from search_strategy.random_search import RandomConfig, RandomSearch
 
 
 def brute_ranks(points: np.ndarray) -> np.ndarray:
@@ -78,7 +86,8 @@ def test_the_front_of_a_small_space_is_found_and_saved(
 ) -> None:
     """All networks by brute force give the same front as the search that has seen them all."""
     budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
-    strategy = ParetoSearch(budget, np.random.default_rng(0), ("flops", "params"), 40, 10)
+    config = ParetoConfig(objectives=("flops", "params"), generation_num=40, population=10)
+    strategy = ParetoSearch(config, budget, np.random.default_rng(0))
     history, volumes = History(tiny, tiny_table), []
     run_search(strategy, fitness, history, lambda: volumes.append(strategy.metrics["hypervolume"]))
     assert len(history) == len(set(architecture_keys(history.architectures))) == 156
@@ -91,16 +100,14 @@ def test_the_front_of_a_small_space_is_found_and_saved(
     front = pareto_front(history, ("flops", "params"))
     costs = (history.cost(m)[front] for m in ("flops", "params"))
     assert set(zip(-history.top1[front], *costs, strict=True)) == expected
-    number = save_front(
-        tmp_path, history, ("flops", "params"), "test", lambda p, text: p.write_text(text)
-    )
+    number = save_front(tmp_path, history, ("flops", "params"), "test")
     lines = (tmp_path / "pareto_front.csv").read_text().splitlines()
     assert lines[0] == "index,candidate,architecture,flops,params,top1"
     assert len(lines) == 1 + number == 1 + len(list((tmp_path / "pareto_front").glob("*.yaml")))
 
 
 def test_more_hypervolume_than_random_at_equal_evaluations() -> None:
-    from lookup_table import load_table
+    from lookup_table.builder import load_table
     from model import load_space
 
     space = load_space("proxylessnas", 8, 10)
@@ -116,9 +123,10 @@ def test_more_hypervolume_than_random_at_equal_evaluations() -> None:
         found = []
         for kind in ("pareto", "random"):
             rng = np.random.default_rng(seed)
-            search = ParetoSearch(budget, rng, ("flops",), 10, 30)
-            judge = search if kind == "pareto" else ParetoSearch(budget, rng, ("flops",), 10, 30)
-            strategy = search if kind == "pareto" else RandomSearch(budget, rng, 300)
+            config = ParetoConfig(generation_num=10, population=30)
+            judge = ParetoSearch(config, budget, rng)
+            drawn = RandomSearch(RandomConfig(random_iteration=300), budget, rng)
+            strategy = judge if kind == "pareto" else drawn
             history = History(space, table)
             run_search(strategy, score, history)
             points = judge.to_minimise(history.architectures, history.top1)
@@ -132,4 +140,4 @@ def test_more_hypervolume_than_random_at_equal_evaluations() -> None:
 def test_objectives_are_one_or_two(tiny, tiny_table, objectives: tuple) -> None:
     budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
     with pytest.raises(ValueError, match="--objectives"):
-        ParetoSearch(budget, np.random.default_rng(0), objectives)
+        ParetoSearch(ParetoConfig(objectives=objectives), budget, np.random.default_rng(0))

@@ -18,11 +18,12 @@ from scipy.stats import chisquare
 from test_budget import independent_counts
 from test_evaluator import batches, trained_like
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from lookup_table.knapsack import most_probable
 from model import SearchSpace, Subnet, inherit_weights, load_space
 from sampler import FairSampler, UniformSampler
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 
 MULTIPATH = ["k3_e1", "k3_e3", "k5_e2", "k7_e1", "k3_e1_g2", "k5_e6", "identity", "skip"]
 SUPERKERNEL = ["k3_e1", "k3_e3", "k5_e1", "k5_e3", "k7_e2", "skip"]

@@ -12,7 +12,8 @@ import yaml
 from conftest import Command
 
 from benchmarks import ranking_searches
-from lookup_table import Equivalence, load_table
+from lookup_table import Equivalence
+from lookup_table.builder import load_table
 from model import load_space
 from search_strategy.ranking import Benchmark, digits, ranking_csv
 

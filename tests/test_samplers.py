@@ -13,7 +13,8 @@ from test_evaluator import trained_like
 from torch import Tensor
 from torch.nn import functional as F
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys, load_table
+from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
 from sampler import (
     BinaryGateSampler,
@@ -158,7 +159,7 @@ def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary"])
 def test_expected_cost_is_the_mean_of_sampled_costs(kind: str, tiny, tiny_table) -> None:
-    from search_strategy import HardwareLoss
+    from sampler.hardware_loss import HardwareLoss
 
     rng = np.random.default_rng(2)
     sampler = {
@@ -200,7 +201,7 @@ def loss_of(supernet: Supernet, x: Tensor, weights: Tensor, used=None) -> Tensor
 def test_architecture_gradients_equal_finite_differences(
     kind: str, hc_loss: str, tiny, tiny_table, monkeypatch
 ) -> None:
-    from search_strategy import HardwareLoss
+    from sampler.hardware_loss import HardwareLoss
 
     supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
     rng = np.random.default_rng(0)
@@ -265,7 +266,7 @@ def test_binary_gate_gradient_is_the_papers_equation_4(tiny: SearchSpace) -> Non
 
 def test_the_cost_of_two_gates_has_the_pairs_own_gradient(tiny: SearchSpace, tiny_table) -> None:
     """E is that of all choices; d E / d alpha_i = p_i p_j (c_i - c_j), p the pair's softmax."""
-    from search_strategy import HardwareLoss
+    from sampler.hardware_loss import HardwareLoss
 
     sampler = with_alpha(BinaryGateSampler(tiny.num_choices, np.random.default_rng(4)))
     hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
@@ -489,7 +490,8 @@ def test_indicator_dropout_closes_gates_in_warm_up_only() -> None:
 
 
 def test_weights_feel_the_constraint_after_the_warm_up_only() -> None:
-    from search_strategy import ArchitectureTraining, HardwareLoss
+    from sampler.alpha import ArchitectureTraining
+    from sampler.hardware_loss import HardwareLoss
 
     space = load_space("singlepath", 8, 10)
     supernet = build_supernet(space)

@@ -9,7 +9,9 @@ import pytest
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from model import SearchSpace
-from search_strategy import CandidateLog, EvolutionSearch, History, LoggedScores, run_search
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.history import History, run_search
+from search_strategy.scoring import CandidateLog, LoggedScores
 
 
 class Stopped(Exception):
@@ -41,7 +43,15 @@ def run(space: SearchSpace, table: LookupTable, path: Path, source: Counting) ->
     budget = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
     history = History(space, table)
     scores = LoggedScores(source, CandidateLog(path, space))
-    run_search(EvolutionSearch(budget, np.random.default_rng(3), 4, 20, 5), scores, history)
+    run_search(
+        EvolutionSearch(
+            EvolutionConfig(generation_num=4, population=20, parent_num=5),
+            budget,
+            np.random.default_rng(3),
+        ),
+        scores,
+        history,
+    )
     return history.to_csv()
 
 
@@ -84,7 +94,15 @@ def test_top1_is_kept_beside_another_score(
     for source in (Scored(), again := Scored()):
         scores = LoggedScores(source, CandidateLog(tmp_path / "log", tiny))
         history = History(tiny, tiny_table, scores.top1)
-        run_search(EvolutionSearch(budget, np.random.default_rng(3), 4, 20, 5), scores, history)
+        run_search(
+            EvolutionSearch(
+                EvolutionConfig(generation_num=4, population=20, parent_num=5),
+                budget,
+                np.random.default_rng(3),
+            ),
+            scores,
+            history,
+        )
         assert history.scores[history.best("flops")] == history.scores.max()
         assert history.winner_facts("flops")["top1"] == np.floor(history.scores.max())
         head, *lines = history.to_csv().splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 import yaml
 from conftest import TINY, Command
 
+import search
 from data import load_splits
 from model import build_supernet, load_architecture, load_space
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 
 SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--lr", 0.05)
 EVOLUTION = (*SMALL, "--generation-num", 3, "--population", 8, "--parent-num", 3)
@@ -255,7 +257,10 @@ def test_an_oracle_takes_the_place_of_the_supernet(command: Command, tmp_path: P
         (("--resume",), "--title"),
         (("--title", "new", "--resume"), "nothing to resume"),
         (("--popultion", 3), "--popultion"),
-        (("--search-strategy", "additive", "--smooth"), "--smooth goes with random search"),
+        (
+            ("--search-strategy", "additive", "--smooth"),
+            "--smooth goes with random, evolution search",
+        ),
         (("--info-metric", "energy"), "metric 'energy' is unknown"),
         (("--lookup-table", "none.csv"), "none.csv does not exist"),
     ],
@@ -290,3 +295,19 @@ def test_a_damaged_or_foreign_checkpoint(finished: Path, command: Command, tmp_p
     assert "train portion 0.8" in command("search.py", *flags, ok=False).stderr
     flags = ("--checkpoint", "whole.pt", "--search-space", "fbnet")
     assert "whole.pt has" in command("search.py", *flags, ok=False).stderr
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_seeds_do_not_read_the_checkpoint_again(
+    seeds: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the flags it was trained with, once for weights and prior: 180 MB each time."""
+    reads: list[object] = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: reads.append(a) or load(*a, **k))
+    monkeypatch.chdir(tmp_path)
+    words = ["search.py", "--checkpoint", finished / "runs" / "a" / "supernet.pt", "--seeds", seeds]
+    words += ["--population", 4, "--parent-num", 2, "--generation-num", 1, "--no-random-control"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    search.main()
+    assert len(reads) == 2

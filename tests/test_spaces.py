@@ -11,7 +11,7 @@ import torch
 from conftest import TINY
 from test_budget import independent_counts
 
-from lookup_table import load_table
+from lookup_table.builder import load_table
 from model import Subnet, build_supernet, load_architecture, load_space
 from model.space_file import shipped_spaces
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LookupTable,
-    architecture_keys,
-    load_table,
-)
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_table
 from model import load_space
-from search_strategy import EvolutionSearch, History, RandomSearch
-from search_strategy.breeding import repair
+from search_strategy.breeding import OVERDRAW, repair
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.history import History
+from search_strategy.random_search import RandomConfig, RandomSearch
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +43,16 @@ def test_evolution_beats_random_at_equal_evaluations(budget: Budget) -> None:
             return main[layers, a].sum(1) + pairs[layers[:-1], a[:, :-1], a[:, 1:]].sum(1)
 
         evolved, evolved_scores = search(
-            EvolutionSearch(budget, np.random.default_rng(seed), 10, 30, 8), fitness
+            EvolutionSearch(
+                EvolutionConfig(generation_num=10, population=30, parent_num=8),
+                budget,
+                np.random.default_rng(seed),
+            ),
+            fitness,
         )
         drawn, drawn_scores = search(
-            RandomSearch(budget, np.random.default_rng(seed), 300), fitness
+            RandomSearch(RandomConfig(random_iteration=300), budget, np.random.default_rng(seed)),
+            fitness,
         )
         assert len(evolved) == len(drawn) == 300
         wins += evolved_scores.max() > drawn_scores.max()
@@ -60,7 +62,10 @@ def test_evolution_beats_random_at_equal_evaluations(budget: Budget) -> None:
 
 def test_random_search_asks_different_networks(budget: Budget) -> None:
     """Not one network N times: all differ, and nearly every layer shows every choice."""
-    drawn, _ = search(RandomSearch(budget, np.random.default_rng(0), 300), lambda a: a.sum(1))
+    drawn, _ = search(
+        RandomSearch(RandomConfig(random_iteration=300), budget, np.random.default_rng(0)),
+        lambda a: a.sum(1),
+    )
     assert len(set(architecture_keys(drawn))) == 300
     assert budget.contains(drawn).all()
     assert all(
@@ -70,7 +75,12 @@ def test_random_search_asks_different_networks(budget: Budget) -> None:
 
 def test_evolution_asks_new_networks_within_the_budget(budget: Budget) -> None:
     asked, _ = search(
-        EvolutionSearch(budget, np.random.default_rng(0), 6, 20, 5), lambda a: -a.sum(1)
+        EvolutionSearch(
+            EvolutionConfig(generation_num=6, population=20, parent_num=5),
+            budget,
+            np.random.default_rng(0),
+        ),
+        lambda a: -a.sum(1),
     )
     assert len(asked) == len(set(architecture_keys(asked))) == 120
     assert budget.contains(asked).all()
@@ -78,7 +88,11 @@ def test_evolution_asks_new_networks_within_the_budget(budget: Budget) -> None:
 
 def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
     """Mutants differ from a parent in about `mutation_prob` of layers; crossed genes are theirs."""
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 20, 4, mutation_prob=0.1)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=3, population=20, parent_num=4, mutation_prob=0.1),
+        budget,
+        np.random.default_rng(0),
+    )
     first = strategy.ask()
     strategy.tell(first, np.arange(20.0))
     parents = first[::-1][:4]  # the four best, best first
@@ -93,7 +107,11 @@ def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
 
 
 def test_parents_are_the_best_of_all_generations(budget: Budget) -> None:
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 10, 3)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=3, population=10, parent_num=3),
+        budget,
+        np.random.default_rng(0),
+    )
     first = strategy.ask()
     strategy.tell(first, np.arange(10.0))
     second = strategy.ask()
@@ -108,9 +126,11 @@ def test_a_small_space_is_searched_whole_and_the_search_ends(
     everything = Budget(BudgetCounts(tiny_table, "flops"), None, None)
     rng = np.random.default_rng(0)
     strategy = (
-        RandomSearch(everything, rng, 1000)
+        RandomSearch(RandomConfig(random_iteration=1000), everything, rng)
         if kind == "random"
-        else EvolutionSearch(everything, rng, 50, 60, 10)
+        else EvolutionSearch(
+            EvolutionConfig(generation_num=50, population=60, parent_num=10), everything, rng
+        )
     )
     assert strategy.total == 192
     asked, _ = search(strategy, lambda a: a.sum(1))
@@ -119,7 +139,11 @@ def test_a_small_space_is_searched_whole_and_the_search_ends(
 
 def test_more_parents_than_candidates_is_an_error(budget: Budget) -> None:
     with pytest.raises(ValueError, match="--parent-num"):
-        EvolutionSearch(budget, np.random.default_rng(0), 2, 5, 6)
+        EvolutionSearch(
+            EvolutionConfig(generation_num=2, population=5, parent_num=6),
+            budget,
+            np.random.default_rng(0),
+        )
 
 
 def test_best_of_equals_is_the_cheapest(tiny, tiny_table) -> None:
@@ -150,17 +174,29 @@ def test_evolution_asks_no_network_twice(tiny, tiny_table: LookupTable) -> None:
     """Up to equivalence, to the last of 156 networks."""
     networks = Equivalence(tiny)
     everything = Budget(BudgetCounts(tiny_table, "flops", networks), None, None)
-    strategy = EvolutionSearch(everything, np.random.default_rng(0), 50, 20, 5)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=50, population=20, parent_num=5),
+        everything,
+        np.random.default_rng(0),
+    )
     asked, _ = search(strategy, lambda a: np.sin(a).sum(1))
-    assert networks.is_canonical(asked).all()
+    assert np.array_equal(networks.canonical(asked), asked)
     assert len(set(architecture_keys(asked))) == len(asked) == 156 == networks.size
 
 
 def test_patience_ends_a_search_that_stalls(budget: Budget) -> None:
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 30, 10, 3, patience=4)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=30, population=10, parent_num=3, patience=4),
+        budget,
+        np.random.default_rng(0),
+    )
     asked, _ = search(strategy, lambda a: np.zeros(len(a)))
     assert len(asked) == 5 * 10  # the first is the best; four more bring nothing better
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 12, 10, 3, patience=4)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=12, population=10, parent_num=3, patience=4),
+        budget,
+        np.random.default_rng(0),
+    )
     rising = iter(range(1000))
     asked, _ = search(strategy, lambda a: np.full(len(a), next(rising)))
     assert len(asked) == 120
@@ -168,7 +204,11 @@ def test_patience_ends_a_search_that_stalls(budget: Budget) -> None:
 
 def test_aging_lets_the_old_die(budget: Budget) -> None:
     """The best of all, in the first generation, breeds for two generations and no longer."""
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 5, 10, 3, aging=2)
+    strategy = EvolutionSearch(
+        EvolutionConfig(generation_num=5, population=10, parent_num=3, aging=2),
+        budget,
+        np.random.default_rng(0),
+    )
     generations = []
     for g in range(4):
         generations.append(strategy.ask())
@@ -179,17 +219,19 @@ def test_aging_lets_the_old_die(budget: Budget) -> None:
     assert np.array_equal(strategy.parents, newest)
 
 
-def test_crossover_prob_is_the_share_of_crossed_children(budget: Budget) -> None:
-    """Without mutation and without crossover respectively, children have the genes they may."""
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 40, 8, crossover_prob=1.0)
-    strategy._mutate = None  # type: ignore[method-assign]  # would fail if it were called
-    first = strategy.ask()
-    strategy.tell(first, np.arange(40.0))
-    strategy.budget = Budget(budget.counts, None, None)
-    assert len(strategy.ask()) == 40
-    strategy = EvolutionSearch(budget, np.random.default_rng(0), 3, 40, 8, crossover_prob=0.0)
-    strategy._cross = None  # type: ignore[method-assign]
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_crossover_prob_is_the_share_of_crossed_children(share: float, tiny_table) -> None:
+    """The others are mutated."""
+    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    config = EvolutionConfig(
+        generation_num=2, population=40, parent_num=2, mutation_prob=0, crossover_prob=share
+    )
+    strategy = EvolutionSearch(config, budget, np.random.default_rng(0))
+    made = {"mutated": 0, "crossed": 0}
+    mutate_n, cross_n = strategy._mutate, strategy._cross
+    strategy._mutate = lambda n: made.update(mutated=n) or mutate_n(n)  # type: ignore[method-assign]
+    strategy._cross = lambda n: made.update(crossed=n) or cross_n(n)  # type: ignore[method-assign]
     strategy.tell(strategy.ask(), np.arange(40.0))
-    with pytest.raises(TypeError):
-        strategy.crossover_prob = 0.5
-        strategy.ask()
+    assert len(strategy.ask()) == 40
+    assert made["crossed"] == OVERDRAW * 40 * share
+    assert made["mutated"] == OVERDRAW * 40 * (1 - share)

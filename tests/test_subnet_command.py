@@ -13,8 +13,9 @@ import torch
 import yaml
 from conftest import TINY, Command
 
-import subnet.speed
+import lookup_table.latency
 import train_subnet
+import utils.training
 from model import load_architecture, load_subnet
 from utils.checkpoint import load_checkpoint
 
@@ -113,7 +114,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     class Stop(Exception):
         pass
 
-    save = train_subnet.save_checkpoint
+    save = utils.training.save_checkpoint
 
     def stop_in_the_second_epoch(path: Path, *rest: object, **state: object) -> None:
         if state["epoch"] == 2:
@@ -121,7 +122,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         save(path, *rest, **state)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(train_subnet, "save_checkpoint", stop_in_the_second_epoch)
+        patch.setattr(utils.training, "save_checkpoint", stop_in_the_second_epoch)
         main(*flags, "--title", "parts")
     arch.unlink()  # the run has its own copy
     main("--title", "parts", "--resume")
@@ -192,7 +193,7 @@ def test_inherited_weights_score_as_in_the_search(command: Command, main: Main) 
 
 
 def test_benchmark_and_list(main: Main, arch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subnet.speed, "SECONDS", 0.01)
+    monkeypatch.setattr(lookup_table.latency, "SPEED_SECONDS", 0.01)
     out = main("--arch", arch, "--benchmark", "--eval-batch-size", 4)
     assert out.count("as trained") == out.count("batch norms folded") == 2
     assert "M MACs" in out and "M params" in out and not Path("runs").exists()

@@ -21,7 +21,7 @@ from model import (
     load_space,
     zero_residuals,
 )
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 from subnet.export import check_onnx_packages, export_onnx, export_torch
 from subnet.objective import build_mixing, distillation_loss
 from subnet.weights import load_from_supernet

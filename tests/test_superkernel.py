@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model import Subnet, build_supernet, count_params, inherit_weights, load_space
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 
 
 @pytest.mark.parametrize("size", [8, 32])

@@ -14,9 +14,11 @@ import yaml
 from scipy.stats import spearmanr
 from test_lookup_command import lookup
 
-from lookup_table import LookupTable, load_table, read_user_table, user_table_text
+from lookup_table import LookupTable
+from lookup_table.builder import load_table
 from lookup_table.importers import SINGLEPATH_REST, import_table
 from lookup_table.tables import TABLE_DIR, list_tables, shipped_tables
+from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace, load_architecture, load_space
 
 SHIPPED = {"fbnet_hwnas": 32, "singlepath": 224}

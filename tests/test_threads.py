@@ -17,7 +17,7 @@ from conftest import ROOT, TINY, Command
 from test_evaluator import batches, trained_like
 
 from model import SearchSpace
-from search_strategy import Evaluator
+from search_strategy.evaluator import Evaluator
 from utils import threads
 from utils.startup import wait_without_spinning
 from utils.workers import LocalWorkers, shares

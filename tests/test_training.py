@@ -12,15 +12,17 @@ from conftest import TINY
 from scipy.stats import chisquare
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
+from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.layers import parse
 from config_file.arg_config.supernet_config import supernet_parser
 from data import load_splits
 from model import build_supernet, load_space
-from model.initialization import align_choices
+from model.supernet import align_choices
 from sampler import UniformSampler
 from supernet import new_supernet, train
-from supernet.training import SupernetTraining
+from supernet.training import SupernetTask
+from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
 from utils.optim import LR_SCHEDULERS, OPTIMIZERS, build_optimizer, build_scheduler
@@ -207,9 +209,9 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
     seed_everything(0)
     supernet = new_supernet(args, space, CPU)
     splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
-    run = SupernetTraining(supernet, splits.train, args, None, None)
+    task = SupernetTask(supernet, args, None, None, SummaryWriter(str(tmp_path)))
     images, labels = next(iter(splits.train))
-    (first, teacher, _), *others = run._backward(images, labels)
+    (first, teacher, _), *others = task.backward(images, labels, Precision("off", CPU))
     smooth = torch.full((32, 10), 0.3 / 10)
     smooth[torch.arange(32), labels] += 0.7
     assert first.item() == pytest.approx(-(smooth * teacher.log_softmax(1)).sum(1).mean().item())

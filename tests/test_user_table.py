@@ -9,18 +9,10 @@ import pytest
 import torch
 import yaml
 
-from lookup_table import (
-    Budget,
-    BudgetCounts,
-    Equivalence,
-    LatencySettings,
-    LookupTable,
-    architecture_keys,
-    load_costs,
-    read_user_table,
-    user_table_text,
-)
-from lookup_table.latency import measure_latency, validate
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table.builder import load_costs
+from lookup_table.latency import LatencySettings, measure_latency, validate
+from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace
 
 QUICK = LatencySettings(seconds=1e-4)

@@ -25,7 +25,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.scales)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        # no cache of cast weights: a pass uses each once, and CUDA graphs cannot look it up
+        # no cache of cast weights: a pass uses each of them once
         return torch.autocast(
             self.device_type, self.dtype, enabled=self.enabled, cache_enabled=False
         )

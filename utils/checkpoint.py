@@ -1,15 +1,15 @@
 """Checkpoints: everything a run needs to go on, and the facts of what it belongs to.
 
-A checkpoint is a file of `torch.save`, a zip archive, whose archive comment is the SHA-256 of all
-bytes before it: it opens with plain `torch.load`, and one changed bit anywhere is noticed.
+A checkpoint is a file of `torch.save`, a zip archive with a CRC-32 of each of its records.
+torch.load does not look at those, and reads changed weights where bits have flipped; so they are
+compared first.
 """
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import random
-import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,11 @@ import torch
 
 from utils.files import atomic_path
 
-FORMAT = 2  # 1 had no checksum and no kind; such a file is still read
+FORMAT = 3  # 1 had no kind, 2 a SHA-256 as the archive's comment; such files are still read
 KEYS = ("supernet", "optimizer", "scheduler", "sampler", "loader", "epoch", "facts", "config")
 SUBNET_KEYS = ("subnet", "averaged", "optimizer", "scheduler", "loader", "epoch", "facts", "config")
 # what a checkpoint of a kind has at least; other kinds: nothing
 KINDS = {"supernet": KEYS, "subnet": SUBNET_KEYS}
-SEAL = b"sha256:"
-SEAL_BYTES = len(SEAL) + 64
-END_OF_ZIP = b"PK\x05\x06"
 
 
 def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> None:
@@ -43,10 +40,9 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
         "numpy": (kind_of, words.tolist(), *rest),
         "python": random.getstate(),
     }
-    with atomic_path(path) as temporary:
-        with open(temporary, "wb") as file:  # of a path, torch hides why a write failed
-            torch.save({"format": FORMAT, "kind": kind, "generators": generators, **state}, file)
-        _seal(temporary)
+    # of a path, torch hides why a write failed
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"format": FORMAT, "kind": kind, "generators": generators, **state}, file)
 
 
 def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
@@ -62,7 +58,7 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
         there = False
     if not there:
         raise ValueError(f"checkpoint {path} does not exist; mend the path")
-    sealed = _check_seal(path)
+    _check_archive(path)
     foreign = f"{path} is not a checkpoint of this toolkit"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -79,8 +75,6 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
         raise ValueError(
             f"checkpoint {path} has format {version}, this version reads up to {FORMAT}; update"
         )
-    if version > 1 and not sealed:
-        raise ValueError(f"checkpoint {path} is damaged: its checksum is missing")
     state.setdefault("kind", "supernet")  # all that format 1 could hold
     if state["kind"] != kind:
         raise ValueError(f"checkpoint {path} is of a {state['kind']}, not of a {kind}")
@@ -91,52 +85,27 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     return state
 
 
-def _seal(path: Path) -> None:
-    """Add the checksum as the comment of the zip archive that torch.save wrote."""
-    with open(path, "rb+") as file:
-        file.seek(-2, 2)
-        assert file.read() == b"\0\0", "the archive has a comment already"
-        file.seek(-2, 2)
-        file.write(struct.pack("<H", SEAL_BYTES))  # the comment's length is under the checksum
-    digest = _sha256(path, path.stat().st_size)
-    with open(path, "ab") as file:
-        file.write(SEAL + digest.encode())
-
-
-def _check_seal(path: Path) -> bool:
-    """Whether the file is sealed. Raises ValueError if it is not what was sealed."""
-    size = path.stat().st_size
+def _check_archive(path: Path) -> None:
+    """Raises ValueError unless the file is a whole zip archive of unchanged records."""
     with open(path, "rb") as file:
         head = file.read(4)
-        file.seek(max(0, size - SEAL_BYTES))
-        tail = file.read()
-        file.seek(max(0, size - SEAL_BYTES - 22))
-        end = file.read(4)
-    if tail.startswith(SEAL):
-        digest = _sha256(path, size - SEAL_BYTES)
-        if tail != SEAL + digest.encode():
-            raise ValueError(
-                f"checkpoint {path} is damaged: its checksum does not match its content; take "
-                f"another or train again"
-            )
-        return True
-    if end == END_OF_ZIP:  # an archive with a comment of our length that is not ours
-        raise ValueError(f"checkpoint {path} is damaged: its checksum is not readable")
-    if size == 0 or (head == b"PK\x03\x04" and END_OF_ZIP not in tail):
-        raise ValueError(f"checkpoint {path} is truncated; take another or train again")
-    if head != b"PK\x03\x04":
+    if head and head != b"PK\x03\x04":
         raise ValueError(f"{path} is not a checkpoint of this toolkit: no file of torch.save")
-    return False
-
-
-def _sha256(path: Path, length: int) -> str:
-    """Of the first `length` bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while length > 0 and (part := file.read(min(length, 1 << 20))):
-            digest.update(part)
-            length -= len(part)
-    return digest.hexdigest()
+    whole, broken = False, None
+    try:
+        whole = zipfile.is_zipfile(path)  # looks for the directory, which stands at the end
+        if whole:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+    except Exception as error:  # a changed directory can name any offset, size or method
+        raise ValueError(f"checkpoint {path} is damaged; take another or train again") from error
+    if not whole:
+        raise ValueError(f"checkpoint {path} is truncated; take another or train again")
+    if broken is not None:
+        raise ValueError(
+            f"checkpoint {path} is damaged: the checksum of {broken!r} does not match its content; "
+            f"take another or train again"
+        )
 
 
 def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -165,6 +134,6 @@ def restore_generators(state: dict[str, Any]) -> None:
     torch.set_rng_state(generators["cpu"])
     if (cuda := generators["cuda"]) and torch.cuda.device_count() == len(cuda):
         torch.cuda.set_rng_state_all(cuda)
-    if "python" in generators:  # format 2
+    if "python" in generators:  # since format 2
         np.random.set_state(generators["numpy"])
         random.setstate(generators["python"])

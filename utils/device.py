@@ -15,7 +15,7 @@ from utils.distributed import join
 SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Let glibc keep freed blocks for the next activation; elsewhere, do nothing.
 
     By default it hands large ones back to the kernel and maps fresh, zeroed pages for the next

@@ -100,7 +100,7 @@ def add_up(tensor: Tensor) -> None:
         dist.all_reduce(tensor)
 
 
-def average_gradients(parameters: Sequence[nn.Parameter], *scalars: Tensor | float) -> list[Tensor]:
+def average_gradients(parameters: Sequence[Tensor], *scalars: Tensor | float) -> list[Tensor]:
     """Average the gradients there are, in place; and the scalars, which are returned.
 
     All in one all-reduce of one flat buffer. Parameters without a gradient, those of paths that

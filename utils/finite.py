@@ -105,7 +105,7 @@ class LossGuard:
 
 
 @torch.no_grad()
-def mend_batch_norms(module: nn.Module) -> int:
+def reset_nonfinite_bn(module: nn.Module) -> int:
     """Reset running statistics that a skipped step has made NaN or infinite; how many it were."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     broken = [

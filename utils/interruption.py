@@ -22,10 +22,6 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(signal.Signals(number).name)
         self.number = number
 
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.number
-
 
 class Deferral:
     """What a signal left behind inside a `deferred()` block."""

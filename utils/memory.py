@@ -11,10 +11,7 @@ def out_of_memory(error: BaseException) -> str | None:
     """What was asked for, if the error says that memory ran out; else None.
 
     PyTorch's message names the amount ("Tried to allocate 2.00 GiB", "tried to allocate 8 bytes").
-    Within the capture of a CUDA graph, the capture's own error comes on top.
     """
-    while isinstance(error.__context__, Exception) and "captur" in str(error):
-        error = error.__context__
     if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
         kind = "the device"
     elif isinstance(error, MemoryError) or (

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from utils.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,7 @@ def read_candidates(path: Path) -> Candidates:
 
 
 def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not valid YAML") from error
+    content = read_yaml(path)
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f"{path} is damaged: key '{missing[0]}' is missing")
@@ -101,7 +99,7 @@ def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The flags of a run. Raises ValueError where they are damaged, OSError where missing."""
+    """The flags of a run. Raises ValueError where they are damaged or missing."""
     return _read_mapping(folder / "config.yaml", ("search-space", "dataset", "random-seed"))
 
 

@@ -31,9 +31,12 @@ class SearchReport:
         folder: the run folder.
         history: all candidates of the search.
         facts: the winner's entries of an architecture file.
+        chosen_by: how the strategy chooses, if not by the highest score.
     """
 
-    def __init__(self, args: Namespace, folder: Path, history: Any, facts: dict) -> None:
+    def __init__(
+        self, args: Namespace, folder: Path, history: Any, facts: dict, chosen_by: str
+    ) -> None:
         self.args = args
         self.folder = folder
         self.history = history
@@ -44,7 +47,7 @@ class SearchReport:
         self.facts |= {"target_hc": args.target_hc, "min_hc": args.min_hc}
         self.facts |= {"info_metric": args.info_metric}
         self.facts["source"] = f"{args.search_strategy} search, run {folder.name}"
-        self.after = ""  # another table, below the summary
+        self.tables: dict[str, dict[str, str]] = {}  # below the summary
         self.accuracy = "true accuracy" if args.oracle else "validation top-1"
         limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {self.unit}"
         if args.min_hc is not None:
@@ -66,8 +69,8 @@ class SearchReport:
         if args.smooth:
             score = history.smoothed()[history.best(args.info_metric)]
             reasons.append(f"{score:.2f} % smoothed (--smooth)")
-        if args.search_strategy == "additive":
-            reasons.append("highest sum of its choices' effects, fitted to all scores")
+        if chosen_by:
+            reasons.append(chosen_by)
         if reasons:
             self.rows["chosen by"] = "; ".join(reasons)
 
@@ -96,39 +99,14 @@ class SearchReport:
             f"{np.std(bests, ddof=1):.2f}, from {min(bests):.2f} to {max(bests):.2f} %"
         )
 
-    def add_front(self, number: int, hypervolume: float) -> None:
-        self.rows["Pareto front"] = (
-            f"{number} networks in pareto_front.csv and pareto_front/; hypervolume "
-            f"{hypervolume:.4f}"
-        )
-
-    def add_unconstrained(self, facts: dict, log_probability: float) -> None:
-        """The most probable architecture without a budget, and by how many nats it is that."""
-        facts |= {"source": "most probable, no budget"}
-        text = yaml.safe_dump(facts, sort_keys=False)
-        write_text(self.folder / "unconstrained_architecture.yaml", text)
-        metric = self.args.info_metric
-        cost = facts[metric] / (MILLION if metric in ("flops", "params") else 1)
-        rows = {
-            "choices": " ".join(facts["choices"]),
-            "cost": f"{cost:,.3f} {self.unit}",
-            "validation top-1": f"{facts['top1']:.2f} %",
-            "log-probability": f"{log_probability:.3f} nats above the architecture within the "
-            f"budget",
-        }
-        self.after = summary_table("\nmost probable architecture without a budget", rows)
-
-    def add_convergence(
-        self, rows: dict[str, str], warnings: Sequence[str], trained_on_validation: bool
+    def add_findings(
+        self, rows: dict[str, str], caveat: str, tables: dict[str, dict[str, str]]
     ) -> None:
-        """The state of the architecture parameters; what to change where they did not converge."""
-        if trained_on_validation:
-            self.rows[self.accuracy] += (
-                "  (optimistic: these images trained the architecture parameters)"
-            )
+        """A strategy's own rows, a remark on the accuracy, and tables below the summary."""
+        if caveat:
+            self.rows[self.accuracy] += f"  ({caveat})"
         self.rows |= rows
-        for number, warning in enumerate(warnings, 1):
-            self.rows["warning" if number == 1 else f"warning {number}"] = warning
+        self.tables |= tables
 
     def finish(self, phases: Phases, writer: Any) -> dict[str, str]:
         """Save the best architecture, the plot and TensorBoard's hparams; print the summary.
@@ -165,6 +143,6 @@ class SearchReport:
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
         log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", self.rows))
-        if self.after:
-            log.info(self.after)
+        for title, rows in self.tables.items():
+            log.info(summary_table(f"\n{title}", rows))
         return self.rows

@@ -65,7 +65,7 @@ def add_run_flags(parser: ArgumentParser, plans: bool = False) -> None:
         group.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the plan: sizes, steps, measured time and memory, files; write no run",
+            help="print the plan: sizes, steps, candidates, files; write no run",
         )
     group.add_argument("--quiet", action="store_true", help="show errors only; log.txt has it all")
     group.add_argument(
@@ -128,13 +128,6 @@ def add_training_flags(parser: ArgumentParser) -> None:
         "epochs of small images, then a few of large ones",
     )
     add_recipe_flags(group)
-    group.add_argument(
-        "--cuda-graphs",
-        action=BooleanOptionalAction,
-        default=False,
-        help="on a GPU: launch each block's kernels at once, faster where images are small; keeps "
-        "the activations of all choices in memory, not those of one path",
-    )
     group.add_argument(
         "--sync-bn",
         action=BooleanOptionalAction,

@@ -21,6 +21,7 @@ import yaml
 
 from config_file.arg_config.sampling_config import SAMPLER_SECTIONS, sampler_section
 from utils.files import write_text
+from utils.yaml_file import read_yaml, shown
 
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
@@ -42,6 +43,7 @@ MAY_DIFFER = (
     "cache_dir",
     "data_path",
 )  # on resuming
+REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
 FROM_CHECKPOINT = (
     "search_space",
     "widths",
@@ -70,8 +72,6 @@ def read_layer(path: Path, parser: ArgumentParser) -> tuple[Values, dict[str, Va
     Raises:
         ValueError: unreadable, or a key that is no flag; with the nearest one.
     """
-    from model.yaml_file import read_yaml  # lazily, as all that loads torch: --help is quick
-
     content = read_yaml(path)
     if content is None:
         return {}, {}
@@ -97,6 +97,8 @@ def _read_values(path: Path, content: dict, parser: ArgumentParser) -> Values:
         name = str(key).replace("-", "_")
         if name in values:
             raise ValueError(f"{path}: '{name}' is given twice")
+        if name in REMOVED:
+            continue
         if name not in flags:
             near = difflib.get_close_matches(name, flags, n=1)
             hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
@@ -111,8 +113,6 @@ def _read_values(path: Path, content: dict, parser: ArgumentParser) -> Values:
 
 
 def _tokens(parser: ArgumentParser, values: Values, where: str) -> list[str]:
-    from model.yaml_file import shown
-
     tokens = []
     for name, value in values.items():
         action = _flags(parser)[name]
@@ -165,8 +165,6 @@ def read_recipe(
     dataset: str, folders: Sequence[Path], parser: ArgumentParser
 ) -> tuple[Values, dict[str, Values]]:
     """A dataset's values of the flags that the command has, and by sampler; later folders win."""
-    from model.yaml_file import read_yaml
-
     known = _flags(parser)
 
     def of_command(content: dict) -> Values:

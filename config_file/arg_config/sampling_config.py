@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from config_file.arg_config.names import HC_LOSSES, SAMPLERS
 from config_file.arg_config.types import integer, number, one_of
+from search_strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from model import SearchSpace
@@ -191,6 +192,12 @@ def add_architecture_flags(parser: ArgumentParser) -> None:
     )
 
 
+def reads_prior(args: Namespace) -> bool:
+    """True if the search needs the architecture parameters that a sampler has trained."""
+    name = getattr(args, "search_strategy", None)  # train_supernet.py has none
+    return name is not None and STRATEGIES[name].needs_prior
+
+
 def sampler_section(args: Namespace) -> str | None:
     """The name under which a recipe holds settings of the sampler that a run trains with.
 
@@ -200,7 +207,7 @@ def sampler_section(args: Namespace) -> str | None:
     if getattr(args, "checkpoint", None):
         return None  # nothing is trained
     strategy = args.sample_strategy
-    if strategy is None and getattr(args, "search_strategy", None) == "differentiable":
+    if strategy is None and reads_prior(args):
         strategy = "differentiable"
     if strategy == "differentiable":
         from model.space_file import load_space_file  # lazily, as it loads torch
@@ -216,9 +223,8 @@ def resolve_sampling(args: Namespace, space: SearchSpace) -> None:
     Raises:
         ValueError: flags that make no sense together; the message says why.
     """
-    searches = getattr(args, "search_strategy", None)
     if args.sample_strategy is None:
-        args.sample_strategy = "differentiable" if searches == "differentiable" else "uniform"
+        args.sample_strategy = "differentiable" if reads_prior(args) else "uniform"
     superkernel = space.supernet == "superkernel"
     if args.sample_strategy == "differentiable":
         args.sample_strategy = "threshold" if superkernel else "softmax"
@@ -230,10 +236,11 @@ def resolve_sampling(args: Namespace, space: SearchSpace) -> None:
         ratio = min(1.0, args.temperature_final / args.temperature_init)
         args.temperature_decay = ratio ** (1 / max(1, args.epochs - 1))
     check_sampling(args, space.name, superkernel)
-    if searches == "differentiable" and args.sample_strategy not in DIFFERENTIABLE:
+    if reads_prior(args) and args.sample_strategy not in DIFFERENTIABLE:
         raise ValueError(
-            f"--search-strategy differentiable: --sample-strategy {args.sample_strategy} trains no "
-            f"architecture parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
+            f"--search-strategy {args.search_strategy}: --sample-strategy {args.sample_strategy} "
+            f"trains no architecture parameters; take {', '.join(DIFFERENTIABLE)}, or another "
+            f"search"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import BooleanOptionalAction, Namespace
 
 from config_file.arg_config.common import (
     BY_DATASET,
@@ -13,37 +13,25 @@ from config_file.arg_config.common import (
     add_training_flags,
 )
 from config_file.arg_config.evaluation_config import add_evaluation_flags
+from config_file.arg_config.fields import add_flags, groups, take
 from config_file.arg_config.layers import unused_flags
 from config_file.arg_config.sampling_config import add_sampling_flags, idle_groups
-from config_file.arg_config.types import folder, integer, number, one_of
+from config_file.arg_config.types import folder, integer, one_of
+from search_strategy import STRATEGIES
 
 STRATEGY_NAMES = {
-    "random": "random",
-    "random_search": "random",
-    "evolution": "evolution",
-    "pareto": "pareto",
-    "additive": "additive",
-    "differentiable": "differentiable",
-    "gradient": "differentiable",
+    spelling: name for name, kind in STRATEGIES.items() for spelling in (name, *kind.aliases)
 }
+BY_SCORE = [name for name, kind in STRATEGIES.items() if kind.by_score]
 
 
-def words(text: str) -> list[str]:
-    """Words with commas between them."""
-    return [word for word in text.split(",") if word]
-
-
-class Words(Action):
-    """A list of words, with spaces or commas between them."""
-
-    def __call__(
-        self,
-        parser: ArgumentParser,
-        args: Namespace,
-        values: list[list[str]],
-        option: str | None = None,
-    ) -> None:
-        setattr(args, self.dest, [word for part in values for word in part])
+def strategy_help() -> str:
+    """The strategies with their other names and what is said about them."""
+    parts = []
+    for name, kind in STRATEGIES.items():
+        notes = [f"also: {alias}" for alias in kind.aliases] + ([kind.about] if kind.about else [])
+        parts.append(f"{name} ({'; '.join(notes)})" if notes else name)
+    return ", ".join(parts[:-1]) + f", or {parts[-1]}"
 
 
 def search_parser(description: str) -> Parser:
@@ -56,9 +44,8 @@ def search_parser(description: str) -> Parser:
         "--search-strategy",
         type=one_of(STRATEGY_NAMES),
         default="evolution",
-        metavar="{random,evolution,pareto,additive,differentiable}",
-        help="random (also: random_search), evolution, pareto (NSGA-II), additive (the best sum of "
-        "what choices are worth in random candidates), or differentiable (also: gradient)",
+        metavar="{" + ",".join(STRATEGIES) + "}",
+        help=strategy_help(),
     )
     group.add_argument(
         "--checkpoint",
@@ -95,78 +82,11 @@ def search_parser(description: str) -> Parser:
         "--smooth",
         action=BooleanOptionalAction,
         default=False,
-        help="random, evolution: the answer is the highest score halfway to the sums of choices' "
-        "effects fitted to all scores: less of the noise wins",
+        help=f"{', '.join(BY_SCORE)}: the answer is the highest score halfway to the sums of "
+        "choices' effects fitted to all scores: less of the noise wins",
     )
     add_evaluation_flags(parser)
-    group = parser.add_argument_group("random search")
-    group.add_argument(
-        "--random-iteration",
-        type=integer(1),
-        default=1000,
-        metavar="N",
-        help="candidates, also of additive",
-    )
-    group = parser.add_argument_group("evolution and pareto")
-    group.add_argument(
-        "--generation-num",
-        "--generation_num",
-        type=integer(1),
-        default=20,
-        metavar="N",
-        help="generations, the random first one included",
-    )
-    group.add_argument(
-        "--population",
-        type=integer(2, 100_000),
-        default=60,
-        metavar="N",
-        help="candidates per generation",
-    )
-    group.add_argument(
-        "--mutation-prob",
-        type=number(0, 1),
-        default=0.1,
-        metavar="F",
-        help="chance of each layer to be drawn anew",
-    )
-    group.add_argument(
-        "--crossover-prob",
-        type=number(0, 1),
-        default=0.5,
-        metavar="F",
-        help="share of children that have two parents",
-    )
-    group = parser.add_argument_group("evolution")
-    group.add_argument(
-        "--parent-num", type=integer(1), default=10, metavar="N", help="best so far that breed"
-    )
-    group.add_argument(
-        "--aging",
-        type=integer(0),
-        nargs="?",
-        const=3,
-        default=0,
-        metavar="G",
-        help="generations for which a candidate can breed; 0: for ever; 3 if only named",
-    )
-    group.add_argument(
-        "--patience",
-        type=integer(0),
-        default=0,
-        metavar="G",
-        help="stop after so many generations without a better best; 0: never",
-    )
-    group = parser.add_argument_group("pareto")
-    group.add_argument(
-        "--objectives",
-        action=Words,
-        type=words,
-        nargs="+",
-        default=["flops"],
-        metavar="METRIC",
-        help="one or two costs to minimise beside the top-1 error (default: flops)",
-    )
+    add_flags(parser, *(kind.Config for kind in STRATEGIES.values()))
     add_budget_flags(parser)
     add_training_flags(parser)
     add_sampling_flags(parser)
@@ -175,13 +95,30 @@ def search_parser(description: str) -> Parser:
 
 def idle_flags(parser: Parser, argv: list[str], args: Namespace) -> list[str]:
     """Typed flags that have no effect in this run, to be named and not silently ignored."""
-    used = {
-        "random": {"random search"},
-        "additive": {"random search"},
-        "evolution": {"evolution", "evolution and pareto"},
-        "pareto": {"pareto", "evolution and pareto"},
-    }
-    idle = set().union(*used.values()) - used.get(args.search_strategy, set())
+    own = {title for title, _ in groups(STRATEGIES[args.search_strategy].Config)}
+    idle = {title for kind in STRATEGIES.values() for title, _ in groups(kind.Config)} - own
     if args.checkpoint or args.oracle:
         idle.add("supernet training")
     return unused_flags(parser, argv, idle | idle_groups(args))
+
+
+def check_search(args: Namespace) -> None:
+    """Check the flags that depend on the strategy.
+
+    Raises:
+        ValueError: a flag that does not go with the strategy or with known accuracies.
+    """
+    kind = STRATEGIES[args.search_strategy]
+    if args.score != "top1" and (args.oracle or kind.needs_top1):
+        names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
+        raise ValueError(
+            f"--score probability goes with {', '.join(names)} search on a supernet; leave it out"
+        )
+    if args.smooth and not kind.by_score:
+        raise ValueError(
+            f"--smooth goes with {', '.join(BY_SCORE)} search, which choose by the highest score; "
+            f"leave it out with {args.search_strategy}"
+        )
+    if args.oracle and kind.needs_prior:
+        raise ValueError("--oracle has no gradients; take another --search-strategy")
+    take(kind.Config, args)

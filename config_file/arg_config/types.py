@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentTypeError
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +100,21 @@ def one_of(aliases: dict[str, str]) -> Callable[[str], str]:
         return aliases[text]
 
     return parse
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between them."""
+    return [word for word in text.split(",") if word]
+
+
+class Words(Action):
+    """A list of words, with spaces or commas between them; of `type=words, nargs="+"`."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        args: Namespace,
+        values: list[list[str]],
+        option: str | None = None,
+    ) -> None:
+        setattr(args, self.dest, [word for part in values for word in part])

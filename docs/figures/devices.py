@@ -20,8 +20,9 @@ from scipy.stats import spearmanr
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lookup_table import load_table, read_user_table  # noqa: E402
+from lookup_table.builder import load_table  # noqa: E402
 from lookup_table.tables import shipped_tables  # noqa: E402
+from lookup_table.user_table import read_user_table  # noqa: E402
 from model import load_space  # noqa: E402
 
 SHOWN = {"pixel3": "Pixel 3", "xeon_4210r": "Xeon 4210R", "titan_rtx_1": "Titan RTX, batch 1"}

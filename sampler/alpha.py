@@ -1,0 +1,262 @@
+"""The architecture step of differentiable training, and all its state.
+
+Training the supernet is the search (DARTS, https://arxiv.org/abs/1806.09055, algorithm 1, first
+order): after each weight step on a training batch, the architecture parameters take a step on a
+batch of the other part of the training images (`--train-portion`).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+from lookup_table import Budget
+from lookup_table.knapsack import most_probable
+from lookup_table.table import MILLION
+from model import SearchSpace
+from model.supernet import frozen
+from sampler.architecture import ArchitectureSampler
+from sampler.convergence import entropies, entropy_share, network_text
+from sampler.hardware_loss import HardwareLoss
+from utils.distributed import average_gradients
+from utils.plots import probability_map
+from utils.run_folder import log
+
+Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W], labels [B]
+LOGGED = {  # of the summary -> what the log calls it
+    "expected_over_target": "E/T",
+    "ce": "CE",
+    "constraint": "constraint",
+    "gradient_norm": "gradient norm",
+}
+SEEN = ("ce", "constraint", "gradient_norm", "steps")  # summed over the steps of an epoch
+
+
+class StatefulBatches(Protocol):
+    """Batches (images [B, 3, H, W], labels [B]) that repeat from a state between two passes."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class EndlessBatches:
+    """One pass after another; its state can be taken anywhere, also in the middle of a pass."""
+
+    def __init__(self, batches: StatefulBatches) -> None:
+        self.batches = batches
+        self._begin()
+
+    def _begin(self) -> None:
+        self.start = self.batches.state_dict()
+        self.drawn = 0
+        self.iterator = iter(self.batches)
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        for _ in range(2):
+            for batch in self.iterator:
+                self.drawn += 1
+                return batch
+            self._begin()
+        raise AssertionError("a pass has at least one batch")
+
+    def state_dict(self) -> dict:
+        return {"start": self.start, "drawn": self.drawn}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches.load_state_dict(state["start"])
+        self._begin()
+        for _ in range(state["drawn"]):
+            next(self)
+
+
+class ArchitectureTraining:
+    """The architecture's half of the alternation, and all its state.
+
+    Args:
+        sampler: holds the parameters.
+        supernet: its weights are used and not changed by `step`, but its BN statistics are.
+        batches: images of the part that does not train the weights.
+        optimizer: of `sampler.alpha`.
+        hardware: the constraint.
+        warmup_epochs: epochs in which only the weights are trained, without the constraint.
+        temperature: epoch -> temperature, for samplers that have one.
+        checkpoint: keep no activations of weighted choices.
+        every: weight steps per architecture step.
+        one_level: parameters learn from the weights' batches, not from `batches`.
+    """
+
+    def __init__(
+        self,
+        sampler: ArchitectureSampler,
+        supernet: nn.Module,
+        batches: StatefulBatches,
+        optimizer: Optimizer,
+        hardware: HardwareLoss,
+        warmup_epochs: int = 0,
+        temperature: Callable[[int], float] = lambda epoch: 1.0,
+        checkpoint: bool = False,
+        every: int = 1,
+        one_level: bool = False,
+    ) -> None:
+        self.sampler = sampler
+        self.supernet = supernet
+        self.weights = [w for w in supernet.parameters() if w.requires_grad]
+        self.batches = EndlessBatches(batches)
+        self.optimizer = optimizer
+        self.hardware = hardware
+        self.warmup_epochs = warmup_epochs
+        self.temperature = temperature
+        self.checkpoint = checkpoint
+        self.every = every
+        self.one_level = one_level
+        self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Namespace,
+        sampler: ArchitectureSampler,
+        supernet: nn.Module,
+        batches: StatefulBatches,
+        budget: Budget,
+    ) -> ArchitectureTraining:
+        """What trains the architecture parameters of a run; the budget's upper end is the target.
+
+        Raises:
+            ValueError: the target does not go with --hc-loss.
+        """
+        alpha, decay = [sampler.alpha], config.a_weight_decay
+        optimizer: Optimizer
+        if config.a_optimizer == "adam":
+            betas = tuple(config.a_betas)
+            optimizer = torch.optim.Adam(alpha, config.a_lr, betas=betas, weight_decay=decay)
+        else:
+            optimizer = torch.optim.SGD(alpha, config.a_lr, config.a_momentum, weight_decay=decay)
+        counts = budget.counts
+        target = None if config.target_hc is None else budget.high
+        return cls(
+            sampler,
+            supernet,
+            batches,
+            optimizer,
+            HardwareLoss(counts.table, counts.metric, target, config.hc_loss, config.hc_weight),
+            config.a_warmup_epochs,
+            lambda epoch: config.temperature_init * config.temperature_decay**epoch,
+            config.checkpoint_activations,
+            config.a_every,
+            config.one_level,
+        )
+
+    def start_epoch(self, epoch: int) -> None:
+        self.sampler.temperature = self.temperature(epoch)
+        self.sampler.warming_up = epoch < self.warmup_epochs
+
+    def weight_loss(self, ce: Tensor) -> Tensor:
+        """A superkernel's weights feel the constraint through their norms (1904.02877, eq. 9)."""
+        if self.sampler.constrains_weights and not self.sampler.warming_up:
+            return self.hardware(ce, self.sampler.cost_probabilities())
+        return ce
+
+    def step(self, epoch: int, number: int = 0, batch: Batch | None = None) -> None:
+        """One update of the architecture parameters, if it is time for one.
+
+        Args:
+            number: of the weight step just done, counted from 1 over the whole run.
+            batch: images and labels of that step, for `one_level`.
+        """
+        if epoch < self.warmup_epochs or number % self.every:
+            return
+        if not self.one_level or batch is None:
+            batch = next(self.batches)
+        images, labels = batch
+        drawn = self.sampler.draw()
+        alpha = self.sampler.alpha
+        with frozen(self.weights):
+            logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
+            ce = F.cross_entropy(logits, labels)
+            loss = self.hardware(ce, drawn.probabilities)
+            # a network in which no gate is left to train has no gradient at all
+            (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
+        ce, loss = average_gradients([alpha], ce.detach(), loss.detach())
+        before = alpha.detach().clone()
+        self.optimizer.step()
+        self.sampler.after_update(drawn, before)
+        norm = torch.zeros(()) if alpha.grad is None else alpha.grad.norm()
+        parts = [part.double() for part in (ce, loss - ce, norm.to(ce.device), torch.ones_like(ce))]
+        self.seen = self.seen.to(ce.device) + torch.stack(parts)
+
+    @torch.no_grad()
+    def summary(self) -> dict[str, float]:
+        """State of the parameters, and means over the steps since `start_epoch`.
+
+        Entropy of a layer (nats, mean; share of uniform), expected cost (millions or ms; share of
+        the target), cross-entropy and constraint of the steps, norm of their gradients,
+        temperature.
+        """
+        p = self.sampler.probabilities()
+        cost = float(self.hardware.expected_cost(self.sampler.cost_probabilities())) / MILLION
+        values = {
+            "entropy": entropies(p.double().numpy()).mean(),
+            "entropy_share": entropy_share(p.double().numpy(), self.sampler.num_choices),
+            "expected_cost": cost,
+        }
+        if self.hardware.target is not None:
+            values["expected_over_target"] = cost * MILLION / self.hardware.target
+        if self.sampler.uses_temperature:
+            values["temperature"] = self.sampler.temperature
+        *sums, steps = self.seen.tolist()
+        if steps:
+            values |= {name: total / steps for name, total in zip(SEEN, sums, strict=False)}
+        return values
+
+    def end_epoch(self) -> None:
+        """Forget the steps of the epoch."""
+        self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
+
+    def state_dict(self) -> dict:
+        return {
+            **self.sampler.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state_dict(),
+            "seen": self.seen.tolist(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sampler.load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.load_state_dict(state["batches"])
+        self.seen = torch.tensor(state["seen"], dtype=torch.float64)
+
+
+def write_architecture(
+    architecture: ArchitectureTraining,
+    budget: Budget,
+    space: SearchSpace,
+    writer: SummaryWriter,
+    done: int,
+) -> None:
+    """Log and TensorBoard after `done` epochs: numbers, the network read off now, a heat map."""
+    numbers = architecture.summary()
+    for tag, value in numbers.items():
+        writer.add_scalar(f"arch/{tag}", value, done)
+    sampler = architecture.sampler
+    probabilities = sampler.probabilities().detach().double().numpy()
+    network = network_text(space, budget.counts, most_probable(probabilities, budget))
+    writer.add_text("arch/network", network, done)
+    parts = [f"{numbers['entropy_share']:.1%} of uniform entropy"]
+    for name, label in LOGGED.items():
+        if name in numbers:
+            parts.append(f"{label} {numbers[name]:.3g}")
+    log.info(f"epoch {done}: {', '.join(parts)}; now {network}")
+    figure = probability_map(probabilities, sampler.num_choices)
+    writer.add_figure("arch/probabilities", figure, done)

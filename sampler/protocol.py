@@ -1,0 +1,48 @@
+"""What a supernet's training uses of a sampler."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from lookup_table import Budget
+from model import Supernet
+
+if TYPE_CHECKING:
+    from sampler.alpha import ArchitectureTraining, StatefulBatches
+
+
+class Sampler(Protocol):
+    """Draws what each training step runs; `state_dict` holds all its state.
+
+    Attributes:
+        distills: the first path of a step teaches the others.
+    """
+
+    distills: ClassVar[bool] = False
+
+    @classmethod
+    def from_config(
+        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+    ) -> Sampler:
+        """Make the sampler of a run from its flags; `rng` is the source of all its randomness."""
+        ...
+
+    def architecture_training(
+        self, config: Namespace, supernet: Supernet, batches: StatefulBatches, budget: Budget
+    ) -> ArchitectureTraining | None:
+        """What trains its architecture parameters on `batches`; None if it has no parameters."""
+        return None
+
+    def step_paths(self) -> np.ndarray | Sequence[np.ndarray | Tensor]:
+        """The supernet's second arguments for one weight step, whose gradients add up before one
+        update: paths, int [L], or weights, float [L, C]."""
+        ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...

@@ -1,0 +1,128 @@
+"""What the search, its report and --help use of a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lookup_table import Budget
+    from search_strategy.history import History
+
+
+@dataclass(frozen=True)
+class NoFlags:
+    """Flags of a strategy that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedSearch:
+    """A search that has ended, as its strategy sees it for its part of the report.
+
+    Attributes:
+        folder: the run folder, for files of the strategy's own.
+        history: all candidates.
+        answer: the architecture chosen, int [L].
+        metric: the cost that is limited.
+        target: upper limit of that cost, in the table's integer units; None is no limit.
+        top1: top-1 in percent [N] of architectures [N, L], which are scored where they are not yet.
+        validation_trained: the validation images have trained the architecture parameters.
+    """
+
+    folder: Path
+    history: History
+    answer: np.ndarray
+    metric: str
+    target: int | None
+    top1: Callable[[np.ndarray], np.ndarray]
+    validation_trained: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A strategy's part of the report.
+
+    Attributes:
+        rows: rows of the summary.
+        caveat: a remark beside the answer's accuracy.
+        tables: further tables below the summary, by title.
+    """
+
+    rows: dict[str, str] = field(default_factory=dict)
+    caveat: str = ""
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class SearchStrategy(Protocol):
+    """An ask-tell search: made by `Strategy(config, budget, rng, prior)`, it sees no data.
+
+    Subclasses replace the defaults below where they differ.
+
+    Attributes:
+        Config: frozen dataclass of its flags.
+        aliases: further names on the command line.
+        about: a few words about it for --help.
+        needs_prior: it reads its answer from the prior, so the supernet must be trained with
+            architecture parameters, and known accuracies (--oracle) cannot take its place.
+        by_score: its answer is the candidate with the highest score, so --smooth applies.
+        needs_top1: the scores must be top-1, so --score probability does not apply.
+        is_random: it is a random search, which needs no random control.
+        chosen_by: how it chooses its answer, if not by the highest score; for the summary.
+        chosen: its own answer, int [L], if not the highest score; known when the search is over.
+    """
+
+    Config: ClassVar[type] = NoFlags
+    aliases: ClassVar[tuple[str, ...]] = ()
+    about: ClassVar[str] = ""
+    needs_prior: ClassVar[bool] = False
+    by_score: ClassVar[bool] = True
+    needs_top1: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
+    chosen_by: ClassVar[str] = ""
+    chosen: np.ndarray | None = None
+
+    def __init__(
+        self,
+        config: Any,
+        budget: Budget,
+        rng: np.random.Generator,
+        prior: np.ndarray | None = None,
+    ) -> None:
+        """Make a search of what is within the budget.
+
+        Args:
+            config: the flags, a `Config`.
+            rng: the source of all its randomness.
+            prior: probabilities float [L, C] of a differentiably trained supernet; None elsewhere.
+        """
+
+    @classmethod
+    def costs(cls, config: Any) -> Sequence[str]:
+        """Metrics of the table that it uses besides the limited one."""
+        return ()
+
+    @property
+    def total(self) -> int:
+        """How many candidates it will ask for at most."""
+        ...
+
+    def ask(self) -> np.ndarray:
+        """The next candidates, int [N, L]; none when the search is over."""
+        ...
+
+    def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
+        """Scores of what was asked, float [N], higher is better."""
+        ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Numbers of the search so far, for TensorBoard."""
+        return {}
+
+    def findings(self, search: FinishedSearch) -> Findings:
+        """Write files of its own to the run folder; its part of the report."""
+        return Findings()

@@ -1,0 +1,269 @@
+"""The training loop of supernets and networks: steps, epochs, checkpoints, signals, ranks.
+
+`fit` does what both have in common. What differs is the `Task`: how a step makes gradients, what it
+does after the update, what is written after an epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from utils import distributed
+from utils.acceleration import Precision
+from utils.checkpoint import (
+    check_facts,
+    load_checkpoint,
+    restore,
+    restore_generators,
+    save_checkpoint,
+)
+from utils.finite import LossGuard, reset_nonfinite_bn
+from utils.interruption import deferred
+from utils.optim import build_optimizer, build_scheduler
+from utils.progress import progress_bar
+from utils.run_folder import log
+from utils.timing import Meter
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+class Batches(Stateful, Protocol):
+    """A loader whose order of images is part of its state."""
+
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+class Pass(NamedTuple):
+    """A forward and backward pass of a step: its loss, logits [B, K], and the supernet's path."""
+
+    loss: Tensor
+    logits: Tensor
+    path: Any = None
+
+
+class Step(NamedTuple):
+    """A step that was taken: `number` counts from the first epoch; `kept`: weights were updated."""
+
+    images: Tensor
+    labels: Tensor
+    epoch: int
+    number: int
+    lr: float
+    kept: bool
+
+
+class Epoch(NamedTuple):
+    """Numbers of a finished epoch; `done` counts from 1, `top1` is in percent."""
+
+    done: int
+    loss: float
+    top1: float
+    lr: float
+    images_per_s: float
+
+
+class Task(Protocol):
+    """What differs between trainings."""
+
+    def start_epoch(self, epoch: int) -> None: ...
+
+    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
+        """Add the gradients of one step."""
+
+    def after_step(self, step: Step, guard: LossGuard) -> None: ...
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
+        """Write the epoch's numbers; what the progress bar shows."""
+
+
+class Optimisation:
+    """The optimiser of a net with its schedule, precision, clipping and guard, from a recipe.
+
+    Args:
+        recipe: --optimizer, --lr and the other flags of a training.
+        groups: parameters or parameter groups of the optimiser.
+    """
+
+    def __init__(
+        self, net: nn.Module, groups: Iterable[Any], loader: Batches, recipe: Namespace
+    ) -> None:
+        self.net = net
+        self.parameters = list(net.parameters())  # listing thousands takes milliseconds
+        self.grad_clip: float = recipe.grad_clip
+        self.optimizer: Optimizer = build_optimizer(
+            recipe.optimizer, groups, recipe.lr, recipe.momentum, recipe.weight_decay
+        )
+        self.scheduler: LRScheduler = build_scheduler(
+            self.optimizer,
+            recipe.lr_scheduler,
+            recipe.epochs,
+            len(loader),
+            recipe.warmup_epochs,
+            recipe.decay_step,
+            recipe.decay_ratio,
+        )
+        self.precision = Precision(recipe.amp, loader.device)
+        self.guard = LossGuard(recipe.on_nan, loader.device)
+        self.meter = Meter(loader.device)
+
+    @property
+    def lr(self) -> float:
+        return self.scheduler.get_last_lr()[0]
+
+    def stateful(self) -> dict[str, Stateful]:
+        """What a checkpoint holds of it."""
+        parts: dict[str, Stateful] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        return parts | ({"scaler": self.precision.scaler} if self.precision.scales else {})
+
+    def step(self, passes: list[Pass], labels: Tensor, number: int, asked: bool) -> tuple:
+        """Update the weights with the gradients there are.
+
+        Returns:
+            True if the step was kept, and the mean over ranks of `asked`.
+        """
+        *losses, stop = distributed.average_gradients(
+            self.parameters, *(p.loss for p in passes), float(asked)
+        )
+        for loss, (_, _, path) in zip(losses, passes, strict=True):
+            self.guard.watch(loss, number, self.lr, path)
+        self.precision.unscale(self.optimizer)
+        if self.grad_clip:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
+            if not self.precision.scales:  # fp16 leaves such steps out by itself
+                self.guard.watch(norm, number, self.lr, what="gradient norm")
+        if kept := self.guard.keep_step():
+            self.precision.step(self.optimizer)
+            for loss, logits, _ in passes:
+                self.meter.update(loss, logits, labels)
+        else:
+            reset_nonfinite_bn(self.net)
+        self.scheduler.step()
+        return kept, stop
+
+
+@dataclass
+class TrainingFile:
+    """The checkpoint of a training: what it holds, where, and how often it is written.
+
+    Args:
+        stateful: name in the checkpoint -> what has that state.
+        share: of the time, at most, that writing between epochs takes; None: after every epoch.
+        extra: further entries, asked for at each write.
+    """
+
+    path: Path
+    kind: str
+    facts: dict
+    config: dict
+    stateful: dict[str, Stateful]
+    share: float | None = None
+    extra: Callable[[], dict] = dict
+    due: float = field(default=0.0, init=False)  # when the next one between two epochs is
+
+    def read(self) -> dict | None:
+        """The content of a checkpoint that is there, loaded into its parts, on every rank.
+
+        Raises:
+            ValueError: it is damaged, or of something else.
+        """
+        if not distributed.from_main(self.path.exists()):
+            return None
+        there = self.path.exists()  # rank 0 alone may see the file
+        state = distributed.from_main(load_checkpoint(self.path, self.kind) if there else None)
+        assert state is not None
+        check_facts(self.path, state["facts"], self.facts)
+        restore(self.path, state, self.stateful)
+        return state
+
+    def write(self, run: Optimisation, epoch: int, step: int, loader: dict, path: Path) -> None:
+        """Write everything after `epoch` epochs and `step` steps."""
+        start = time.perf_counter()
+        run.guard.flush()
+        states = {name: thing.state_dict() for name, thing in self.stateful.items()}
+        states = self.extra() | states | {"loader": loader, "meter": run.meter.state_dict()}
+        counts = {"epoch": epoch, "step": step}
+        save_checkpoint(path, self.kind, **states, **counts, facts=self.facts, config=self.config)
+        now = time.perf_counter()
+        self.due = now + (now - start) / self.share if self.share else now
+
+
+def fit(
+    task: Task,
+    run: Optimisation,
+    loader: Batches,
+    epochs: int,
+    file: TrainingFile,
+    state: dict | None,
+    name: str,
+) -> None:
+    """Train for `epochs` epochs, resuming after `state`, what `file.read()` gave.
+
+    The result of a resumed training is that of an uninterrupted one. SIGTERM and Ctrl-C write a
+    checkpoint in the middle of an epoch, whose first batches are then drawn again and left out.
+
+    Raises:
+        ValueError: the loss is not finite.
+        Interrupted: a signal came, and the checkpoint is written.
+    """
+    first, skip = (state["epoch"], state.get("step", 0)) if state else (0, 0)
+    if state and skip:
+        run.meter.load_state_dict(state["meter"])
+    if state:
+        steps = f" and {skip} steps" if skip else ""
+        log.info(f"{name}: {first} of {epochs} epochs{steps} are done")
+    bar = progress_bar(epochs * len(loader), name, "step", first * len(loader) + skip)
+    with deferred() as signals:
+        for epoch in range(first, epochs):
+            run.net.train()
+            task.start_epoch(epoch)
+            start, images_before = time.perf_counter(), run.meter.images
+            epoch_start, batches = loader.state_dict(), iter(loader)
+            for _ in range(skip):
+                next(batches)
+            if state is not None:
+                restore_generators(state)
+                state = None
+            for step, (images, labels) in enumerate(batches, skip + 1):
+                number, lr = epoch * len(loader) + step, run.lr
+                # to None, not to zero: what no path used is not decayed either
+                run.optimizer.zero_grad(set_to_none=True)
+                passes = task.backward(images, labels, run.precision)
+                kept, stop = run.step(passes, labels, number, signals.asked)
+                task.after_step(Step(images, labels, epoch, number, lr, kept), run.guard)
+                bar.update()
+                if distributed.any_asked(stop, signals.asked, number):
+                    file.write(run, epoch, step, epoch_start, file.path)
+                    signals.stop()
+            skip = 0
+            run.guard.flush()
+            rate = (run.meter.images - images_before) / (time.perf_counter() - start)
+            run.meter.add_ranks()
+            loss, top1 = run.meter.read()
+            run.meter = Meter(loader.device)
+            shown = task.end_epoch(Epoch(epoch + 1, loss, top1, run.lr, rate))
+            bar.set_postfix(epoch=f"{epoch + 1}/{epochs}", **shown)
+            numbers = ", ".join(f"{key} {value}" for key, value in shown.items())
+            log.info(f"epoch {epoch + 1} of {epochs}: {numbers}")
+            if epoch + 1 == epochs or time.perf_counter() >= file.due:
+                file.write(run, epoch + 1, 0, loader.state_dict(), file.path)
+    bar.close()
+    if run.guard.skipped:
+        log.info(f"--on-nan skip: {run.guard.skipped} of the steps of this start were left out")
