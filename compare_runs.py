@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from config_file.arg_config.compare_config import compare_parser
+from config_file.arg_config.compare_config import CompareConfig
+from config_file.arg_config.fields import make_parser, take
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_fronts
@@ -126,11 +127,12 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 @user_errors
 def main() -> None:
-    args = compare_parser(__doc__).parse_args()
-    runs = read_runs(args.runs)
+    parser = make_parser(CompareConfig, __doc__, usage="%(prog)s RUN [RUN ...] [flags]")
+    config = take(CompareConfig, parser.parse_args())
+    runs = read_runs(config.runs)
     for run in runs:
-        if args.metric not in run.history.costs or args.metric not in run.best:
-            raise ValueError(f"{run.folder} has no {args.metric}; take another --metric")
+        if config.metric not in run.history.costs or config.metric not in run.best:
+            raise ValueError(f"{run.folder} has no {config.metric}; take another --metric")
     names = [run.folder.name for run in runs]
     titles = [
         name if names.count(name) == 1 else str(run.folder)
@@ -141,21 +143,21 @@ def main() -> None:
     if lines := over_seeds(runs, rows):
         print("\nOver seeds (mean ± standard deviation):")
         print(text_table([shown(line) for line in lines]))
-    write_text(args.csv, to_csv(rows))
-    metric = COSTS[args.metric]
+    write_text(config.csv, to_csv(rows))
+    metric = COSTS[config.metric]
     plot_fronts(
-        args.plot,
+        config.plot,
         {
-            title: (run.history.costs[args.metric] * metric.scale, run.history.top1)
+            title: (run.history.costs[config.metric] * metric.scale, run.history.top1)
             for title, run in zip(titles, runs, strict=True)
         },
         {
-            title: (run.best[args.metric] * metric.scale, run.best["top1"])
+            title: (run.best[config.metric] * metric.scale, run.best["top1"])
             for title, run in zip(titles, runs, strict=True)
         },
         metric.label,
     )
-    print(f"\nwritten: {args.csv}, {args.plot}")
+    print(f"\nwritten: {config.csv}, {config.plot}")
 
 
 if __name__ == "__main__":

@@ -10,38 +10,38 @@ spearman_rho, num_architectures and more, each described in docs/results.md.
 
 from __future__ import annotations
 
-from config_file.arg_config.ranking_config import ranking_parser
-from utils.startup import answer_help, wait_without_spinning
+from config_file.arg_config.fields import answer_help
+from config_file.arg_config.ranking_config import RankingConfig
+from utils.startup import wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
-    answer_help(ranking_parser, __doc__)
+    answer_help(RankingConfig, __doc__)
     wait_without_spinning()
 
 import json
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from config_file.arg_config.layers import config_values, parse, write_config
+from config_file.arg_config.fields import changed
+from config_file.arg_config.sources import load_config, write_config
 from data import Loader
 from lookup_table import UNIT, LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
-from search import build_evaluator
 from search_strategy.additive import smoothed
-from search_strategy.ranking import (
+from search_strategy.benchmark import (
     Benchmark,
     budget_regret,
     ranking_csv,
-    read_benchmark,
     trivial_scores,
 )
-from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.scores import ScoreLog
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import load_inputs, load_supernet, set_threads, supernet_facts
 from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
 from utils.errors import user_errors
@@ -57,20 +57,21 @@ TOP_K = (10, 50, 100)
 CEILING_DRAWS = 20
 
 
-def choose_networks(benchmark: Benchmark, args: Namespace) -> Benchmark:
+def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
     """All networks of the benchmark, or --num-architectures of them at random.
 
     Raises:
         ValueError: it has fewer.
     """
-    n, wanted = len(benchmark.accuracy), args.num_architectures
+    n, wanted = len(benchmark.accuracy), config.num_architectures
     if wanted is None:
         return benchmark
     if wanted > n:
         raise ValueError(
-            f"--num-architectures {wanted}: {args.benchmark} has {n} distinct networks; take fewer"
+            f"--num-architectures {wanted}: {config.benchmark} has {n} distinct networks; "
+            f"take fewer"
         )
-    rows = stream(args.random_seed, SEARCH_STREAM).permutation(n)[:wanted]
+    rows = stream(config.run.random_seed, SEARCH_STREAM).permutation(n)[:wanted]
     return benchmark.take(np.sort(rows))
 
 
@@ -100,20 +101,20 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple
 
 
 def result(
-    args: Namespace,
+    config: RankingConfig,
     space: SearchSpace,
     table: LookupTable,
     benchmark: Benchmark,
     scores: dict[str, np.ndarray],
 ) -> dict:
     """Everything that is printed but the times. `scores`: float [N] score, smoothed and top1."""
-    rng = np.random.default_rng(args.random_seed)
-    cost = table.cost(benchmark.architectures, args.info_metric)
-    budgets = args.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
+    rng = np.random.default_rng(config.run.random_seed)
+    cost = table.cost(benchmark.architectures, config.info_metric)
+    budgets = config.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
     others = trivial_scores(benchmark.architectures, space, table)
     others["smoothed"] = scores["smoothed"]
     agreement = rank_agreement(
-        scores["score"], benchmark.accuracy, others, TOP_K, args.bootstrap, rng
+        scores["score"], benchmark.accuracy, others, TOP_K, config.bootstrap, rng
     )
     smooth = agreement["baselines"].pop("smoothed")
     smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
@@ -121,13 +122,13 @@ def result(
     if benchmark.std is not None:
         ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
     return {
-        "score": args.score,
+        "score": config.evaluation.score,
         **agreement,
         "smoothed": smooth,
         "num_architectures": len(benchmark.accuracy),
         "num_codes": benchmark.num_codes,
         "noise_ceiling": ceiling,
-        "info_metric": args.info_metric,
+        "info_metric": config.info_metric,
         "regret": budget_regret(benchmark, scores["score"], cost, budgets),
         "mean_top1": float(scores["top1"].mean()),
     }
@@ -137,42 +138,46 @@ def result(
 def main() -> None:
     start_log(stream=sys.stderr)
     phases = Phases()
-    parser = ranking_parser(__doc__)
-    args = parse(parser, sys.argv[1:])
-    start_log(stream=sys.stderr, quiet=args.quiet)
-    check_run_folder(args.run_dir, args.title, args.resume)
-    for name in ("checkpoint", "benchmark"):
-        if getattr(args, name) is None:
-            raise ValueError(f"--{name} FILE is missing; see --help")
+    config = load_config(RankingConfig, __doc__)
+    run = config.run
+    start_log(stream=sys.stderr, quiet=run.quiet)
+    check_run_folder(run.run_dir, run.title, run.resume)
     tune_malloc()
-    device = pick_device(args.device)
-    seed_everything(args.random_seed)
+    device = pick_device(run.device)
+    seed_everything(run.random_seed)
 
     with phases("data and lookup table"):
-        splits, space = load_inputs(args, device)
-        benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
-        size = args.cost_input_size or args.input_size
-        costed = load_space(args.search_space, size, splits.num_classes, args.widths)
-        table = load_table(costed, args.cache_dir)
-        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-        set_threads(args, supernet, space.num_choices // 2)
-        load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
-        evaluator = build_evaluator(supernet, splits, args)
-        evaluator.evaluator.validation = draw_images(
-            splits.validation, args.validation_images, args.random_seed
+        splits, space = load_inputs(run, config.space, config.data, device)
+        benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
+        size = config.cost_input_size or config.data.input_size
+        costed = load_space(
+            config.space.search_space, size, splits.num_classes, config.space.widths
         )
+        table = load_table(costed, run.cache_dir)
+        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        middle = space.num_choices // 2
+        threads = set_threads(run.threads, supernet, 2, config.data.input_size, middle)
+        config = changed(config, threads=threads)
+        load_supernet(config.checkpoint, supernet, supernet_facts(config.data, space))
+        evaluator = build_evaluator(
+            supernet,
+            splits.calibration,
+            draw_images(splits.validation, config.validation_images, run.random_seed),
+            config.evaluation,
+        )
+        workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
 
-    name = f"ranking_{Path(args.search_space).stem}_{args.dataset}"
-    folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder, stream=sys.stderr, quiet=args.quiet)
-    if not args.resume:
-        write_config(folder / "config.yaml", config_values(parser, args))
+    name = f"ranking_{Path(config.space.search_space).stem}_{config.data.dataset}"
+    folder = make_run_folder(run.run_dir, run.title, run.resume, name)
+    start_log(folder, stream=sys.stderr, quiet=run.quiet)
+    if not run.resume:
+        write_config(folder / "config.yaml", config)
     log.info(
         f"run folder {folder}, device {device}{threads_text(device)}: "
         f"{len(benchmark.accuracy)} distinct networks "
-        f"({benchmark.num_codes} codes in {args.benchmark})"
+        f"({benchmark.num_codes} codes in {config.benchmark})"
     )
-    logged = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+    logged = ScoreLog(workers, folder / "candidates.log", space)
     networks = benchmark.architectures
     with phases("scoring"), logged.progress(len(networks), "ranking"):
         score = logged(networks)  # but what an interrupted run logged
@@ -183,7 +188,7 @@ def main() -> None:
         }
     write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, scores))
     with phases("statistics"):
-        found = result(args, space, table, benchmark, scores)
+        found = result(config, space, table, benchmark, scores)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
     text = json.dumps(without_nan(found), indent=2)
     write_text(folder / "ranking.json", text + "\n")
@@ -191,10 +196,11 @@ def main() -> None:
         folder / "ranking.png",
         score,
         benchmark.accuracy,
-        table.cost(benchmark.architectures, args.info_metric) / MILLION,
-        UNIT[args.info_metric],
-        SCORE_LABELS[args.score],
-        f"{space.name} on {args.dataset}, {len(score)} networks: τ = {found['kendall_tau']:.3f}",
+        table.cost(benchmark.architectures, config.info_metric) / MILLION,
+        UNIT[config.info_metric],
+        SCORE_LABELS[config.evaluation.score],
+        f"{space.name} on {config.data.dataset}, {len(score)} networks: τ = "
+        f"{found['kendall_tau']:.3f}",
     )
     print(text)
 

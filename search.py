@@ -12,41 +12,37 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
-from config_file.arg_config.search_config import check_search, idle_flags, search_parser
-from utils.startup import answer_help, wait_without_spinning
+from config_file.arg_config.fields import answer_help
+from config_file.arg_config.search_config import SearchConfig
+from utils.startup import wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
-    answer_help(search_parser, __doc__)
+    answer_help(SearchConfig, __doc__)
     wait_without_spinning()
 
 import dataclasses
-import itertools
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.fields import take
-from config_file.arg_config.layers import config_values, parse, write_config
-from config_file.arg_config.sampling_config import resolve_sampling
-from data import Splits
+from config_file.arg_config.fields import changed, values_of
+from config_file.arg_config.sources import load_config, write_config
 from lookup_table import (
     Budget,
     BudgetCounts,
     Equivalence,
     in_millions,
 )
-from model import SearchSpace, Supernet, count_params
-from search_strategy import STRATEGIES
+from model import SearchSpace, count_params
+from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import learned_prior
-from search_strategy.evaluator import Evaluator, uncalibrated_top1
+from search_strategy.evaluator import uncalibrated_top1
 from search_strategy.history import History, run_search
-from search_strategy.oracle import Oracle
 from search_strategy.random_search import RandomConfig, RandomSearch
-from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.scores import ScoreLog, SharedScores
 from search_strategy.strategy import FinishedSearch, SearchStrategy
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import (
     build_costs,
     load_inputs,
@@ -55,7 +51,6 @@ from supernet import (
     resolve_budget,
     save_costs,
     save_splits,
-    scoring_processes,
     set_threads,
     supernet_facts,
     train,
@@ -69,42 +64,23 @@ from utils.device import (
     stream,
     tune_malloc,
 )
-from utils.distributed import SharedScores
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
-from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
+from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.report_page import write_report
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.search_report import SearchReport
 from utils.threads import threads_text
 from utils.timing import Phases
-from utils.workers import LocalWorkers
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
 
 
-def build_evaluator(supernet: Supernet, splits: Splits, args: Namespace) -> LocalWorkers:
-    """The evaluator, spread over the CPUs that threads leave.
-
-    Raises:
-        ValueError: the training images do not fill so many calibration batches.
-    """
-    if args.calibration_batches > len(splits.calibration):
-        raise ValueError(
-            f"--calibration-batches {args.calibration_batches}: the training images fill only "
-            f"{len(splits.calibration)} batches of {splits.calibration.batch_size}"
-        )
-    batches = [x for x, _ in itertools.islice(splits.calibration, args.calibration_batches)]
-    options = {"precision": args.eval_precision, "cache_mb": args.eval_cache_mb}
-    evaluator = Evaluator(supernet, batches, splits.validation, score=args.score, **options)
-    return LocalWorkers(evaluator, scoring_processes(splits.validation))
-
-
 def search_to_file(
     strategy: SearchStrategy,
-    scores: LoggedScores,
+    scores: ScoreLog,
     history: History,
     path: Path,
     name: str,
@@ -143,11 +119,9 @@ def take_prior(
     return prior, not state["config"].get("one_level", False)
 
 
-def space_rows(
-    args: Namespace, space: SearchSpace, networks: Equivalence, budget: Budget
-) -> dict[str, str]:
+def space_rows(space: SearchSpace, networks: Equivalence, budget: Budget) -> dict[str, str]:
     """What there is to search: the first rows of a plan."""
-    table, metric = budget.counts.table, args.info_metric
+    table, metric = budget.counts.table, budget.counts.metric
     ranges = [
         "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))
         for m in dict.fromkeys(("flops", "params", metric))
@@ -160,10 +134,10 @@ def space_rows(
     }
 
 
-def number_of_candidates(args: Namespace, strategy: SearchStrategy) -> int:
+def number_of_candidates(config: SearchConfig, strategy: SearchStrategy) -> int:
     """How many architectures a run scores at most: of all seeds and the random control."""
-    number = args.seeds * strategy.total
-    if args.random_control and not strategy.is_random:
+    number = config.seeds * strategy.total
+    if config.random_control and not strategy.is_random:
         number += strategy.total if strategy.total > 1 else SINGLE_CONTROL
     return number
 
@@ -172,79 +146,85 @@ def number_of_candidates(args: Namespace, strategy: SearchStrategy) -> int:
 def main() -> None:
     start_log()
     phases = Phases()
-    parser = search_parser(__doc__)
-    args = parse(parser, sys.argv[1:])
-    start_log(quiet=args.quiet)
-    check_plan(args)
-    if args.oracle and args.checkpoint:
-        raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
-    check_search(args)
-    kind = STRATEGIES[args.search_strategy]
-    flags = take(kind.Config, args)
-    check_run_folder(args.run_dir, args.title, args.resume)
+    config = load_config(SearchConfig, __doc__)
+    run, metric, kind = config.run, config.budget.info_metric, config.strategy
+    start_log(quiet=run.quiet)
+    check_run_folder(run.run_dir, run.title, run.resume)
     tune_malloc()
-    device = pick_device(args.device)
-    seed_everything(args.random_seed)
+    device = pick_device(run.device)
+    seed_everything(run.random_seed)
 
     with phases("data and lookup table"):
-        splits, space = load_inputs(args, device)
-        if not args.checkpoint:
-            resolve_sampling(args, space)
-        table = build_costs(args, space, device, kind.costs(flags))
+        splits, space = load_inputs(
+            run, config.space, config.data, device, config.training.batch_size, config.augment
+        )
+        table = build_costs(space, config.metrics, config.latency, run, device)
         networks = Equivalence(space)
-        oracle = Oracle(args.oracle, space, table, networks) if args.oracle else None
-        codes = resolve_budget(args, BudgetCounts(table, args.info_metric))
-        counts = BudgetCounts(table, args.info_metric, networks)  # one code per network
-        budget = Budget(counts, codes.low, codes.high, oracle and oracle.known)
-        checkpoint, prior, validation_trained = args.checkpoint, None, False
+        oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
+        all_counts = BudgetCounts(table, metric)
+        config = config.resolve(space, all_counts)
+        codes = resolve_budget(config.budget, all_counts)
+        counts = BudgetCounts(table, metric, networks)  # one code per network
+        budget = Budget(counts, codes.low, codes.high, oracle and oracle.architectures)
+        checkpoint, prior, validation_trained = config.checkpoint, None, False
         if oracle is None:
-            supernet = new_supernet(args, space, device)
-            set_threads(args, supernet, space.num_choices // 2)
+            supernet = new_supernet(config.training, config.data, space, device, config.begun)
+            batch_size, input_size = config.training.batch_size, config.data.input_size
+            middle = space.num_choices // 2
+            threads = set_threads(run.threads, supernet, batch_size, input_size, middle)
+            config = changed(config, threads=threads)
             if checkpoint:
-                state = load_supernet(checkpoint, supernet, supernet_facts(args, space))
+                state = load_supernet(checkpoint, supernet, supernet_facts(config.data, space))
                 prior, validation_trained = take_prior(state, kind, checkpoint)
                 del state  # hundreds of MB
-        evaluator = SharedScores(oracle or build_evaluator(supernet, splits, args))
-    rng = stream(args.random_seed, SEARCH_STREAM)
-    if args.dry_run:
-        rows = space_rows(args, space, networks, budget)
+            evaluator = build_evaluator(
+                supernet, splits.calibration, splits.validation, config.evaluation
+            )
+            workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
+        scorer = SharedScores(oracle or workers)
+    rng = stream(run.random_seed, SEARCH_STREAM)
+    flags = config.strategies[config.search_strategy]
+    if run.dry_run:
+        rows = space_rows(space, networks, budget)
         if oracle is None and not checkpoint:
             train_part = splits.train
             rows |= training_rows(
-                args.epochs,
+                config.training.epochs,
                 len(train_part),
                 train_part.batch_size,
                 train_part.num_images,
                 count_params(supernet),
             )
-        strategy = kind(flags, budget, rng, prior)
-        rows["candidates"] = f"{number_of_candidates(args, strategy):,} to score"
+        rows["candidates"] = (
+            f"{number_of_candidates(config, kind(flags, budget, rng, prior)):,} to score"
+        )
         files = TRAINING_FILES
         if checkpoint or oracle:
             files = files.replace("supernet.pt, ", "")
-        rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {files}, {SEARCH_FILES}"
-        print(plan_text(f"{args.search_strategy} search of {space.name} on {args.dataset}", rows))
+        rows["files"] = f"{run.run_dir}/{run.title or '<title>'}/: {files}, {SEARCH_FILES}"
+        title = config.search_strategy
+        print(plan_text(f"{title} search of {space.name} on {config.data.dataset}", rows))
         return
 
-    name = f"{args.search_strategy}_{Path(args.search_space).stem}_{args.dataset}"
-    folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder, quiet=args.quiet)
-    save_costs(args, folder, space, table)
-    config = config_values(parser, args)
-    if not args.resume:
+    space_name = Path(config.space.search_space).stem
+    name = f"{config.search_strategy}_{space_name}_{config.data.dataset}"
+    folder = make_run_folder(run.run_dir, run.title, run.resume, name)
+    start_log(folder, quiet=run.quiet)
+    config = save_costs(config, folder, space, table)
+    if not run.resume:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}{threads_text(device)}")
-    if idle := idle_flags(parser, sys.argv[1:], args):
-        log.info(f"note: without effect in this run: {', '.join(idle)}")
-    low, high = (in_millions(cost) for cost in table.range(args.info_metric))
+    if ignored := config.ignored_flags():
+        log.info(f"note: without effect in this run: {', '.join(ignored)}")
+    low, high = (in_millions(cost) for cost in table.range(metric))
     log.info(
         f"{space.name} at {space.input_size} px: {space.size:.4g} codes of {networks.size:.4g} "
-        f"networks, {low} to {high} {table.unit(args.info_metric)}, {budget.count:.4g} within "
+        f"networks, {low} to {high} {table.unit(metric)}, {budget.count:.4g} within "
         f"the budget"
     )
 
-    hint = f"--eval-batch-size {args.eval_batch_size}: lower it, or --calibration-batches"
+    hint = f"--eval-batch-size {config.data.eval_batch_size}: lower it, or --calibration-batches"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if oracle is None and not checkpoint:
             with phases("supernet training"):
@@ -252,7 +232,6 @@ def main() -> None:
                 train(
                     supernet,
                     splits.train,
-                    args,
                     config,
                     checkpoint,
                     writer,
@@ -262,42 +241,43 @@ def main() -> None:
                 state = load_checkpoint(checkpoint)
                 prior, validation_trained = take_prior(state, kind, checkpoint)
                 del state
-        if evaluator.serve():  # a rank other than 0, whose work is done with rank 0's
+        if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
             return
-        scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+        log_file = None if oracle else folder / "candidates.log"
+        scores = ScoreLog(scorer, log_file, space)
 
         def search(strategy: SearchStrategy, file: str, name: str) -> History:
-            top1_of = None if args.score == "top1" else scores.top1
-            history = History(space, table, top1_of, args.smooth)
+            top1_of = None if config.evaluation.score == "top1" else scores.top1
+            history = History(space, table, top1_of, config.smooth)
             return search_to_file(strategy, scores, history, folder / file, name, writer)
 
         strategy = kind(flags, budget, rng, prior)
         with phases("search"):
             history = search(strategy, "history.csv", "search")
-        winner = history.architectures[history.best(args.info_metric)]
+        winner = history.architectures[history.best(metric)]
         report = SearchReport(
-            args,
+            config,
             folder,
             history,
-            history.winner_facts(args.info_metric) | {"dataset": args.dataset},
+            history.winner_facts(metric) | {"dataset": config.data.dataset},
             kind.chosen_by,
         )
         if kind.is_random:
             report.add_random(history)
-        elif args.random_control:
+        elif config.random_control:
             with phases("random control"):
-                rng = stream(args.random_seed, CONTROL_STREAM)
+                rng = stream(run.random_seed, CONTROL_STREAM)
                 number = len(history) if len(history) > 1 else SINGLE_CONTROL
                 control = RandomSearch(RandomConfig(random_iteration=number), budget, rng)
                 report.add_random(search(control, "random_control.csv", "random control"))
-        if args.seeds > 1:
+        if config.seeds > 1:
             with phases("other seeds"):
-                bests = [history.top1[history.best(args.info_metric)]]
-                for k in range(1, args.seeds):
-                    rng = np.random.default_rng([args.random_seed, SEARCH_STREAM, k])
+                bests = [history.top1[history.best(metric)]]
+                for k in range(1, config.seeds):
+                    rng = np.random.default_rng([run.random_seed, SEARCH_STREAM, k])
                     other = kind(flags, budget, rng, prior)
                     found = search(other, f"history_seed{k}.csv", f"seed {k}")
-                    bests.append(found.top1[found.best(args.info_metric)])
+                    bests.append(found.top1[found.best(metric)])
                 report.add_seeds(bests)
         with phases("controls and test"):
             largest = budget.largest()
@@ -311,15 +291,15 @@ def main() -> None:
                     folder=folder,
                     history=history,
                     answer=winner,
-                    metric=args.info_metric,
-                    target=None if args.target_hc is None else budget.high,
+                    metric=metric,
+                    target=None if config.budget.target_hc is None else budget.high,
                     top1=scores.scored_top1,
                     validation_trained=validation_trained,
                 )
             )
             report.add_findings(found.rows, found.caveat, found.tables)
-        evaluator.close()
-        rows = report.finish(phases, writer)
+        scorer.close()
+        rows = report.finish(phases, writer, values_of(config))
         write_report(folder, dataclasses.asdict(space), rows)
 
 

@@ -12,16 +12,15 @@ torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # s
 
 from __future__ import annotations
 
-from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
-from utils.startup import answer_help, wait_without_spinning
+from config_file.arg_config.fields import answer_help
+from config_file.arg_config.subnet_config import SubnetConfig
+from utils.startup import wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
-    answer_help(subnet_parser, __doc__)
+    answer_help(SubnetConfig, __doc__)
     wait_without_spinning()
 
-import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +29,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import config_values, write_config
+from config_file.arg_config.fields import changed, plain
+from config_file.arg_config.sources import load_config, write_config
 from data import Splits
 from lookup_table import in_millions
 from lookup_table.builder import load_table
@@ -69,14 +69,16 @@ class SubnetTask:
     by top-1, then by loss.
     """
 
-    def __init__(self, net: Subnet, splits: Splits, args: Namespace, writer: SummaryWriter) -> None:
+    def __init__(
+        self, net: Subnet, splits: Splits, config: SubnetConfig, writer: SummaryWriter
+    ) -> None:
         self.net = net
         self.splits = splits
         self.writer = writer
-        self.objective = build_objective(args, splits.num_classes, splits.train.device)
+        self.objective = build_objective(config, splits.num_classes, splits.train.device)
         self.averaged = None
-        if args.ema_decay:
-            average = get_ema_multi_avg_fn(args.ema_decay)
+        if decay := config.regularisation.ema_decay:
+            average = get_ema_multi_avg_fn(decay)
             self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
         self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
         self.save_best: Callable[[int], None] = lambda done: None
@@ -115,8 +117,7 @@ class SubnetTask:
 def train(
     net: Subnet,
     splits: Splits,
-    args: Namespace,
-    config: dict,
+    config: SubnetConfig,
     facts: dict,
     folder: Path,
     writer: SummaryWriter,
@@ -129,16 +130,21 @@ def train(
         Interrupted: a signal came, and last.pt is written.
     """
     loader = splits.train
-    task = SubnetTask(net, splits, args, writer)
-    run = Optimisation(net, decay_groups(net), loader, args)
+    task = SubnetTask(net, splits, config, writer)
+    run = Optimisation(net, decay_groups(net), loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
     parts = [net.stem, net.first, *net.layers, net.head]
-    blocks = {str(i): block for i, block in enumerate(parts)} if args.compile else {}
+    blocks = {str(i): block for i, block in enumerate(parts)} if config.training.compile else {}
     compile_blocks(blocks)
     last = folder / "last.pt"
     file = TrainingFile(
-        last, "subnet", facts, config, stateful, extra=lambda: {"averaged": {}, "best": task.best}
+        last,
+        "subnet",
+        facts,
+        plain(config),
+        stateful,
+        extra=lambda: {"averaged": {}, "best": task.best},
     )
 
     def save_best(done: int) -> None:
@@ -148,77 +154,81 @@ def train(
     state = file.read()
     if state is not None:
         task.best = state["best"]
-    elif args.init_from:
+    elif config.init_from:
         task.validate(0)
         file.write(run, 0, 0, loader.state_dict(), last)
-        log.info(f"weights of {args.init_from}: validation top-1 {task.best['top1']:.2f} %")
-    fit(task, run, loader, args.epochs, file, state, "training")
+        log.info(f"weights of {config.init_from}: validation top-1 {task.best['top1']:.2f} %")
+    fit(task, run, loader, config.training.epochs, file, state, "training")
     uncompile_blocks(blocks)
 
 
-def finish(net: Subnet, splits: Splits, args: Namespace, folder: Path) -> tuple[dict, Scores]:
+def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dict, Scores]:
     """Take the best epoch's weights and test them, the only use of the test set."""
     best = load_checkpoint(folder / "best.pt", "subnet")["best"]
     load_trained(net, folder / "best.pt")
     test = evaluate(net, splits.test, splits.num_classes)
     if splits.num_classes <= 100:
-        title = f"{folder.name} on {args.dataset}: test top-1 {test.top1:.2f} %"
+        title = f"{folder.name} on {dataset}: test top-1 {test.top1:.2f} %"
         plot_confusion(folder / "confusion.png", test.confusion.numpy(), splits.classes, title)
     return best, test
 
 
-def use(args: Namespace, device: torch.device) -> None:
+def use(config: SubnetConfig, device: torch.device) -> None:
     """--benchmark and --evaluate: no training, no run folder."""
-    if args.benchmark:
-        space, architecture = load_architecture(args.arch, args.input_size)
+    if config.use.benchmark:
+        space, architecture = load_architecture(config.arch, config.data.input_size)
         net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        table, batch = load_table(space, args.cache_dir), args.eval_batch_size
+        table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
         log.info(benchmark_text(net, architecture, table, space.input_size, batch, device))
-    if args.evaluate:
-        splits = load_data(args, device)
-        space, architecture = load_architecture(args.arch, args.input_size, splits.num_classes)
+    if config.use.evaluate:
+        splits = load_data(
+            config.run, config.data, device, config.training.batch_size, config.augment
+        )
+        space, architecture = load_architecture(
+            config.arch, config.data.input_size, splits.num_classes
+        )
         net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        load_trained(net, args.evaluate)
+        load_trained(net, config.use.evaluate)
         for name, part in (("validation", splits.validation), ("test", splits.test)):
             scores = evaluate(net, part, splits.num_classes)
             log.info(
                 f"{name}: top-1 {scores.top1:.2f} %, loss {scores.loss:.4f}, {scores.images} images"
             )
-        save_files(net, splits, args, weights=None)
+        save_files(net, splits, config.use, weights=None)
 
 
 @user_errors
 def main() -> None:
     start_log()
-    parser = subnet_parser(__doc__)
-    args = parse_subnet(parser, sys.argv[1:])
-    start_log(quiet=args.quiet)
-    if args.list_architectures:
+    config = load_config(SubnetConfig, __doc__)
+    run, data = config.run, config.data
+    start_log(quiet=run.quiet)
+    if config.list_architectures:
         print(published_text())
         return
-    check_exports(args.export_onnx, args.export_torch)
+    check_exports(config.use.export_onnx, config.use.export_torch)
     tune_malloc()
-    device = pick_device(args.device)
-    seed_everything(args.random_seed)
-    if args.evaluate or args.benchmark:
-        use(args, device)
+    device = pick_device(run.device)
+    seed_everything(run.random_seed)
+    if not config.trains:
+        use(config, device)
         return
 
-    check_run_folder(args.run_dir, args.title, args.resume)
-    splits = load_data(args, device)
-    arch = args.run_dir / args.title / "best_architecture.yaml" if args.resume else args.arch
-    space, architecture = load_architecture(arch, args.input_size, splits.num_classes)
-    table = load_table(space, args.cache_dir)
-    resumed = args.resume and (arch.parent / "last.pt").exists()
-    facts = supernet_facts(args, space)
-    net = new_network(space, architecture, splits, args, facts, resumed)
-    set_threads(args, net)
+    check_run_folder(run.run_dir, run.title, run.resume)
+    splits = load_data(run, data, device, config.training.batch_size, config.augment)
+    arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
+    space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
+    table = load_table(space, run.cache_dir)
+    resumed = run.resume and (arch.parent / "last.pt").exists()
+    facts = supernet_facts(data, space)
+    net = new_network(space, architecture, splits, config, facts, resumed)
+    threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
+    config = changed(config, threads=threads)
     facts["arch"] = space.decode(architecture)
-    folder = make_run_folder(args.run_dir, args.title, args.resume, f"subnet_{args.dataset}")
-    start_log(folder, quiet=args.quiet)
-    config = config_values(parser, args)
-    known = {"dataset": args.dataset, "source": f"train_subnet.py --arch {args.arch}"}
-    if not args.resume:
+    folder = make_run_folder(run.run_dir, run.title, run.resume, f"subnet_{data.dataset}")
+    start_log(folder, quiet=run.quiet)
+    known = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
+    if not run.resume:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
@@ -229,18 +239,18 @@ def main() -> None:
     )
 
     start = time.perf_counter()
-    hint = f"--batch-size {args.batch_size}: lower it, or --input-size"
+    hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
-        train(net, splits, args, config, facts, folder, writer)
+        train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return
         spent = clock(time.perf_counter() - start)
-        best, test = finish(net, splits, args, folder)
-        writer.add_scalar("test/top1", test.top1, args.epochs)
+        best, test = finish(net, splits, data.dataset, folder)
+        writer.add_scalar("test/top1", test.top1, config.training.epochs)
     known |= {"top1": best["top1"], "test_top1": test.top1}
     save_architecture(folder, space, architecture, table, known)
-    write_card(folder, space, architecture, table, splits, args, best, test)
-    save_files(net, splits, args, folder / "weights.safetensors")
+    write_card(folder, space, architecture, table, splits, config, best, test)
+    save_files(net, splits, config.use, folder / "weights.safetensors")
     log.info(
         f"test top-1 {test.top1:.2f} %, validation {best['top1']:.2f} % (epoch {best['epoch']}); "
         f"trained in {spent}; see {folder / 'README.md'}"

@@ -10,20 +10,20 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
-from config_file.arg_config.supernet_config import supernet_parser
-from utils.startup import answer_help, wait_without_spinning
+from config_file.arg_config.fields import answer_help
+from config_file.arg_config.supernet_config import TrainSupernetConfig
+from utils.startup import wait_without_spinning
 
 if __name__ == "__main__":  # before the imports that take seconds
-    answer_help(supernet_parser, __doc__)
+    answer_help(TrainSupernetConfig, __doc__)
     wait_without_spinning()
 
-import sys
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import config_values, parse, unused_flags, write_config
-from config_file.arg_config.sampling_config import DIFFERENTIABLE, idle_groups, resolve_sampling
+from config_file.arg_config.fields import changed
+from config_file.arg_config.sources import load_config, write_config
 from lookup_table import BudgetCounts
 from model import count_params
 from supernet import (
@@ -38,7 +38,7 @@ from supernet import (
 )
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
-from utils.plan import TRAINING_FILES, check_plan, plan_text, training_rows
+from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
 
@@ -46,50 +46,54 @@ from utils.threads import threads_text
 @user_errors
 def main() -> None:
     start_log()
-    parser = supernet_parser(__doc__)
-    args = parse(parser, sys.argv[1:])
-    start_log(quiet=args.quiet)
-    check_plan(args)
-    check_run_folder(args.run_dir, args.title, args.resume)
+    config = load_config(TrainSupernetConfig, __doc__)
+    run, training = config.run, config.training
+    start_log(quiet=run.quiet)
+    check_run_folder(run.run_dir, run.title, run.resume)
     tune_malloc()
-    device = pick_device(args.device)
-    seed_everything(args.random_seed)
-    splits, space = load_inputs(args, device)
-    resolve_sampling(args, space)
-    budget = None
-    if args.sample_in_budget or args.sample_strategy in DIFFERENTIABLE:
-        table = build_costs(args, space, device)
-        budget = resolve_budget(args, BudgetCounts(table, args.info_metric))
-    supernet = new_supernet(args, space, device)
-    if args.dry_run:
+    device = pick_device(run.device)
+    seed_everything(run.random_seed)
+    splits, space = load_inputs(
+        run, config.space, config.data, device, training.batch_size, config.augment
+    )
+    table = counts = None
+    if config.needs_budget:
+        table = build_costs(space, [config.budget.info_metric], config.latency, run, device)
+        counts = BudgetCounts(table, config.budget.info_metric)
+    config = config.resolve(space, counts)
+    budget = None if counts is None else resolve_budget(config.budget, counts)
+    supernet = new_supernet(training, config.data, space, device, config.begun)
+    if run.dry_run:
         rows = training_rows(
-            args.epochs,
+            training.epochs,
             len(splits.train),
             splits.train.batch_size,
             splits.train.num_images,
             count_params(supernet),
         )
-        rows["files"] = f"{args.run_dir}/{args.title or '<title>'}/: {TRAINING_FILES}"
-        print(plan_text(f"supernet of {space.name} on {args.dataset}", rows))
+        rows["files"] = f"{run.run_dir}/{run.title or '<title>'}/: {TRAINING_FILES}"
+        print(plan_text(f"supernet of {space.name} on {config.data.dataset}", rows))
         return
 
-    set_threads(args, supernet, space.num_choices // 2)
-    name = f"supernet_{Path(args.search_space).stem}_{args.dataset}"
-    folder = make_run_folder(args.run_dir, args.title, args.resume, name)
-    start_log(folder, quiet=args.quiet)
-    if budget is not None:
-        save_costs(args, folder, space, table)
-    config = config_values(parser, args)
-    if not args.resume:
+    middle = space.num_choices // 2
+    threads = set_threads(
+        run.threads, supernet, training.batch_size, config.data.input_size, middle
+    )
+    config = changed(config, threads=threads)
+    name = f"supernet_{Path(config.space.search_space).stem}_{config.data.dataset}"
+    folder = make_run_folder(run.run_dir, run.title, run.resume, name)
+    start_log(folder, quiet=run.quiet)
+    if table is not None:
+        config = save_costs(config, folder, space, table)
+    if not run.resume:
         write_config(folder / "config.yaml", config)
     save_splits(folder, splits)
     log.info(f"run folder {folder}, device {device}{threads_text(device)}")
-    idle = idle_groups(args) | ({"budget"} if budget is None else set())
-    if unused := unused_flags(parser, sys.argv[1:], idle):
-        log.info(f"note: without effect in this run: {', '.join(unused)}")
+    if ignored := config.ignored_flags():
+        log.info(f"note: without effect in this run: {', '.join(ignored)}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         path = folder / "supernet.pt"
-        train(supernet, splits.train, args, config, path, writer, splits.architecture, budget)
+        train(supernet, splits.train, config, path, writer, splits.architecture, budget)
     log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")
 
 

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._common import hardware
+from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from data import load_splits
 from lookup_table import BudgetCounts
 from lookup_table.builder import load_table
@@ -89,7 +90,8 @@ def plain_search(args: argparse.Namespace) -> float:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    splits = load_splits("digits", None, 8, BATCH, EVAL_BATCH, 0.8, 0, torch.device("cpu"))
+    digits = DataConfig(input_size=8, eval_batch_size=EVAL_BATCH)
+    splits = load_splits(digits, AugmentConfig(augment=True), BATCH, 0, torch.device("cpu"))
     space = load_space("proxylessnas", 8, 10)
     limit = BudgetCounts(load_table(space), "flops").median
     train = DataLoader(dataset(splits.calibration), BATCH, shuffle=True, drop_last=True)

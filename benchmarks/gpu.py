@@ -27,7 +27,7 @@ from benchmarks._measure import OutOfTime, Work, measure, release, time_limit
 from benchmarks._search import run_search
 from benchmarks._training import Kind, Training
 from benchmarks.evaluation import evolved
-from config_file.arg_config.types import folder, number
+from config_file.arg_config.types import number, path
 from data.augment import Augmentation
 from data.loader import MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
@@ -128,7 +128,7 @@ class Bench:
         labels = torch.randint(0, CLASSES, shape[:1], device=self.device).split(sizes.eval_batch)
         validation = list(zip(images, labels, strict=True))
 
-        def run() -> None:  # a new evaluator each time: it remembers scores
+        def run() -> None:
             Evaluator(supernet, images[:2], validation, precision)(population)
 
         return Work(run=run, units=len(population), count=len(population), things="networks")
@@ -266,7 +266,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--space", default="proxylessnas", help="a name, or a path to a .yaml")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains it")
     parser.add_argument("--minutes", type=number(0, open_low=True), default=9.0, help="at most (9)")
-    parser.add_argument("--save", type=folder, default=Path("gpu_results.md"), metavar="FILE")
+    parser.add_argument("--save", type=path, default=Path("gpu_results.md"), metavar="FILE")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import itertools
 import subprocess
 import sys
@@ -29,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config_file.arg_config.layers import parse
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.search_config import SearchConfig
+from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import numbers
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from lookup_table.builder import load_table
@@ -39,8 +38,9 @@ from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, load_space
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
-from search import build_evaluator
-from search_strategy.ranking import read_benchmark
+from search_strategy.benchmark import Benchmark
+from search_strategy.scores import ScoreLog
+from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything
@@ -115,25 +115,31 @@ class Reference:
             command("train_supernet.py", title, args, *flags, "--random-seed", REFERENCE_SEED)
             (args.out / title / "done").touch()
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
-        run = parse(search_parser(""), words)
-        device = pick_device(run.device)
-        splits, self.space = load_inputs(run, device)
-        supernet = new_supernet(run, self.space, device)
+        config = load_config(SearchConfig, "", words)
+        device = pick_device(config.run.device)
+        splits, self.space = load_inputs(config.run, config.space, config.data, device)
+        supernet = new_supernet(config.training, config.data, self.space, device)
         path = args.out / title / "supernet.pt"
-        load_supernet(path, supernet, supernet_facts(run, self.space))
-        unseen = dataclasses.replace(splits, validation=splits.test)  # no search has seen these
-        self.evaluator = build_evaluator(supernet, unseen, run)
+        load_supernet(path, supernet, supernet_facts(config.data, self.space))
+        evaluator = build_evaluator(
+            supernet,
+            splits.calibration,
+            splits.test,  # no search has seen these
+            config.evaluation,
+        )
+        workers = LocalWorkers(evaluator, scoring_processes(splits.test))
+        self.scores = ScoreLog(workers, None, self.space)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
         budget = Budget(counts, None, self.target)
         networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEED))
-        self.random = self.evaluator(networks)
+        self.random = self.scores(networks)
 
     def row(self, p: np.ndarray) -> dict:
         """What a search's probabilities [L, C] and the network read off them are worth."""
         answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
-        score = self.evaluator(answer[None])[0]
+        score = self.scores(answer[None])[0]
         expected = expected_cost(decisions(self.space, p), self.table, "flops")
         skipped, skippable = count_skips(self.space, answer)
         return {
@@ -194,7 +200,7 @@ class Known:
     def __init__(self, path: Path, space: SearchSpace, costs: LookupTable) -> None:
         self.costs = costs
         codes = Budget(BudgetCounts(costs, "macs32"), None, None).enumerate()  # [N, L]
-        found = read_benchmark(path, space)
+        found = Benchmark.read(path, space)
         known = dict(zip(architecture_keys(found.architectures), found.accuracy, strict=True))
         canonical = Equivalence(space).canonical(codes)
         accuracy = np.array([known.get(key, np.nan) for key in architecture_keys(canonical)])

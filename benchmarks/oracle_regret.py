@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from lookup_table import Budget, BudgetCounts, Equivalence
 from lookup_table.builder import load_table
 from model import load_space
+from search_strategy.benchmark import Benchmark
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
-from search_strategy.oracle import Oracle
 from search_strategy.pareto import ParetoConfig, ParetoSearch
 from search_strategy.random_search import RandomConfig, RandomSearch
 from utils.files import atomic_path
@@ -51,14 +51,14 @@ def strategy(name: str, budget: Budget, seed: int):
     )
 
 
-def regret_curve(name: str, budget: Budget, oracle: Oracle, seed: int) -> np.ndarray:
+def regret_curve(name: str, budget: Budget, oracle: Benchmark, seed: int) -> np.ndarray:
     """Regret in points after 1, 2, ... EVALUATIONS evaluations."""
     search, found = strategy(name, budget, seed), []
     while len(asked := search.ask()):
-        scores = oracle(asked)
+        scores = oracle.score(asked)[:, 0]
         search.tell(asked, scores)
         found += scores.tolist()
-    best = oracle(budget.enumerate()).max()
+    best = oracle.score(budget.enumerate()).max()
     found += [found[-1]] * (EVALUATIONS - len(found))  # everything inside has been seen
     return best - np.maximum.accumulate(found[:EVALUATIONS])
 
@@ -96,14 +96,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     space = load_space("nas_bench_macro", 32, 10)
-    table, networks = load_table(space), Equivalence(space)
-    oracle = Oracle(args.oracle, space, table, networks)
-    counts = BudgetCounts(table, "flops", networks)
+    table = load_table(space)
+    oracle = Benchmark.read(args.oracle, space, table)
+    counts = BudgetCounts(table, "flops", Equivalence(space))
     curves: dict[float, dict[str, np.ndarray]] = {}
     marks = (50, 100, 200, EVALUATIONS)
     print(f"mean regret over {args.seeds} seeds after {marks} evaluations")
     for mflops in BUDGETS:
-        budget = Budget(counts, None, round(mflops * 1e6), oracle.known)
+        budget = Budget(counts, None, round(mflops * 1e6), oracle.architectures)
         curves[mflops] = {
             name: np.array([regret_curve(name, budget, oracle, s) for s in range(args.seeds)])
             for name in COLORS

@@ -14,22 +14,24 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from argparse import Namespace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from config_file.arg_config.common import Parser
-from config_file.arg_config.layers import parse
-from config_file.arg_config.ranking_config import ranking_parser
+from config_file.arg_config.data_config import AugmentConfig
+from config_file.arg_config.fields import flag
+from config_file.arg_config.ranking_config import RankingConfig
+from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import integer, widths
 from data import Splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from model import Supernet, build_supernet
+from search_strategy.benchmark import Benchmark
 from search_strategy.evaluator import Batches, Evaluator
-from search_strategy.ranking import Benchmark, read_benchmark
 from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
@@ -37,17 +39,12 @@ from utils.run_folder import start_log
 from utils.statistics import rank_agreement, without_nan
 
 
-def choices_parser(description: str) -> Parser:
-    parser = ranking_parser(description)
-    group = parser.add_argument_group("choices")
-    group.add_argument(
-        "--sizes", type=widths, default=[1, 2, 4], metavar="N,N,...", help="calibration batches"
-    )
-    group.add_argument(
-        "--reference", type=integer(1), default=20, metavar="N", help="batches to agree with"
-    )
-    parser.set_defaults(augment=True)
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ChoicesConfig(RankingConfig):
+    title: ClassVar[str] = "choices"
+
+    sizes: tuple[int, ...] = flag((1, 2, 4), widths, "calibration batches", "N,N,...")
+    reference: int = flag(20, integer(1), "batches to agree with", "N")
 
 
 def first_images(batches: Batches, n: int) -> list[Tensor]:
@@ -70,21 +67,25 @@ def uncalibrated_top1(supernet: Supernet, architectures: np.ndarray, batches: Ba
 
 
 def compare_calibrations(
-    supernet: Supernet, splits: Splits, validation: Batches, benchmark: Benchmark, args: Namespace
+    supernet: Supernet,
+    splits: Splits,
+    validation: Batches,
+    benchmark: Benchmark,
+    config: ChoicesConfig,
 ) -> list[dict]:
     """One row per rule: mean |top-1 - reference's| in points, τ and its interval."""
-    plain = first_images(splits.calibration, max(*args.sizes, args.reference))
-    largest = max(args.sizes)
-    rules = {f"{n} batches": plain[:n] for n in (*args.sizes, args.reference)}
+    plain = first_images(splits.calibration, max(*config.sizes, config.reference))
+    largest = max(config.sizes)
+    rules = {f"{n} batches": plain[:n] for n in (*config.sizes, config.reference)}
     rules[f"{largest} batches, augmented"] = first_images(splits.train, largest)
     paths = benchmark.architectures
     scores = {name: Evaluator(supernet, x, validation)(paths) for name, x in rules.items()}
     scores = {"none": np.array(uncalibrated_top1(supernet, paths, validation)), **scores}
-    reference = scores[f"{args.reference} batches"]
-    rng = np.random.default_rng(args.random_seed)
+    reference = scores[f"{config.reference} batches"]
+    rng = np.random.default_rng(config.run.random_seed)
     rows = []
     for name, score in scores.items():
-        found = rank_agreement(score, benchmark.accuracy, {}, (), args.bootstrap, rng)
+        found = rank_agreement(score, benchmark.accuracy, {}, (), config.bootstrap, rng)
         gap = float(np.abs(score - reference).mean())
         row = {"calibration": name, "mean_gap": gap, "mean_top1": float(score.mean())}
         rows.append(row | {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")})
@@ -92,7 +93,11 @@ def compare_calibrations(
 
 
 def compare_representatives(
-    supernet: Supernet, splits: Splits, validation: Batches, benchmark: Benchmark, args: Namespace
+    supernet: Supernet,
+    splits: Splits,
+    validation: Batches,
+    benchmark: Benchmark,
+    config: ChoicesConfig,
 ) -> dict:
     """τ over the networks that have several codes, by the code that is scored."""
     space = supernet.space
@@ -101,15 +106,15 @@ def compare_representatives(
         for skips in (SKIPS_LAST, SKIPS_FIRST)
     )
     several = np.flatnonzero((last != first).any(axis=1))
-    evaluator = Evaluator(supernet, first_images(splits.calibration, args.sizes[-1]), validation)
+    evaluator = Evaluator(supernet, first_images(splits.calibration, config.sizes[-1]), validation)
     by_last, by_first = evaluator(last[several]), evaluator(first[several])
     found = rank_agreement(
         by_last,
         benchmark.accuracy[several],
         {"skips_first": by_first, "mean_of_both": (by_last + by_first) / 2},
         (),
-        args.bootstrap,
-        np.random.default_rng(args.random_seed),
+        config.bootstrap,
+        np.random.default_rng(config.run.random_seed),
     )
     return {
         "networks": len(several),
@@ -121,10 +126,14 @@ def compare_representatives(
 
 @torch.inference_mode()
 def compare_scores(
-    supernet: Supernet, splits: Splits, validation: Batches, benchmark: Benchmark, args: Namespace
+    supernet: Supernet,
+    splits: Splits,
+    validation: Batches,
+    benchmark: Benchmark,
+    config: ChoicesConfig,
 ) -> dict:
     """τ of what could be maximised instead of top-1; ahead_interval: by how much top-1 leads."""
-    evaluator = Evaluator(supernet, first_images(splits.calibration, args.sizes[-1]), validation)
+    evaluator = Evaluator(supernet, first_images(splits.calibration, config.sizes[-1]), validation)
     keys = sorted(map(tuple, benchmark.architectures.tolist()))
     nodes = evaluator.calibrate(keys)
     sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
@@ -140,8 +149,8 @@ def compare_scores(
         benchmark.accuracy,
         {"probability": probability, "negative_loss": log_likelihood},
         (),
-        args.bootstrap,
-        np.random.default_rng(args.random_seed),
+        config.bootstrap,
+        np.random.default_rng(config.run.random_seed),
     )
     top1_row = {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")}
     return {"top1": top1_row, **found["baselines"]}
@@ -150,26 +159,26 @@ def compare_scores(
 @user_errors
 def main() -> None:
     start_log(stream=sys.stderr)
-    parser = choices_parser(__doc__)
-    args = parse(parser, sys.argv[1:])
-    for name in ("checkpoint", "benchmark"):
-        if getattr(args, name) is None:
-            raise ValueError(f"--{name} FILE is missing; see --help")
+    config = load_config(ChoicesConfig, __doc__)
+    data = config.data
     tune_malloc()
-    seed_everything(args.random_seed)
-    device = pick_device(args.device)
-    args.batch_size = args.eval_batch_size  # so that augmented batches are as large as plain ones
-    splits, space = load_inputs(args, device)
-    benchmark = choose_networks(read_benchmark(args.benchmark, space), args)
+    seed_everything(config.run.random_seed)
+    device = pick_device(config.run.device)
+    # augmented batches are as large as plain ones
+    augment = AugmentConfig(augment=True)
+    splits, space = load_inputs(
+        config.run, config.space, data, device, data.eval_batch_size, augment
+    )
+    benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
     supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-    load_supernet(args.checkpoint, supernet, supernet_facts(args, space))
-    validation = draw_images(splits.validation, args.validation_images, args.random_seed)
+    load_supernet(config.checkpoint, supernet, supernet_facts(data, space))
+    validation = draw_images(splits.validation, config.validation_images, config.run.random_seed)
     found = {
-        "images_per_batch": args.eval_batch_size,
+        "images_per_batch": data.eval_batch_size,
         "num_architectures": len(benchmark.accuracy),
-        "calibration": compare_calibrations(supernet, splits, validation, benchmark, args),
-        "representatives": compare_representatives(supernet, splits, validation, benchmark, args),
-        "scores": compare_scores(supernet, splits, validation, benchmark, args),
+        "calibration": compare_calibrations(supernet, splits, validation, benchmark, config),
+        "representatives": compare_representatives(supernet, splits, validation, benchmark, config),
+        "scores": compare_scores(supernet, splits, validation, benchmark, config),
     }
     print(json.dumps(without_nan(found), indent=2))
 

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 
-from config_file.arg_config.fields import take
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.types import integer, numbers
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, load_space
-from search_strategy import STRATEGIES
 from search_strategy.history import History, run_search
 from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors
@@ -63,13 +61,17 @@ class Ranking:
 
 
 def search(
-    ranking: Ranking, space: SearchSpace, table: LookupTable, budget: Budget, args: Namespace
+    ranking: Ranking,
+    table: LookupTable,
+    space: SearchSpace,
+    budget: Budget,
+    config: SearchConfig,
+    seed: int,
 ) -> tuple[float, int]:
     """The answer's true accuracy in percent, and how many candidates were asked for."""
-    kind = STRATEGIES[args.search_strategy]
-    rng = stream(args.random_seed, SEARCH_STREAM)
-    strategy = kind(take(kind.Config, args), budget, rng)
-    history = History(space, table, smooth=args.smooth)
+    flags = config.strategies[config.search_strategy]
+    strategy = config.strategy(flags, budget, stream(seed, SEARCH_STREAM))
+    history = History(space, table, smooth=config.smooth)
     run_search(strategy, lambda asked: ranking.score[ranking.rows(asked)], history)
     answer = history.architectures[[history.best("flops")]]
     return ranking.accuracy[ranking.rows(answer)[0]], len(history)
@@ -96,11 +98,11 @@ def main() -> None:
         budget = Budget(counts, None, round(mflops * MILLION), ranking.networks)
         best = ranking.accuracy[ranking.rows(budget.enumerate())].max()
         for name, words in SEARCHES.items():
-            flags = search_parser("").parse_args(["--search-strategy", *words])
+            words = ["--search-strategy", *words]
+            config = take(SearchConfig, make_parser(SearchConfig, "").parse_args(words))
             regret = []
             for seed in range(args.seeds):
-                flags.random_seed = seed
-                accuracy, evaluations = search(ranking, space, table, budget, flags)
+                accuracy, evaluations = search(ranking, table, space, budget, config, seed)
                 regret.append(best - accuracy)
             asked = f"{evaluations} of {budget.count} networks"
             print(

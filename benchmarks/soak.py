@@ -31,7 +31,7 @@ from search import search_to_file  # noqa: E402
 from search_strategy.evaluator import Evaluator  # noqa: E402
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch  # noqa: E402
 from search_strategy.history import History  # noqa: E402
-from search_strategy.scoring import CandidateLog, LoggedScores  # noqa: E402
+from search_strategy.scores import OnProgress, ScoreLog, no_progress  # noqa: E402
 from utils.device import tune_malloc  # noqa: E402
 
 LIMIT_MB = 50
@@ -63,15 +63,17 @@ def resident_mb() -> float:
 
 
 class Watching(Evaluator):
-    """Notes the memory after every round."""
+    """Notes the memory after every group of candidates."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
+        self.scored = 0
         self.memory: list[tuple[int, float]] = []  # candidates, MB
 
-    def __call__(self, architectures: np.ndarray, *args: object) -> np.ndarray:
-        scores = super().__call__(architectures, *args)
-        self.memory.append((len(self.cache), resident_mb()))
+    def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
+        scores = super().score(architectures, on_progress)
+        self.scored += len(scores)
+        self.memory.append((self.scored, resident_mb()))
         return scores
 
 
@@ -92,7 +94,7 @@ def run(folder: Path, candidates: int, population: int) -> Watching:
     )
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         history = History(space, table)
-        scores = LoggedScores(evaluator, CandidateLog(folder / "candidates.log", space))
+        scores = ScoreLog(evaluator, folder / "candidates.log", space)
         search_to_file(strategy, scores, history, folder / "history.csv", "evolution", writer)
     return evaluator
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._common import hardware, interleaved, ratio
 from benchmarks._training import Kind, Training
+from config_file.arg_config.training_config import OPTIMIZERS
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
 from utils.device import tune_malloc
-from utils.optim import OPTIMIZERS
 
 SPACES = ("proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro")
 

@@ -2,6 +2,6 @@
 
 from data.datasets import DATASETS, RawData
 from data.loader import Loader
-from data.splits import PIPELINES, Splits, load_splits
+from data.splits import Splits, load_splits
 
-__all__ = ["DATASETS", "PIPELINES", "Loader", "RawData", "Splits", "load_splits"]
+__all__ = ["DATASETS", "Loader", "RawData", "Splits", "load_splits"]

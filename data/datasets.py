@@ -10,6 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,14 +132,6 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
         mean_std=statistics[name],
         flip=True,
     )
-
-
-def load_cifar10(folder: Path | None) -> RawData:
-    return _load_cifar("cifar10", folder)
-
-
-def load_cifar100(folder: Path | None) -> RawData:
-    return _load_cifar("cifar100", folder)
 
 
 def sub_folders(folder: Path) -> list[str]:
@@ -292,8 +285,8 @@ def load_fake(folder: Path | None) -> RawData:
 
 DATASETS: dict[str, Callable[[Path | None], RawData]] = {
     "digits": load_digits,
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
+    "cifar10": partial(_load_cifar, "cifar10"),
+    "cifar100": partial(_load_cifar, "cifar100"),
     "imagenet": load_imagenet,
     "image_folder": load_image_folder,
     "fake": load_fake,

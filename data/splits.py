@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from data.augment import Augmentation
 from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
@@ -21,7 +22,6 @@ from data.loader import Loader, MemoryLoader, pad
 from data.stratified import stratified_split
 from data.streaming import StreamingLoader
 
-PIPELINES = ("auto", "memory", "streaming")
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
@@ -195,17 +195,10 @@ def _carve(
     return raw, train, validation
 
 
-def _check_cutout(cutout: int, size: int) -> None:
-    if cutout > size:
-        raise ValueError(f"--cutout {cutout} is larger than the images of {size} px")
-
-
-def _augmentation(
-    images: Images, size: int, augment: bool, flip: bool, randaugment: int, cutout: int
-) -> Augmentation:
+def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) -> Augmentation:
     """Resolve flags for training images; crops are of random area where whole files are read."""
-    how = Augmentation(cutout=cutout, randaugment=randaugment)
-    if not augment:
+    how = Augmentation(cutout=config.cutout, randaugment=config.randaugment)
+    if not config.augment:
         return how
     padding = round(PADDING_SHARE * size)
     whole_files = not isinstance(images, np.ndarray)
@@ -230,46 +223,38 @@ def _loaders_of(
 
 
 def load_splits(
-    dataset: str,
-    folder: Path | None,
-    input_size: int,
+    data: DataConfig,
+    augment: AugmentConfig,
     batch_size: int,
-    eval_batch_size: int,
-    train_portion: float,
     seed: int,
     device: torch.device,
-    num_workers: int = 0,
-    augment: bool = True,
-    randaugment: int = 0,
-    cutout: int = 0,
-    pipeline: str = "auto",
+    cache_dir: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
-    cache_dir: Path | None = None,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
     Args:
-        batch_size: of training, over all processes; eval_batch_size: of the other loaders.
+        augment: without `augment.augment` training images are only shuffled, and what
+            `randaugment` and `cutout` say.
+        batch_size: of training, over all processes; 0 < batch_size <= training images.
         seed: of the order and augmentation of training images.
-        num_workers: processes that decode files and stream; images in memory need none.
-        augment: random crops, and flips where they keep the class; else only shuffle.
-        randaugment: operations of RandAugment per training image, whether or not `augment`.
-        cutout: px of the side of the square cut out of each training image; 0 is none.
-        pipeline: auto, memory or streaming; see `choose_pipeline`.
-        rank, world_size: this process's part of every training batch; other loaders are whole.
         cache_dir: where decoded images are kept if the folder cannot be written.
+        rank, world_size: which part of every training batch this process gets; the other loaders
+            are whole on every process, see `Loader.sharded`.
 
     Raises:
         ValueError: an unusable folder, file, portion, size or batch size.
     """
-    raw, train, validation = _carve(dataset, folder, batch_size, train_portion)
-    chosen = choose_pipeline(raw, input_size, randaugment, pipeline)
-    _check_cutout(cutout, input_size)
-    parts = prepare(raw, input_size, chosen, num_workers, cache_dir)
-    augmentation = _augmentation(parts.train, input_size, augment, raw.flip, randaugment, cutout)
+    input_size, eval_batch_size = data.input_size, data.eval_batch_size
+    raw, train, validation = _carve(data.dataset, data.data_path, batch_size, data.train_portion)
+    chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
+    if augment.cutout > input_size:
+        raise ValueError(f"--cutout {augment.cutout} is larger than the images of {input_size} px")
+    parts = prepare(raw, input_size, chosen, data.num_workers, cache_dir)
+    augmentation = _augmentation(parts.train, input_size, raw.flip, augment)
     of_train, of_test = (
-        _loaders_of(images, input_size, padding, chosen, num_workers, parts.mean_std, device)
+        _loaders_of(images, input_size, padding, chosen, data.num_workers, parts.mean_std, device)
         for images, padding in ((parts.train, augmentation.padding), (parts.test, 0))
     )
     rows = torch.from_numpy

@@ -13,7 +13,6 @@ python -m lookup_table --search-space proxylessnas --import proxyless_lut lut.ya
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,7 +20,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.table_config import table_parser
+from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
 from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
@@ -39,26 +39,25 @@ from utils.errors import user_errors
 from utils.files import write_text
 
 
-def load_inputs(args: Namespace) -> tuple[SearchSpace, np.ndarray | None]:
+def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     """The space, and with --arch its architecture, int [L].
 
     Raises:
         ValueError: a file is unusable, or a flag contradicts it.
     """
-    if args.arch is None:
-        size, classes = args.input_size or 224, args.num_classes or 1000
-        return build_space(args.search_space or "proxylessnas", size, classes, args.widths), None
-    space, architecture = load_architecture(args.arch)
+    if given.arch is None:
+        size, classes = given.input_size or 224, given.num_classes or 1000
+        return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
+    space, architecture = load_architecture(given.arch)
     stored = {
-        "search_space": space.name,
-        "input_size": space.input_size,
-        "num_classes": space.num_classes,
-        "widths": list(space.widths),
+        "search-space": (space.name, given.search_space),
+        "input-size": (space.input_size, given.input_size),
+        "num-classes": (space.num_classes, given.num_classes),
+        "widths": (space.widths, given.widths),
     }
-    for name, value in stored.items():
-        if (given := getattr(args, name)) is not None and given != value:
-            flag = name.replace("_", "-")
-            raise ValueError(f"{args.arch} is of {flag} {value}, not {given}; mend --{flag}")
+    for flag, (value, wanted) in stored.items():
+        if wanted is not None and wanted != value:
+            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; mend --{flag}")
     return space, architecture
 
 
@@ -123,61 +122,63 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
 
 
 def add_latency(
-    args: Namespace, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
+    config: TableConfig, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
 ) -> tuple[LookupTable, dict]:
     """Measures blocks and whole networks: the given architecture, or random ones."""
-    device = pick_device(args.device)
+    device = pick_device(config.measure.device)
     settings = LatencySettings(
-        batch_size=args.latency_batch_size,
-        threads=args.latency_threads,
-        seconds=args.latency_seconds,
+        batch_size=config.source.latency_batch_size,
+        threads=config.source.latency_threads,
+        seconds=config.source.latency_seconds,
     )
     table = measure_latency(space, table, device, settings)
     networks = architecture[None] if architecture is not None else None
     if networks is None:
         budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
-        networks = budget.sample(args.latency_networks, np.random.default_rng(0))
+        networks = budget.sample(config.measure.latency_networks, np.random.default_rng(0))
     report = validate(space, table, networks, device, settings) if len(networks) else {}
     facts = dict(table.sources["latency"])
     table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
     return table, {"latency_source": facts, "latency_against_whole_networks": report}
 
 
-def imported(args: Namespace, space: SearchSpace, table: LookupTable) -> tuple[LookupTable, str]:
+def imported(
+    config: MeasureConfig, space: SearchSpace, table: LookupTable
+) -> tuple[LookupTable, str]:
     """The table with what --import reads, and its metric."""
-    form, file = args.import_file
+    form, file = config.import_file
     if form not in FORMATS:
         raise ValueError(f"--import {form} is unknown; take one of {', '.join(FORMATS)}")
-    return import_table(form, Path(file), space, table, args.import_metric)
+    return import_table(form, Path(file), space, table, config.import_metric)
 
 
 @user_errors
 def main() -> None:
-    args = table_parser(__doc__).parse_args()
-    if args.list_tables:
+    config = take(TableConfig, make_parser(TableConfig, __doc__).parse_args())
+    config.check()
+    if config.list_tables:
         print(list_tables())
         return
-    space, architecture = load_inputs(args)
-    table = load_table(space, args.cache_dir)
-    if args.memory:
-        table = add_memory(space, table, args.memory)
+    space, architecture = load_inputs(config.given)
+    table = load_table(space, config.cache_dir)
+    if config.measure.memory:
+        table = add_memory(space, table, config.measure.memory)
     measured: dict = {}
-    if args.lookup_table:
-        table = read_user_table(args.lookup_table, space, table)
+    if config.source.lookup_table:
+        table = read_user_table(config.source.lookup_table, space, table)
         for metric, source in table.sources.items():
             if "fixed_part" in source:
                 measured[f"{metric}_fixed_part"] = source["fixed_part"]
-    if args.save and not (args.latency or args.import_file):
-        raise ValueError("--save writes what --latency measures or --import reads; give one too")
-    if args.import_file:
-        table, metric = imported(args, space, table)
-        if args.save:
-            write_text(args.save, user_table_text(space, table, metric))
-    if args.latency:
-        table, measured = add_latency(args, space, table, architecture)
-        if args.save:
-            write_text(args.save, user_table_text(space, table, "latency"))
-    if args.table:
+    if config.measure.import_file:
+        table, metric = imported(config.measure, space, table)
+        if config.measure.save:
+            write_text(config.measure.save, user_table_text(space, table, metric))
+    if config.measure.latency:
+        table, timed = add_latency(config, space, table, architecture)
+        measured |= timed
+        if config.measure.save:
+            write_text(config.measure.save, user_table_text(space, table, "latency"))
+    if config.table:
         print_table(space, table, architecture)
     else:
         print(json.dumps(summary(space, table, architecture) | measured, indent=2))

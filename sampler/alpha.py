@@ -7,7 +7,6 @@ batch of the other part of the training images (`--train-portion`).
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
@@ -124,7 +124,7 @@ class ArchitectureTraining:
     @classmethod
     def from_config(
         cls,
-        config: Namespace,
+        config: SupernetCommand,
         sampler: ArchitectureSampler,
         supernet: nn.Module,
         batches: StatefulBatches,
@@ -135,26 +135,30 @@ class ArchitectureTraining:
         Raises:
             ValueError: the target does not go with --hc-loss.
         """
-        alpha, decay = [sampler.alpha], config.a_weight_decay
+        alpha, decay = [sampler.alpha], config.alpha.a_weight_decay
         optimizer: Optimizer
-        if config.a_optimizer == "adam":
-            betas = tuple(config.a_betas)
-            optimizer = torch.optim.Adam(alpha, config.a_lr, betas=betas, weight_decay=decay)
+        if config.alpha.a_optimizer == "adam":
+            betas = config.alpha.a_betas
+            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas, weight_decay=decay)
         else:
-            optimizer = torch.optim.SGD(alpha, config.a_lr, config.a_momentum, weight_decay=decay)
+            optimizer = torch.optim.SGD(
+                alpha, config.alpha.a_lr, config.alpha.a_momentum, weight_decay=decay
+            )
         counts = budget.counts
-        target = None if config.target_hc is None else budget.high
+        target = None if config.budget.target_hc is None else budget.high
         return cls(
             sampler,
             supernet,
             batches,
             optimizer,
-            HardwareLoss(counts.table, counts.metric, target, config.hc_loss, config.hc_weight),
-            config.a_warmup_epochs,
-            lambda epoch: config.temperature_init * config.temperature_decay**epoch,
-            config.checkpoint_activations,
-            config.a_every,
-            config.one_level,
+            HardwareLoss(
+                counts.table, counts.metric, target, config.alpha.hc_loss, config.alpha.hc_weight
+            ),
+            config.alpha.a_warmup_epochs,
+            lambda epoch: config.gumbel.temperature_init * config.gumbel.temperature_decay**epoch,
+            config.sampling.checkpoint_activations,
+            config.alpha.a_every,
+            config.alpha.one_level,
         )
 
     def start_epoch(self, epoch: int) -> None:

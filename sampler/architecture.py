@@ -6,7 +6,6 @@ not in the supernet; entries beyond a layer's choices have probability 0 and gra
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
 from sampler.protocol import Sampler
@@ -63,12 +63,16 @@ class ArchitectureSampler(Sampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> ArchitectureSampler:
         return cls(supernet.space.num_choices, rng)
 
     def architecture_training(
-        self, config: Namespace, supernet: Supernet, batches: StatefulBatches, budget: Budget
+        self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
     ) -> ArchitectureTraining:
         from sampler.alpha import ArchitectureTraining  # lazily: it imports this module
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import numpy as np
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
 from sampler.protocol import Sampler
@@ -30,7 +29,11 @@ class FairSampler(Sampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> FairSampler:
         return cls(supernet.space.num_choices, rng)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
@@ -40,10 +39,16 @@ class GumbelSampler(ArchitectureSampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> GumbelSampler:
         num_choices = supernet.space.num_choices
-        return cls(num_choices, rng, config.gumbel_hard, config.gumbel_sampled_gradient)
+        return cls(
+            num_choices, rng, config.gumbel.gumbel_hard, config.gumbel.gumbel_sampled_gradient
+        )
 
     def soft_weights(self) -> Tensor:
         return ((self.logits + self.gumbel_noise()) / self.temperature).softmax(1)

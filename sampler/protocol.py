@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
 
@@ -27,13 +27,17 @@ class Sampler(Protocol):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> Sampler:
         """Make the sampler of a run from its flags; `rng` is the source of all its randomness."""
         ...
 
     def architecture_training(
-        self, config: Namespace, supernet: Supernet, batches: StatefulBatches, budget: Budget
+        self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
     ) -> ArchitectureTraining | None:
         """What trains its architecture parameters on `batches`; None if it has no parameters."""
         return None

@@ -3,10 +3,9 @@ https://arxiv.org/abs/1903.05134, sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import numpy as np
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import SearchSpace, Supernet
 from model.blocks import parse_mbconv
@@ -38,7 +37,11 @@ class SandwichSampler(Sampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> SandwichSampler:
         return cls(supernet.space, rng)
 

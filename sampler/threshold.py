@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import SuperkernelSupernet, Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
@@ -45,10 +45,14 @@ class ThresholdSampler(ArchitectureSampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> ThresholdSampler:
         superkernel = cast(SuperkernelSupernet, supernet)  # the flags are checked
-        return cls(superkernel, supernet.space.num_choices, rng, config.indicator_dropout)
+        return cls(superkernel, supernet.space.num_choices, rng, config.alpha.indicator_dropout)
 
     def probabilities(self) -> Tensor:
         """[L, C]: softmax of the choices' scores; its largest entries are the decisions."""

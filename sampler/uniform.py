@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 
 import numpy as np
 
+from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
 from sampler.protocol import Sampler
@@ -36,11 +36,15 @@ class UniformSampler(Sampler):
 
     @classmethod
     def from_config(
-        cls, config: Namespace, supernet: Supernet, rng: np.random.Generator, budget: Budget | None
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
     ) -> Sampler:
-        if config.sandwich:
+        if config.sampling.sandwich:
             return SandwichSampler.from_config(config, supernet, rng, budget)
-        if not config.sample_in_budget:
+        if not config.sampling.sample_in_budget:
             return cls(supernet.space.num_choices, rng)
         assert budget is not None
         return cls(supernet.space.num_choices, rng, budget.sample)

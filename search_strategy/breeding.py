@@ -15,13 +15,14 @@ from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
 from lookup_table.repair import repair
+from search_strategy.strategy import StrategyConfig
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
 OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
 
 
 @dataclass(frozen=True, kw_only=True)
-class BreedingConfig:
+class BreedingConfig(StrategyConfig):
     title: ClassVar[str] = "evolution and pareto"
 
     generation_num: int = flag(

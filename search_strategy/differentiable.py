@@ -15,7 +15,7 @@ from lookup_table import METRICS, Budget
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
 from search_strategy.history import candidate_facts
-from search_strategy.strategy import Findings, FinishedSearch, NoFlags, SearchStrategy
+from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy, StrategyConfig
 from utils.files import write_text
 
 
@@ -28,7 +28,7 @@ class DifferentiableSearch(SearchStrategy):
 
     def __init__(
         self,
-        config: NoFlags,
+        config: StrategyConfig,
         budget: Budget,
         rng: np.random.Generator,
         prior: np.ndarray | None = None,

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookup_table import architecture_keys
 from model.supernet import Supernet
 from search_strategy.folding import HEAD, STEM, ConvState, Parts
+from search_strategy.scores import Key, OnProgress, Scored, no_progress
 
-Key = tuple[int, ...]  # an architecture, or the prefix of one
-Scored = tuple[float, float]  # what an architecture is chosen by, and its top-1; both in percent
 Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
 Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
 SCORES = ("top1", "probability")
@@ -85,12 +85,7 @@ def grouped(batches: Batches) -> Iterator[tuple[Tensor, Tensor, int]]:
 
 
 class Evaluator:
-    """Callable: architectures int [N, L] -> their scores in percent, float64 [N].
-
-    Scores are cached, and an architecture's score depends on nothing but itself.
-
-    Attributes:
-        cache: score and top-1 of each architecture scored.
+    """Scores architectures by the weights of a supernet; none is remembered.
 
     Args:
         supernet: its weights are used, nothing of it is changed.
@@ -127,35 +122,26 @@ class Evaluator:
         self.dtype = PRECISIONS[precision]
         self.cache_bytes = cache_mb << 20
         self.by_probability = score == "probability"
-        self.cache: dict[Key, Scored] = {}
 
-    def __call__(
-        self,
-        architectures: np.ndarray,
-        on_progress: Callable[[float, float | None], None] = lambda done, top1: None,
-    ) -> np.ndarray:
-        """`on_progress(d, top1)` is told of d more candidates done, and scores once known."""
-        keys = list(map(tuple, np.asarray(architectures).tolist()))
-        new = sorted(set(keys) - self.cache.keys())
-        on_progress(len(keys) - len(new), None)
-        for start in range(0, len(new), CHUNK):
-            chunk = new[start : start + CHUNK]
-            self.cache.update(self.score(chunk, self.validation, on_progress))
-        return np.array([self.cache[key][0] for key in keys])
+    def __call__(self, architectures: np.ndarray) -> np.ndarray:
+        """Scores in percent, float64 [N], of any architectures int [N, L]."""
+        distinct, which = np.unique(architectures, axis=0, return_inverse=True)
+        return self.score(distinct)[which.reshape(-1), 0]  # numpy 2.0 gives it a second axis
+
+    def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
+        """Calibrate, then count correct answers, as `Scorer.score`."""
+        scores = np.empty((len(architectures), 2))
+        for start in range(0, len(architectures), CHUNK):
+            keys = architecture_keys(architectures[start : start + CHUNK])
+            scores[start : start + CHUNK] = self._score(keys, self.validation, on_progress)
+        return scores
 
     def test(self, architecture: np.ndarray, batches: Batches) -> float:
-        """Top-1 in percent of one calibrated path on other images; not cached."""
-        key = tuple(np.asarray(architecture).tolist())
-        return self.score([key], batches, lambda done, top1: None)[key][1]
+        """Top-1 in percent of one calibrated path int [L] on other images."""
+        return self._score(architecture_keys(architecture[None]), batches, no_progress)[0][1]
 
     @torch.inference_mode()
-    def score(
-        self,
-        keys: list[Key],
-        batches: Batches,
-        on_progress: Callable[[float, float | None], None],
-    ) -> dict[Key, Scored]:
-        """Calibrate, then count correct answers, for sorted architectures."""
+    def _score(self, keys: list[Key], batches: Batches, on_progress: OnProgress) -> list[Scored]:
         num_batches = len(batches)  # type: ignore[arg-type]
         share = 1 / (len(self.calibration) + num_batches)  # of a candidate, done by one batch
         nodes = self.calibrate(keys, lambda: on_progress(share, None))
@@ -171,11 +157,11 @@ class Evaluator:
                     likely[key] += logits.softmax(1).gather(1, labels[:, None]).sum()
                 done = batches_seen == num_batches
                 on_progress(share * size, 100 * int(correct[key]) / images_seen if done else None)
-        top1 = {key: 100 * int(total) / images_seen for key, total in correct.items()}
+        top1 = [100 * int(total) / images_seen for total in correct.values()]
         scores = top1
         if self.by_probability:
-            scores = {key: 100 * float(total) / images_seen for key, total in likely.items()}
-        return {key: (scores[key], top1[key]) for key in keys}
+            scores = [100 * float(total) / images_seen for total in likely.values()]
+        return list(zip(scores, top1, strict=True))
 
     @torch.inference_mode()
     def calibrate(self, keys: list[Key], on_candidate: Callable[[], None] = lambda: None) -> Nodes:

@@ -39,7 +39,7 @@ class EvolutionConfig(BreedingConfig):
         0, integer(0), "stop after so many generations without a better best; 0: never", "G"
     )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.parent_num > self.population:
             raise ValueError(
                 f"--parent-num {self.parent_num} is more than --population {self.population}; "

@@ -93,7 +93,7 @@ class ParetoConfig(BreedingConfig):
         nargs="+",
     )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         names = self.objectives
         if len(set(names)) != len(names) or not 1 <= len(names) <= 2:
             raise ValueError(f"--objectives {' '.join(names)}: name one or two different metrics")

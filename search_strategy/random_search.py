@@ -10,13 +10,13 @@ import numpy as np
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer
 from lookup_table import Budget
-from search_strategy.strategy import SearchStrategy
+from search_strategy.strategy import SearchStrategy, StrategyConfig
 
 ROUND = 500  # candidates between two writes of the history
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomConfig:
+class RandomConfig(StrategyConfig):
     title: ClassVar[str] = "random search"
 
     random_iteration: int = flag(1000, integer(1), "candidates, also of additive", "N")

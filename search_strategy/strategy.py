@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from search_strategy.history import History
 
 
-@dataclass(frozen=True)
-class NoFlags:
-    """Flags of a strategy that has none."""
+@dataclass(frozen=True, kw_only=True)
+class StrategyConfig:
+    """Flags of a strategy; this one has none."""
+
+    def check(self) -> None:
+        """Raise ValueError where flags make no sense together; only of the strategy in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class SearchStrategy(Protocol):
         chosen: its own answer, int [L], if not the highest score; known when the search is over.
     """
 
-    Config: ClassVar[type] = NoFlags
+    Config: ClassVar[type] = StrategyConfig
     aliases: ClassVar[tuple[str, ...]] = ()
     about: ClassVar[str] = ""
     needs_prior: ClassVar[bool] = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from config_file.arg_config.subnet_config import SubnetConfig
 from model import Subnet, load_architecture
 from subnet.weights import load_trained
 
@@ -45,19 +45,21 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     return temperature**2 * F.kl_div(answer, target, reduction="batchmean", log_target=True)
 
 
-def build_objective(args: Namespace, num_classes: int, device: torch.device) -> Objective:
+def build_objective(config: SubnetConfig, num_classes: int, device: torch.device) -> Objective:
     """(net, images [B, 3, H, W], labels [B]) -> (loss, logits [B, K]).
 
     Raises:
         ValueError: the teacher's files are not usable, or do not fit.
     """
-    mix = build_mixing(args.mixup, args.cutmix, num_classes)
-    criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
-    teacher, weight = None, args.distill_weight
-    if args.teacher:
-        space, choices = load_architecture(args.teacher, args.input_size, num_classes)
+    mix = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
+    teacher, weight = None, config.distillation.distill_weight
+    if config.distillation.teacher:
+        space, choices = load_architecture(
+            config.distillation.teacher, config.data.input_size, num_classes
+        )
         teacher = Subnet(space, choices)
-        load_trained(teacher, args.teacher_weights)
+        load_trained(teacher, config.distillation.teacher_weights)
         teacher.eval().to(device, memory_format=torch.channels_last)
 
     def objective(net: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +69,7 @@ def build_objective(args: Namespace, num_classes: int, device: torch.device) -> 
         if teacher is not None:
             with torch.no_grad():
                 answer = teacher(images)
-            distilled = distillation_loss(logits, answer, args.distill_temperature)
+            distilled = distillation_loss(logits, answer, config.distillation.distill_temperature)
             loss = (1 - weight) * loss + weight * distilled
         return loss, logits
 

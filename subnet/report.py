@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
+from config_file.arg_config.fields import values_of
+from config_file.arg_config.subnet_config import SubnetConfig, UseConfig
 from data import Splits
 from lookup_table import UNIT, LookupTable, in_millions
 from lookup_table.latency import measure_speed
@@ -42,10 +43,10 @@ RECIPE = """
 """
 
 
-def save_files(net: Subnet, splits: Splits, args: Namespace, weights: Path | None) -> None:
+def save_files(net: Subnet, splits: Splits, use: UseConfig, weights: Path | None) -> None:
     """The weights, and the exports asked for, each with the preprocessing that it needs."""
     preprocessing = {
-        "input_size": args.input_size,
+        "input_size": splits.input_size,
         "mean": list(splits.mean),
         "std": list(splits.std),
         "classes": list(splits.classes),
@@ -53,7 +54,7 @@ def save_files(net: Subnet, splits: Splits, args: Namespace, weights: Path | Non
     if weights is not None:
         with atomic_path(weights) as temporary:
             save_weights(net, temporary, preprocessing)
-    for message in export_files(net, preprocessing, args.export_onnx, args.export_torch):
+    for message in export_files(net, preprocessing, use.export_onnx, use.export_torch):
         log.info(message)
 
 
@@ -77,7 +78,7 @@ def write_card(
     architecture: np.ndarray,
     table: LookupTable,
     splits: Splits,
-    args: Namespace,
+    config: SubnetConfig,
     best: dict,
     test: Scores,
 ) -> None:
@@ -87,8 +88,8 @@ def write_card(
     draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
     numbers = {
         "test top-1": f"{test.top1:.2f} % of {test.images:,} images",
-        "validation top-1": f"{best['top1']:.2f} % (epoch {best['epoch']} of {args.epochs}, "
-        "the best)",
+        "validation top-1": f"{best['top1']:.2f} % (epoch {best['epoch']} of "
+        f"{config.training.epochs}, the best)",
         "MACs": f"{costs['flops']} M",
         "params": f"{costs['params']} M",
         "train, validation images": f"{splits.train.num_images:,}, "
@@ -99,28 +100,30 @@ def write_card(
         "mean": ", ".join(f"{v:.4f}" for v in splits.mean),
         "std": ", ".join(f"{v:.4f}" for v in splits.std),
     }
-    config = f"python train_subnet.py --config {folder / 'config.yaml'} --title again"
+    again = f"python train_subnet.py --config {folder / 'config.yaml'} --title again"
+    flags = values_of(config)
     recipe = {
-        name.replace("_", " "): str(getattr(args, name))
+        name.replace("_", " "): str(flags[name])
         for name in RECIPE.split()
-        if getattr(args, name) not in (None, 0, 0.0, False)
+        if flags[name] not in (None, 0, 0.0, False)
     }
-    if args.teacher is None:
+    if config.distillation.teacher is None:
         recipe.pop("distill weight"), recipe.pop("distill temperature")
     choices = " ".join(space.decode(architecture))
     text = model_card(
         folder.name,
-        f"A network of the search space {space.name}, trained on {args.dataset}: `{choices}`",
+        f"A network of the search space {space.name}, trained on {config.data.dataset}: "
+        f"`{choices}`",
         numbers,
         splits.classes,
         preprocessing,
         [
-            config,
+            again,
             "# as it was started:",
             shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         ],
         recipe,
-        provenance(args.random_seed, str(splits.train.device)),
+        provenance(config.run.random_seed, str(splits.train.device)),
         (folder / "confusion.png").exists(),
     )
     write_text(folder / "README.md", text)

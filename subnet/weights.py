@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from config_file.arg_config.subnet_config import SubnetConfig
 from data import Splits
 from model import (
     SearchSpace,
@@ -81,7 +81,7 @@ def new_network(
     space: SearchSpace,
     architecture: np.ndarray,
     splits: Splits,
-    args: Namespace,
+    config: SubnetConfig,
     facts: dict,
     resumed: bool,
 ) -> Subnet:
@@ -94,15 +94,15 @@ def new_network(
     net = Subnet(space, architecture, space.training_style)
     zero_residuals(net)
     net.to(splits.train.device, memory_format=torch.channels_last)
-    if args.init_from and not resumed:
-        if args.init_from.suffix == ".safetensors":
-            load_trained(net, args.init_from, new_classes=True)
+    if config.init_from and not resumed:
+        if config.init_from.suffix == ".safetensors":
+            load_trained(net, config.init_from, new_classes=True)
         else:
-            batches = itertools.islice(splits.calibration, args.calibration_batches)
+            batches = itertools.islice(splits.calibration, config.calibration_batches)
             images = (images for images, _ in batches)
-            load_from_supernet(net, space, architecture, args.init_from, facts, images)
-    if args.dropout is not None:
-        set_dropout(net, args.dropout)
-    if args.drop_path and not add_drop_path(net, args.drop_path):
+            load_from_supernet(net, space, architecture, config.init_from, facts, images)
+    if config.dropout is not None:
+        set_dropout(net, config.dropout)
+    if config.regularisation.drop_path and not add_drop_path(net, config.regularisation.drop_path):
         log.info("note: --drop-path is without effect: this network has no residual branches")
     return net

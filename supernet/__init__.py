@@ -9,7 +9,6 @@ from supernet.inputs import (
     resolve_budget,
     save_costs,
     save_splits,
-    scoring_processes,
     set_threads,
     supernet_facts,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "resolve_budget",
     "save_costs",
     "save_splits",
-    "scoring_processes",
     "set_threads",
     "supernet_facts",
     "train",

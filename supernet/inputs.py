@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from data import Loader, Splits, load_splits
-from data.streaming import StreamingLoader
+from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
+from config_file.arg_config.data_config import (
+    NO_AUGMENTATION,
+    AugmentConfig,
+    DataConfig,
+    SpaceConfig,
+)
+from config_file.arg_config.fields import changed
+from config_file.arg_config.run_config import RunConfig
+from config_file.arg_config.supernet_config import SupernetCommand, SupernetConfig
+from data import Splits, load_splits
 from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_costs
 from lookup_table.latency import LatencySettings
@@ -25,38 +34,44 @@ from utils.checkpoint import check_facts, load_checkpoint, restore
 from utils.files import atomic_path, write_text
 from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
-from utils.workers import can_fork
 
+TABLE_FILE = "lookup_table.yaml"  # in a run folder
+C = TypeVar("C", bound=SupernetCommand)
 PROBE_IMAGES = 64  # of a step that is timed, at most
 
 
-def load_data(args: Namespace, device: torch.device) -> Splits:
-    """The dataset's splits on the device."""
+def load_data(
+    run: RunConfig,
+    data: DataConfig,
+    device: torch.device,
+    batch_size: int = 2,
+    augment: AugmentConfig = NO_AUGMENTATION,
+) -> Splits:
+    """Load the dataset's splits; batch size and augmentation are those of training images."""
     return load_splits(
-        args.dataset,
-        args.data_path,
-        args.input_size,
-        args.batch_size,
-        args.eval_batch_size,
-        args.train_portion,
-        args.random_seed,
+        data,
+        augment,
+        batch_size,
+        run.random_seed,
         device,
-        args.num_workers,
-        args.augment,
-        randaugment=args.randaugment,
-        cutout=args.cutout,
-        pipeline=args.data_pipeline,
-        cache_dir=args.cache_dir,
-        rank=ranks.rank(),
-        world_size=ranks.world_size(),
+        run.cache,
+        ranks.rank(),
+        ranks.world_size(),
     )
 
 
-def load_inputs(args: Namespace, device: torch.device) -> tuple[Splits, SearchSpace]:
+def load_inputs(
+    run: RunConfig,
+    space: SpaceConfig,
+    data: DataConfig,
+    device: torch.device,
+    batch_size: int = 2,
+    augment: AugmentConfig = NO_AUGMENTATION,
+) -> tuple[Splits, SearchSpace]:
     """The dataset's splits on the device, and the space at its input size and class count."""
-    splits = load_data(args, device)
-    space = load_space(args.search_space, args.input_size, splits.num_classes, args.widths)
-    return splits, space
+    splits = load_data(run, data, device, batch_size, augment)
+    made = load_space(space.search_space, data.input_size, splits.num_classes, space.widths)
+    return splits, made
 
 
 def save_splits(folder: Path, splits: Splits) -> None:
@@ -69,35 +84,45 @@ def save_splits(folder: Path, splits: Splits) -> None:
         splits.save(temporary)
 
 
-def new_supernet(args: Namespace, space: SearchSpace, device: torch.device) -> Supernet:
+def new_supernet(
+    training: SupernetConfig,
+    data: DataConfig,
+    space: SearchSpace,
+    device: torch.device,
+    begun: bool = False,
+) -> Supernet:
     """A supernet with starting weights, on the device.
+
+    Args:
+        begun: the weights of a checkpoint will replace those of --init-from.
 
     Raises:
         ValueError: --init-from does not fit.
     """
     supernet = build_supernet(space)
-    if args.supernet_init == "aligned":
+    if training.supernet_init == "aligned":
         align_choices(supernet)
-    goes_on = args.resume and (args.run_dir / args.title / "supernet.pt").exists()
-    if args.init_from and not goes_on and not getattr(args, "checkpoint", None):
-        facts = supernet_facts(args, space)
+    if training.init_from and not begun:
+        facts = supernet_facts(data, space)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
-        load_supernet(args.init_from, supernet, facts)
+        load_supernet(training.init_from, supernet, facts)
     supernet = supernet.to(device, memory_format=torch.channels_last)
-    return distributed.synchronise_batch_norms(supernet, device) if args.sync_bn else supernet
+    return distributed.synchronise_batch_norms(supernet, device) if training.sync_bn else supernet
 
 
-def set_threads(args: Namespace, net: nn.Module, *path: np.ndarray) -> None:
-    """Apply --threads; `auto` becomes a number in `args`, by timed steps of `net` on the CPU.
+def set_threads(
+    threads: int | str, net: nn.Module, batch_size: int, input_size: int, *path: np.ndarray
+) -> int | str:
+    """Apply --threads where `net` is on the CPU; `auto` becomes a number, by timed steps.
 
     Args:
         net: called as net(images, *path), on the device; it is left as it was.
     """
     device = next(net.parameters()).device
     if device.type != "cpu":
-        return
-    if args.threads == "auto":
-        size = min(args.batch_size // ranks.world_size(), PROBE_IMAGES), 3, *[args.input_size] * 2
+        return threads
+    if threads == "auto":
+        size = min(batch_size // ranks.world_size(), PROBE_IMAGES), 3, input_size, input_size
         images = torch.linspace(-1, 1, math.prod(size)).view(size)  # draws no random numbers
         images = images.contiguous(memory_format=torch.channels_last)
 
@@ -106,19 +131,9 @@ def set_threads(args: Namespace, net: nn.Module, *path: np.ndarray) -> None:
             net.zero_grad()
 
         with still_statistics(net), torch.random.fork_rng(devices=[]):  # dropout draws
-            args.threads = distributed.from_main(pick_threads(step, usable_cpus()))
-    torch.set_num_threads(args.threads)
-
-
-def scoring_processes(loader: Loader) -> int:
-    """Processes that score candidates on the CPUs that threads leave; 1 is this one alone.
-
-    Images that are streamed are decoded by processes already.
-    """
-    in_memory = loader.device.type == "cpu" and not isinstance(loader, StreamingLoader)
-    if not in_memory or ranks.launched() or not can_fork():
-        return 1
-    return max(1, usable_cpus() // torch.get_num_threads())
+            threads = distributed.from_main(pick_threads(step, usable_cpus()))
+    torch.set_num_threads(int(threads))
+    return threads
 
 
 def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
@@ -135,11 +150,11 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
     return state
 
 
-def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
+def supernet_facts(data: DataConfig, space: SearchSpace) -> dict:
     """What a checkpoint must agree on with the run that uses it."""
     return {
-        "dataset": args.dataset,
-        "train_portion": args.train_portion,  # else the search would validate on training images
+        "dataset": data.dataset,
+        "train_portion": data.train_portion,  # else the search would validate on training images
         "input_size": space.input_size,
         "num_classes": space.num_classes,
         "widths": list(space.widths),
@@ -148,38 +163,39 @@ def supernet_facts(args: Namespace, space: SearchSpace) -> dict:
 
 
 def build_costs(
-    args: Namespace, space: SearchSpace, device: torch.device, more: Iterable[str] = ()
+    space: SearchSpace,
+    metrics: Sequence[str],
+    latency: LatencyConfig,
+    run: RunConfig,
+    device: torch.device,
 ) -> LookupTable:
-    """The lookup table with --info-metric and `more`; of a resumed run, the same one."""
-    stored = args.run_dir / (args.title or "") / "lookup_table.yaml"
-    if args.resume and stored.exists():
-        args.lookup_table = stored
-    wanted = {args.info_metric, *more}
+    """The lookup table with the metrics; of a resumed run, the same one."""
+    path = latency.lookup_table
+    if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
+        path = run.folder / TABLE_FILE
     settings = LatencySettings(
-        batch_size=args.latency_batch_size,
-        threads=args.latency_threads,
-        seconds=args.latency_seconds,
+        batch_size=latency.latency_batch_size,
+        threads=latency.latency_threads,
+        seconds=latency.latency_seconds,
     )
-    table = load_costs(space, sorted(wanted), args.cache_dir, args.lookup_table, device, settings)
+    table = load_costs(space, metrics, run.cache, path, device, settings)
     return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
-def save_costs(args: Namespace, folder: Path, space: SearchSpace, table: LookupTable) -> None:
-    """Numbers that cannot be counted again belong to the run; its config then names them."""
-    if table.sources and not args.resume:
-        args.lookup_table = folder / "lookup_table.yaml"
-        write_text(args.lookup_table, user_table_text(space, table, next(iter(table.sources))))
+def save_costs(config: C, folder: Path, space: SearchSpace, table: LookupTable) -> C:
+    """Write numbers that cannot be counted again to the run folder; the config that names them."""
+    if not table.sources or config.run.resume:
+        return config
+    path = folder / TABLE_FILE
+    write_text(path, user_table_text(space, table, next(iter(table.sources))))
+    return changed(config, lookup_table=path)
 
 
-def resolve_budget(args: Namespace, counts: BudgetCounts) -> Budget:
-    """The budget in single MACs or params; `median` becomes a number in `args`.
+def resolve_budget(budget: BudgetConfig, counts: BudgetCounts) -> Budget:
+    """The budget in single MACs or params.
 
     Raises:
         ValueError: no architecture is inside.
     """
-    if args.target_hc == "median":
-        args.target_hc = counts.median / MILLION
-    if args.min_hc == "median":
-        args.min_hc = counts.median / MILLION
-    bounds = [None if hc is None else round(hc * MILLION) for hc in (args.min_hc, args.target_hc)]
-    return Budget(counts, *bounds)
+    limits = (budget.min_hc, budget.target_hc)
+    return Budget(counts, *(None if hc is None else round(float(hc) * MILLION) for hc in limits))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from config_file.arg_config.fields import plain
+from config_file.arg_config.supernet_config import SupernetCommand
 from data import Loader
 from lookup_table import Budget
 from model import Supernet
@@ -36,7 +37,7 @@ class SupernetTask:
     def __init__(
         self,
         supernet: Supernet,
-        args: Namespace,
+        config: SupernetCommand,
         architecture_loader: Loader | None,
         budget: Budget | None,
         writer: SummaryWriter,
@@ -44,14 +45,14 @@ class SupernetTask:
         self.supernet = supernet
         self.budget = budget
         self.writer = writer
-        self.checkpoint = args.checkpoint_activations
-        rng = stream(args.random_seed, SAMPLER_STREAM)
-        kind = SAMPLERS[args.sample_strategy or "uniform"]
-        self.sampler = kind.from_config(args, supernet, rng, budget)
+        self.checkpoint = config.sampling.checkpoint_activations
+        rng = stream(config.run.random_seed, SAMPLER_STREAM)
+        kind = SAMPLERS[config.sampling.sample_strategy or "uniform"]
+        self.sampler = kind.from_config(config, supernet, rng, budget)
         self.architecture = self.sampler.architecture_training(
-            args, supernet, architecture_loader, budget
+            config, supernet, architecture_loader, budget
         )
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=args.label_smoothing)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
         self.check_path = distributed.PathCheck()
 
     def start_epoch(self, epoch: int) -> None:
@@ -97,8 +98,7 @@ class SupernetTask:
 def train(
     supernet: Supernet,
     loader: Loader,
-    args: Namespace,
-    config: dict,
+    config: SupernetCommand,
     path: Path,
     writer: SummaryWriter,
     architecture_loader: Loader | None = None,
@@ -117,14 +117,15 @@ def train(
             memory ran out.
         Interrupted: a signal came, and the checkpoint is written.
     """
-    task = SupernetTask(supernet, args, architecture_loader, budget, writer)
-    run = Optimisation(supernet, supernet.parameters(), loader, args)
-    if args.compile:
+    training = config.training
+    task = SupernetTask(supernet, config, architecture_loader, budget, writer)
+    run = Optimisation(supernet, supernet.parameters(), loader, training)
+    if training.compile:
         compile_blocks(supernet.blocks())
     parts = {"sampler": task.architecture or task.sampler, "loader": loader}
     stateful = {"supernet": supernet, **run.stateful(), **parts}
-    facts = supernet_facts(args, supernet.space)
-    file = TrainingFile(path, "supernet", facts, config, stateful, SAVING_SHARE)
-    hint = f"--batch-size {args.batch_size}: lower it, or --input-size or --widths"
+    facts = supernet_facts(config.data, supernet.space)
+    file = TrainingFile(path, "supernet", facts, plain(config), stateful, SAVING_SHARE)
+    hint = f"--batch-size {training.batch_size}: lower it, or --input-size or --widths"
     with memory_hint(hint):
-        fit(task, run, loader, args.epochs, file, file.read(), "supernet")
+        fit(task, run, loader, training.epochs, file, file.read(), "supernet")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; commands inherit it
 import torch
 
+import data
+from config_file.arg_config.data_config import AugmentConfig, DataConfig
+from data import Splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, load_space
@@ -23,6 +27,38 @@ TINY = ROOT / "tests" / "tiny.yaml"
 Command = Callable[..., subprocess.CompletedProcess]
 
 torch.set_num_threads(1)
+
+
+def load_splits(
+    dataset: str,
+    folder: Path | None,
+    input_size: int,
+    batch_size: int,
+    eval_batch_size: int,
+    train_portion: float = 0.8,
+    seed: int = 0,
+    device: torch.device | None = None,
+    *,
+    augment: bool = True,
+    randaugment: int = 0,
+    cutout: int = 0,
+    pipeline: str = "auto",
+    num_workers: int = 0,
+    **place: Any,
+) -> Splits:
+    """`data.load_splits` of flags, on the CPU; `place`: its further arguments."""
+    flags = DataConfig(
+        dataset=dataset,
+        data_path=folder,
+        input_size=input_size,
+        eval_batch_size=eval_batch_size,
+        train_portion=train_portion,
+        data_pipeline=pipeline,
+        num_workers=num_workers,
+    )
+    change = AugmentConfig(augment=augment, randaugment=randaugment, cutout=cutout)
+    device = device or torch.device("cpu")
+    return data.load_splits(flags, change, batch_size, seed, device, **place)
 
 
 @pytest.fixture(scope="session")

@@ -35,21 +35,19 @@ from torch.utils._pytree import tree_flatten
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config_file.arg_config.fields import take  # noqa: E402
-from config_file.arg_config.layers import parse  # noqa: E402
-from config_file.arg_config.ranking_config import ranking_parser  # noqa: E402
-from config_file.arg_config.sampling_config import resolve_sampling  # noqa: E402
-from config_file.arg_config.search_config import search_parser  # noqa: E402
-from config_file.arg_config.subnet_config import parse_subnet, subnet_parser  # noqa: E402
-from config_file.arg_config.supernet_config import supernet_parser  # noqa: E402
-from config_file.arg_config.table_config import table_parser  # noqa: E402
+from config_file.arg_config.fields import make_parser, take  # noqa: E402
+from config_file.arg_config.ranking_config import RankingConfig  # noqa: E402
+from config_file.arg_config.search_config import SearchConfig  # noqa: E402
+from config_file.arg_config.sources import load_config  # noqa: E402
+from config_file.arg_config.subnet_config import SubnetConfig  # noqa: E402
+from config_file.arg_config.supernet_config import TrainSupernetConfig  # noqa: E402
+from config_file.arg_config.table_config import TableConfig  # noqa: E402
 from lookup_table import BudgetCounts, LookupTable  # noqa: E402
 from lookup_table.builder import load_table  # noqa: E402
 from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
-from search_strategy import STRATEGIES  # noqa: E402
-from search_strategy.ranking import read_benchmark  # noqa: E402
+from search_strategy.benchmark import Benchmark  # noqa: E402
 from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
@@ -206,19 +204,22 @@ _tables: dict[str, LookupTable] = {}
 
 def plan_search(argv: list[str]) -> None:
     """All of search.py that comes before data and training."""
-    args = parse(search_parser("search"), argv)
-    if args.title is not None:
-        check_title(args.title)
-    space = load_space(args.search_space, args.input_size, 10, args.widths)
-    resolve_sampling(args, space)
-    if args.info_metric == "latency":  # measured, which is no part of a plan
+    config = load_config(SearchConfig, "search", argv)
+    if config.run.title is not None:
+        check_title(config.run.title)
+    given = config.space
+    space = load_space(given.search_space, config.data.input_size, 10, given.widths)
+    config = config.resolve(space, None)
+    metric = config.budget.info_metric
+    if metric == "latency":  # measured, which is no part of a plan
         return
     if max(space.widths) <= 64 and space.input_size <= 32 and space.num_layers <= 8:
         if space.fingerprint not in _tables:
             _tables[space.fingerprint] = load_table(space)
-        counts = BudgetCounts(_tables[space.fingerprint], args.info_metric)
-        kind = STRATEGIES[args.search_strategy]
-        kind(take(kind.Config, args), resolve_budget(args, counts), np.random.default_rng(0))
+        counts = BudgetCounts(_tables[space.fingerprint], metric)
+        budget = resolve_budget(config.resolve(space, counts).budget, counts)
+        flags = config.strategies[config.search_strategy]
+        config.strategy(flags, budget, np.random.default_rng(0))
 
 
 def run_meta(space: SearchSpace) -> None:
@@ -332,9 +333,9 @@ def use_table(path: Path) -> None:
 
 
 def subnet_plan(argv: list[str]) -> None:
-    args = parse_subnet(subnet_parser("subnet"), argv)
-    if args.title is not None:
-        check_title(args.title)
+    config = load_config(SubnetConfig, "subnet", argv)
+    if config.run.title is not None:
+        check_title(config.run.title)
 
 
 TARGETS: dict[str, Target] = {
@@ -351,7 +352,7 @@ TARGETS: dict[str, Target] = {
     "--lookup-table (YAML)": Target(table_examples, use_table),
     "--lookup-table (CSV)": Target(table_csv_examples, use_table, ".csv"),
     "--benchmark": Target(
-        benchmark_examples, lambda f: read_benchmark(f, tiny_space()) and None, ".json"
+        benchmark_examples, lambda f: Benchmark.read(f, tiny_space()) and None, ".json"
     ),
     "--checkpoint": Target(checkpoint_examples, use_checkpoint, ".pt"),
 }
@@ -359,12 +360,17 @@ TARGETS: dict[str, Target] = {
 
 # Flags: the words of a command line.
 
-COMMANDS: dict[str, tuple[Callable, Callable[[list[str]], Any]]] = {
-    "search.py": (search_parser, plan_search),
-    "train_supernet.py": (supernet_parser, lambda a: parse(supernet_parser("supernet"), a)),
-    "train_subnet.py": (subnet_parser, subnet_plan),
-    "evaluate_ranking.py": (ranking_parser, lambda a: parse(ranking_parser("ranking"), a)),
-    "-m lookup_table": (table_parser, lambda a: table_parser("table").parse_args(a)),
+
+def plan_table(argv: list[str]) -> None:
+    take(TableConfig, make_parser(TableConfig, "table").parse_args(argv)).check()
+
+
+COMMANDS: dict[str, tuple[type, Callable[[list[str]], Any]]] = {
+    "search.py": (SearchConfig, plan_search),
+    "train_supernet.py": (TrainSupernetConfig, lambda a: load_config(TrainSupernetConfig, "", a)),
+    "train_subnet.py": (SubnetConfig, subnet_plan),
+    "evaluate_ranking.py": (RankingConfig, lambda a: load_config(RankingConfig, "", a)),
+    "-m lookup_table": (TableConfig, plan_table),
 }
 
 
@@ -375,7 +381,7 @@ BEGINNING = ["--search-space", str(TINY), "--input-size", "8"]
 @st.composite
 def command_lines(draw: Callable, name: str) -> list[str]:
     """Some flags with values of any kind, behind a beginning that is valid or not."""
-    parser = COMMANDS[name][0]("")
+    parser = make_parser(COMMANDS[name][0], "")
     flags = [s for a in parser._actions for s in a.option_strings if s not in ("-h", "--help")]
     words = [] if draw(st.booleans()) else list(BEGINNINGS.get(name, BEGINNING))
     for _ in range(draw(st.integers(0, 5))):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from config_file.arg_config.layers import RECIPES, config_values, parse, write_config
-from config_file.arg_config.sampling_config import SAMPLER_SECTIONS
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.fields import changed, make_parser, plain, values_of
+from config_file.arg_config.search_config import SearchConfig
+from config_file.arg_config.sources import RECIPES, SAMPLER_SECTIONS, load_config, write_config
 from data import DATASETS
 
 
-def search_args(*flags: str):
-    return parse(search_parser("search"), flags)
+def search_config(*words: str) -> SearchConfig:
+    return load_config(SearchConfig, "search", words)
+
+
+def search_args(*words: str) -> SimpleNamespace:
+    """The flags of search.py by name."""
+    return SimpleNamespace(**values_of(search_config(*words)))
 
 
 def test_names_and_defaults_of_the_issue() -> None:
@@ -22,7 +29,7 @@ def test_names_and_defaults_of_the_issue() -> None:
     expected = {
         "search_strategy": "evolution",
         "search_space": "proxylessnas",
-        "sample_strategy": None,  # uniform, or what the search strategy needs: resolve_sampling
+        "sample_strategy": None,  # uniform, or what the search strategy needs
         "dataset": "digits",
         "info_metric": "flops",
         "random_iteration": 1000,
@@ -64,7 +71,7 @@ def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
     may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
-    may_be_none |= {"hc_weight", "temperature_decay"}  # resolve_sampling
+    may_be_none |= {"hc_weight", "temperature_decay"}  # resolve
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
     sections = recipe.pop("sampler", {})
@@ -87,11 +94,11 @@ def test_the_order_of_layers(tmp_path: Path) -> None:
     args = search_args("--config", str(file), "--batch-size", "16", "--generation_num=9")
     assert (args.lr, args.batch_size, args.generation_num) == (0.5, 16, 9)
     assert args.target_hc is None and args.random_control is False and args.mutation_prob == 0.1
-    assert args.widths == [8] * 8 + [64]
+    assert args.widths == (*[8] * 8, 64)
     assert args.epochs == yaml.safe_load((RECIPES / "digits.yaml").read_text())["epochs"]
 
 
-def test_a_file_holds_settings_per_sampler(tmp_path: Path) -> None:
+def test_a_file_holds_settings_per_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """default < recipe < its sampler's < file < its sampler's < command line."""
     recipe = yaml.safe_load((RECIPES / "digits.yaml").read_text())
     recipe |= {"a-lr": 0.1, "epochs": 10}
@@ -102,22 +109,23 @@ def test_a_file_holds_settings_per_sampler(tmp_path: Path) -> None:
     }
     (tmp_path / "digits.yaml").write_text(yaml.safe_dump(recipe))
 
-    def args_of(*flags: str):
-        return parse(search_parser(""), flags, (tmp_path,))
+    monkeypatch.setattr(SearchConfig, "recipes", (tmp_path,))
+    args_of = search_args
 
-    args = args_of("--search-strategy", "gradient")  # softmax, as resolve_sampling finds later
+    args = args_of("--search-strategy", "gradient")  # softmax, as `resolve` finds later
     assert (args.a_lr, args.epochs, args.hc_loss) == (0.2, 11, "hinge")
     assert args_of().a_lr == 0.1 and args_of("--sample-strategy", "gumbel").a_lr == 0.1
     assert args_of("--search-strategy", "gradient", "--search-space", "singlepath").a_lr == 0.3
     assert args_of("--sample-strategy", "gumbel", "--gumbel-hard").a_lr == 0.4
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 12\nsampler:\n  softmax: {hc-loss: abs}\n  gumbel: {epochs: 13}\n")
-    args = args_of("--search-strategy", "gradient", "--config", str(file), "--a-lr", "0.5")
+    words = ("--search-strategy", "gradient", "--config", str(file), "--a-lr", "0.5")
+    args = args_of(*words)
     assert (args.a_lr, args.epochs, args.hc_loss) == (0.5, 12, "abs")
     assert args_of("--sample-strategy", "gumbel", "--config", str(file)).epochs == 13
-    write_config(tmp_path / "config.yaml", config_values(search_parser(""), args))
-    again = args_of("--config", str(tmp_path / "config.yaml"))
-    assert {**vars(again), "config": None} == {**vars(args), "config": None}
+    write_config(tmp_path / "config.yaml", search_config(*words))
+    again = search_config("--config", str(tmp_path / "config.yaml"))
+    assert plain(again) == plain(search_config(*words))
 
 
 def test_a_file_may_name_the_dataset_and_gets_its_recipe(tmp_path: Path) -> None:
@@ -161,11 +169,60 @@ def test_values_in_a_file_are_checked_like_typed_ones(
 
 
 def test_config_yaml_gives_the_same_flags_back(tmp_path: Path) -> None:
-    parser = search_parser("search")
-    args = search_args("--lr", "1e-3", "--min-hc", "3.25", "--widths", "8,8,8,8,8,8,8,8,64")
-    write_config(tmp_path / "config.yaml", config_values(parser, args))
-    again = search_args("--config", str(tmp_path / "config.yaml"))
-    assert {**vars(again), "config": None} == vars(args)
+    config = search_config("--lr", "1e-3", "--min-hc", "3.25", "--widths", "8,8,8,8,8,8,8,8,64")
+    write_config(tmp_path / "config.yaml", config)
+    again = search_config("--config", str(tmp_path / "config.yaml"))
+    assert changed(again, config=None) == config and again != config
+
+
+def test_a_config_is_a_value() -> None:
+    config = search_config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.training.lr = 1.0  # type: ignore[misc]
+    other = changed(config, lr=1.0, parent_num=3, title="t")
+    assert (other.training.lr, other.run.title) == (1.0, "t")
+    assert other.strategies["evolution"].parent_num == 3
+    assert config == search_config() and other != config
+    with pytest.raises(AssertionError, match="learning_rate"):
+        changed(config, learning_rate=1.0)
+
+
+def test_flags_that_were_removed_may_stand_in_old_files(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("cuda-graphs: false\nlr: 0.5\n")
+    assert search_config("--config", str(tmp_path / "c.yaml")).training.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--oracle a --checkpoint b.pt", "b.pt does not exist"),
+        ("--oracle a --search-strategy gradient", "no gradients"),
+        ("--oracle a --score probability", "--score probability"),
+        ("--search-strategy pareto --smooth", "--smooth goes with random, evolution"),
+        ("--search-strategy gradient --sample-strategy fair", "trains no architecture param"),
+        ("--parent-num 99", "--parent-num 99 is more than --population 60"),
+        ("--objectives flops flops --search-strategy pareto", "different metrics"),
+        ("--dry-run --resume --title t", "nothing to resume|leave --resume out"),
+        ("--sandwich", "--sandwich needs a superkernel"),
+        ("--sample-strategy threshold", "is no superkernel"),
+        ("--search-space singlepath --sample-strategy gumbel", "is a superkernel"),
+        ("--sample-strategy fair --sample-in-budget", "is a form of --sample-strategy uniform"),
+        ("--search-space singlepath --sandwich --sample-in-budget", "which --sample-in-budget"),
+        ("--checkpoint-activations", "sums of all choices"),
+        ("--sample-strategy gumbel --gumbel-sampled-gradient", "needs --gumbel-hard"),
+        ("--indicator-dropout 0.1", "closes the gates of threshold"),
+        ("--search-strategy gradient --a-warmup-epochs 9", "leaves none of 9 epochs"),
+        ("--search-space nowhere", "search space 'nowhere' does not exist"),
+    ],
+)
+def test_flags_are_checked_before_anything_is_loaded(words: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        search_config(*words.split())
+
+
+def test_flags_of_a_strategy_not_in_use_are_not_checked_but_named() -> None:
+    config = search_config("--search-strategy", "random", "--population", "4", "--a-lr", "1")
+    assert config.ignored_flags() == ["--a-lr", "--population"]
 
 
 def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> None:
@@ -175,7 +232,7 @@ def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> N
     groups = ("the run", "search space and data", "search", "random search", "evolution", "budget")
     assert all(f"\n{group}:\n" in text for group in groups)
     files = {"config", "checkpoint", "init_from", "oracle", "lookup_table"}
-    for action in search_parser("")._actions:
+    for action in make_parser(SearchConfig, "")._actions:
         if action.dest in {"help", "widths", *files}:
             continue
         block = text.split(f"  {action.option_strings[0]}", 1)[1].split("\n  --", 1)[0]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import load_splits
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from data import DATASETS, load_splits
+from data import DATASETS
 from data.loader import MemoryLoader, pad
 from data.stratified import stratified_split
 

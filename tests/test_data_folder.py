@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Command
+from conftest import TINY, Command, load_splits
 from PIL import Image
 
-from data import cache, load_splits
+from data import cache
 from data.cache import FOLDER, decode
 from data.images import ImageFiles, read_image
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,9 @@ from conftest import TINY, Command
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config_file.arg_config.fields import take
-from config_file.arg_config.layers import parse
-from config_file.arg_config.sampling_config import DIFFERENTIABLE, HC_WEIGHTS, resolve_sampling
-from config_file.arg_config.search_config import search_parser
+from config_file.arg_config.sampling_config import DIFFERENTIABLE, HC_WEIGHTS, AlphaConfig
+from config_file.arg_config.search_config import SearchConfig
+from config_file.arg_config.sources import load_config
 from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, load_architecture, load_space
@@ -87,8 +85,8 @@ class Writer:
         self.tags.add(tag)
 
 
-def space_of(args: Namespace) -> SearchSpace:
-    return load_space(args.search_space, 8, 10, NARROW.get(args.search_space))
+def space_of(config: SearchConfig) -> SearchSpace:
+    return load_space(config.space.search_space, 8, 10, NARROW.get(config.space.search_space))
 
 
 @functools.cache
@@ -97,21 +95,20 @@ def budget_of(space: SearchSpace) -> Budget:
     return Budget(counts, None, counts.median)
 
 
-def arguments(*flags: object) -> Namespace:
+def arguments(*flags: object) -> SearchConfig:
     words = ["--epochs", "2", "--a-warmup-epochs", "0", *map(str, flags)]
-    args = parse(search_parser(""), words)
-    resolve_sampling(args, space_of(args))
-    return args
+    config = load_config(SearchConfig, "", words)
+    return config.resolve(space_of(config), None)
 
 
 def train_here(
-    args: Namespace, path: Path, writer: Writer, batches: int = 2
+    config: SearchConfig, path: Path, writer: Writer, batches: int = 2
 ) -> tuple[Supernet, Budget]:
     seed_everything(0)
-    space = space_of(args)
-    supernet = new_supernet(args, space, CPU)
+    space = space_of(config)
+    supernet = new_supernet(config.training, config.data, space, CPU)
     budget = budget_of(space)
-    train(supernet, FewBatches(batches), args, {}, path, writer, FewBatches(3, seed=1), budget)
+    train(supernet, FewBatches(batches), config, path, writer, FewBatches(3, seed=1), budget)
     return supernet, budget
 
 
@@ -126,10 +123,10 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             arguments(*flags)
         return
     path = tmp_path / "c.pt"
-    args = arguments(*flags, "--epochs", 1)
-    _, budget = train_here(args, path, Writer(), batches=1)
+    config = arguments(*flags, "--epochs", 1)
+    _, budget = train_here(config, path, Writer(), batches=1)
     for search in SEARCHES:
-        if search == "differentiable" and args.sample_strategy not in DIFFERENTIABLE:
+        if search == "differentiable" and config.sampling.sample_strategy not in DIFFERENTIABLE:
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
@@ -137,7 +134,7 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             continue
         kind = STRATEGIES[search]
         prior, _ = take_prior(load_checkpoint(path), kind, path)
-        strategy = kind(take(kind.Config, args), budget, np.random.default_rng(0), prior)
+        strategy = kind(config.strategies[search], budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
         while len(asked):
@@ -166,8 +163,8 @@ def test_what_makes_no_sense_is_refused(flags: tuple, says: str) -> None:
 
 def test_differentiable_means_what_the_space_allows() -> None:
     assert arguments("--search-strategy", "gradient").sample_strategy == "softmax"
-    args = arguments("--search-strategy", "gradient", "--search-space", "singlepath")
-    assert args.sample_strategy == "threshold"
+    config = arguments("--search-strategy", "gradient", "--search-space", "singlepath")
+    assert config.sampling.sample_strategy == "threshold"
     assert arguments().sample_strategy == "uniform"
 
 
@@ -187,14 +184,14 @@ def test_differentiable_means_what_the_space_allows() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one(flags: tuple, tmp_path: Path) -> None:
     """Bit for bit; the architecture's images are in the middle of a pass at the interruption."""
     space = () if "--search-space" in flags else ("--search-space", TINY)
-    args = arguments(*space, "--sample-strategy", *flags, "--epochs", 3)
-    whole, _ = train_here(args, tmp_path / "whole.pt", Writer())
+    config = arguments(*space, "--sample-strategy", *flags, "--epochs", 3)
+    whole, _ = train_here(config, tmp_path / "whole.pt", Writer())
     parts, stop = tmp_path / "parts.pt", Writer()
     stop.add_scalar = lambda tag, value, step: 1 / (step < 2)  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
-        train_here(args, parts, stop)
+        train_here(config, parts, stop)
     assert load_checkpoint(parts)["epoch"] == 1
-    resumed, _ = train_here(args, parts, Writer())
+    resumed, _ = train_here(config, parts, Writer())
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     states = [load_checkpoint(tmp_path / f"{n}.pt")["sampler"] for n in ("whole", "parts")]
@@ -204,7 +201,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(flags: tuple, tmp_path: 
 
 
 def test_architecture_steps_touch_alpha_only(tiny: SearchSpace, tiny_table) -> None:
-    supernet = new_supernet(arguments("--search-space", TINY), tiny, CPU)
+    config = arguments("--search-space", TINY)
+    supernet = new_supernet(config.training, config.data, tiny, CPU)
     sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
     optimizer = torch.optim.SGD([sampler.alpha], 0.1)
     hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
@@ -304,11 +302,11 @@ def test_hardware_losses_are_their_formulas(tiny_table: LookupTable) -> None:
 
 def test_losses_have_weights_of_their_own() -> None:
     """The seed's 0.005 is that of its own loss; a weight that is given is taken."""
-    args = arguments("--hc-loss", "l2")
-    assert args.hc_weight == 0.005
-    assert arguments("--hc-loss", "log_ratio").hc_weight == 0.6
-    assert arguments("--hc-loss", "abs", "--hc-weight", 0).hc_weight == 0
-    assert search_parser("").get_default("hc_loss") == "l2"
+    config = arguments("--hc-loss", "l2")
+    assert config.alpha.hc_weight == 0.005
+    assert arguments("--hc-loss", "log_ratio").alpha.hc_weight == 0.6
+    assert arguments("--hc-loss", "abs", "--hc-weight", 0).alpha.hc_weight == 0
+    assert AlphaConfig().hc_loss == "l2"
 
 
 @pytest.mark.parametrize("factor", [1, 20, 200])
@@ -336,10 +334,12 @@ def test_default_weights_hold_the_expected_cost(
 
 
 def test_temperatures_reach_the_final_one_in_the_last_epoch() -> None:
-    args = arguments("--sample-strategy", "gumbel", "--epochs", 90)
-    assert args.temperature_decay == pytest.approx(0.956, abs=0.001)  # FBNet's, for its 90 epochs
-    args = arguments("--sample-strategy", "gumbel", "--epochs", 7, "--temperature-final", 0.5)
-    assert 5 * args.temperature_decay**6 == pytest.approx(0.5)
+    config = arguments("--sample-strategy", "gumbel", "--epochs", 90)
+    assert config.gumbel.temperature_decay == pytest.approx(
+        0.956, abs=0.001
+    )  # FBNet's, for its 90 epochs
+    config = arguments("--sample-strategy", "gumbel", "--epochs", 7, "--temperature-final", 0.5)
+    assert 5 * config.gumbel.temperature_decay**6 == pytest.approx(0.5)
     assert arguments("--temperature-decay", 0.9).temperature_decay == 0.9
 
 

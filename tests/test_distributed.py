@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, load_splits
 from kills import ARCHITECTURE
 from test_evaluator import batches
 from torch import nn
@@ -23,8 +23,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 import search
 import train_subnet
-from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
-from data import load_splits
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.subnet_config import SubnetConfig
 from lookup_table import Budget, BudgetCounts
 from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, build_supernet, load_space
@@ -32,6 +32,7 @@ from sampler import UniformSampler
 from search_strategy.evaluator import Evaluator
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
+from search_strategy.scores import ScoreLog, SharedScores
 from utils import distributed
 from utils.device import pick_device
 from utils.optim import build_optimizer
@@ -128,9 +129,9 @@ def trained_subnet(space: SearchSpace, folder: Path) -> dict[str, torch.Tensor]:
         "--lr",
         "0.05",
     ]
-    args = parse_subnet(subnet_parser(""), [*words, "--grad-clip", "2", "--title", "t"])
+    config = load_config(SubnetConfig, "", [*words, "--grad-clip", "2", "--title", "t"])
     with SummaryWriter(str(folder)) as writer:
-        train_subnet.train(net, splits, args, {}, {}, folder, writer)
+        train_subnet.train(net, splits, config, {}, folder, writer)
     return {name: p.detach().clone() for name, p in net.named_parameters()}
 
 
@@ -158,10 +159,11 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
     def searched() -> tuple[str, int]:
         evaluator = Evaluator(supernet, [data[0][0]], data)
         mine, score = [], evaluator.score
-        evaluator.score = lambda keys, *rest: mine.extend(keys) or score(keys, *rest)
-        scores = distributed.SharedScores(evaluator)
+        evaluator.score = lambda nets, *rest: mine.extend(nets) or score(nets, *rest)
+        shared = SharedScores(evaluator)
         history = History(tiny, table)
-        if not scores.serve():
+        if not shared.run_worker():
+            scores = ScoreLog(shared, None, tiny)
             budget = Budget(BudgetCounts(table, "flops"), None, None)
             rng = np.random.default_rng(0)
             run_search(
@@ -172,7 +174,7 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
                 history,
             )
             scores(history.architectures[:3])  # known: nobody is asked
-            scores.close()
+            shared.close()
         return history.to_csv(), len(mine)
 
     alone, number = searched()

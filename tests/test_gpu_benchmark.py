@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 import time
@@ -115,12 +114,6 @@ def test_failing_rows_do_not_lose_the_others(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_failing_search_says_why(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "TINY", gpu.Sizes(pixels=(8,), search=("--epochs", "none")))
-    (row,) = benchmark("--only", "search").values()
-    assert row["note"].startswith("error: RuntimeError: search.py failed: error: "), row
-
-
 def test_rows_share_the_time(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: dict[str, float] = {}
 
@@ -135,16 +128,6 @@ def test_rows_share_the_time(benchmark: Benchmark, monkeypatch: pytest.MonkeyPat
     assert max(limits.values()) == limits[SEARCH] == gpu.USABLE * 6000 / 2
     rows = benchmark("--minutes", 1e-9)
     assert {row["note"] for row in rows.values()} == {"not run: out of time"}
-
-
-def test_row_that_takes_too_long_is_stopped() -> None:
-    def endless() -> gpu.Cells:
-        while True:
-            with contextlib.suppress(Exception):
-                time.sleep(0.01)
-
-    note = gpu.run_row(gpu.Row(name="endless", run=endless), 0.2)["note"]
-    assert re.fullmatch(r"stopped after \d+ s: out of time", note)
 
 
 def test_killed_run_leaves_what_it_has_measured(
@@ -189,13 +172,6 @@ def test_user_errors_are_one_line(
         gpu.main()
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error, error
-
-
-def test_rows_of_a_gpu_cover_what_has_no_figure() -> None:
-    names = [row.name for row in gpu.Bench(CPU, "proxylessnas", gpu.Sizes()).rows()]
-    assert len(set(names)) == len(names) == 2 * 24 + 5
-    assert "supernet step, bf16, compiled, 224 px, batch 1024" in names
-    assert names.index(SEARCH) < names.index("supernet step, float32, 224 px, batch 64")
 
 
 def test_work_of_a_gpu_is_the_union_of_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ BELOW_STRATEGY = {"sampler", "lookup_table", "model", "data", "utils"}
 ALLOWED: dict[str, set[str]] = {
     "utils": set(),
     "model": {"utils"},
-    "data": {"utils"},
+    "data": {"utils", "config_file"},
     "lookup_table": {"model", "data", "utils"},
-    "sampler": {"lookup_table", "model", "data", "utils"},
+    "sampler": {"lookup_table", "model", "data", "utils", "config_file"},
     "search_strategy": {*BELOW_STRATEGY, "config_file"},
-    "subnet": {"lookup_table", "model", "data", "utils"},
-    "supernet": {"search_strategy", *BELOW_STRATEGY},
+    "subnet": {"lookup_table", "model", "data", "utils", "config_file"},
+    "supernet": {"search_strategy", *BELOW_STRATEGY, "config_file"},
 }
 OURS = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.rglob("*.py"))} | {
     path.stem for path in ROOT.glob("*.py")

@@ -16,14 +16,14 @@ from conftest import ROOT, TINY, Command
 
 import evaluate_ranking
 from benchmarks import ranking_choices
-from config_file.arg_config.layers import parse
-from config_file.arg_config.supernet_config import supernet_parser
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table import Equivalence, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, load_space
-from search_strategy.ranking import (
+from search_strategy.benchmark import (
     Benchmark,
     budget_regret,
-    read_benchmark,
     trivial_scores,
 )
 from utils.run_folder import log
@@ -135,10 +135,21 @@ def test_equal_codes_of_a_benchmark_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(sample | more))
     space = load_space("nas_bench_macro", 32, 10)
-    benchmark = read_benchmark(path, space)
+    benchmark = Benchmark.read(path, space)
     row = (benchmark.architectures == [0, 0, 0, 0, 0, 0, 1, 0]).all(axis=1)
     assert benchmark.num_codes == len(sample | more)
     assert benchmark.accuracy[row].tolist() == [65.0] and benchmark.std[row] == pytest.approx(0.2)
+    some = benchmark.take(np.array([2, 5]))
+    assert some.score(some.architectures[1:]).tolist() == [[benchmark.accuracy[5]] * 2]
+
+
+def test_other_costs_than_the_benchmarks_are_refused() -> None:
+    """The published MACs and params are those at 32 px, and not those at 16 px."""
+    path = ROOT / "tests/data/nas_bench_macro_sample.json"
+    space, small = (load_space("nas_bench_macro", size, 10) for size in (32, 16))
+    Benchmark.read(path, space, load_table(space))
+    with pytest.raises(ValueError, match=r"flops, here it is .*; mend --input-size \(16\)"):
+        Benchmark.read(path, small, load_table(small))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,7 @@ def test_equal_codes_of_a_benchmark_are_merged(tmp_path: Path) -> None:
         ('{"0000": 91.5}', "no 'mean_acc'"),
         ('{"0000": {"mean_acc": "91"}}', "from 0 to 100, not '91'"),
         ('{"0000": {"mean_acc": NaN}}', "from 0 to 100"),
+        ('{"0000": {"mean_acc": 1%s}}' % ("0" * 400), "from 0 to 100"),
         ('{"0000": {"mean_acc": 91, "std": -1}}', "'std' must be"),
     ],
 )
@@ -161,7 +173,7 @@ def test_a_bad_benchmark_is_named(text: str, says: str, tiny: SearchSpace, tmp_p
     path = tmp_path / "bench.json"
     path.write_text(text)
     with pytest.raises(ValueError) as error:
-        read_benchmark(path, tiny)
+        Benchmark.read(path, tiny)
     assert says in str(error.value) and "bench.json" in str(error.value)
 
 
@@ -299,10 +311,16 @@ def test_measuring_the_choices(
 
 def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
     recipe = ROOT / "config_file" / "search" / "nas_bench_macro_cifar10.yaml"
-    args = parse(supernet_parser(""), ["--config", str(recipe), "--data-path", "images"])
-    assert (args.search_space, args.sample_strategy, args.epochs) == (
+    config = load_config(
+        TrainSupernetConfig, "", ["--config", str(recipe), "--data-path", "images"]
+    )
+    assert (config.space.search_space, config.sampling.sample_strategy, config.training.epochs) == (
         "nas_bench_macro",
         "fair",
         10,
     )
-    assert (args.lr, args.label_smoothing, args.augment) == (0.01, 0.1, False)
+    assert (config.training.lr, config.training.label_smoothing, config.augment.augment) == (
+        0.01,
+        0.1,
+        False,
+    )

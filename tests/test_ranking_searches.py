@@ -15,7 +15,7 @@ from benchmarks import ranking_searches
 from lookup_table import Equivalence
 from lookup_table.builder import load_table
 from model import load_space
-from search_strategy.ranking import Benchmark, digits, ranking_csv
+from search_strategy.benchmark import Benchmark, digits, ranking_csv
 
 
 @pytest.mark.parametrize("search", [("evolution", "--smooth"), ("additive",)])

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TINY, Command
+from conftest import TINY, Command, load_splits
 
 import search
-from data import load_splits
 from model import build_supernet, load_architecture, load_space
 from search_strategy.evaluator import Evaluator
 

@@ -9,37 +9,23 @@ import sys
 import pytest
 from conftest import ROOT
 
-from config_file.arg_config import names
-from data import DATASETS, PIPELINES
-from lookup_table import METRICS
-from model.supernet import SUPERNET_INITS
-from sampler import SAMPLERS
-from sampler.hardware_loss import HC_LOSSES
+import data
+import sampler
+from config_file.arg_config.data_config import DATASETS
+from config_file.arg_config.fields import flags
+from config_file.arg_config.sampling_config import HC_WEIGHTS, SAMPLERS
+from config_file.arg_config.search_config import SearchConfig
+from sampler import hardware_loss
 from search_strategy.evaluator import PRECISIONS, SCORES
-from utils.acceleration import AMP
-from utils.finite import ON_NAN
-from utils.optim import LR_SCHEDULERS, OPTIMIZERS
 
 
-def test_names_are_those_of_the_registries() -> None:
-    registries = {
-        "DATASETS": DATASETS,
-        "PIPELINES": PIPELINES,
-        "METRICS": METRICS,
-        "SUPERNET_INITS": SUPERNET_INITS,
-        "SAMPLERS": SAMPLERS,
-        "HC_LOSSES": HC_LOSSES,
-        "ON_NAN": ON_NAN,
-        "OPTIMIZERS": OPTIMIZERS,
-        "LR_SCHEDULERS": LR_SCHEDULERS,
-        "AMP": AMP,
-        "EVAL_PRECISIONS": PRECISIONS,
-        "SCORES": SCORES,
-    }
-    listed = {name for name in vars(names) if name.isupper()}
-    assert listed == registries.keys()
-    for name, registry in registries.items():
-        assert getattr(names, name) == tuple(registry), name
+def test_names_that_need_no_torch_are_those_of_the_registries() -> None:
+    options = {name: field.metadata["flag"] for name, field in flags(SearchConfig).items()}
+    assert tuple(data.DATASETS) == DATASETS
+    assert tuple(sampler.SAMPLERS) == SAMPLERS
+    assert tuple(HC_WEIGHTS) == tuple(hardware_loss.HC_LOSSES)
+    assert options["eval_precision"]["choices"] == tuple(PRECISIONS)
+    assert options["score"]["choices"] == SCORES
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from conftest import TINY, Command
 import lookup_table.latency
 import train_subnet
 import utils.training
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.subnet_config import SubnetConfig
 from model import load_architecture, load_subnet
 from utils.checkpoint import load_checkpoint
 
@@ -224,11 +226,9 @@ def test_user_errors_are_one_line(main: Main, arch: Path, tmp_path: Path) -> Non
 
 
 def test_where_dataset_and_input_size_come_from(arch: Path) -> None:
-    from config_file.arg_config.subnet_config import parse_subnet, subnet_parser
-
     def sizes(*flags: object) -> tuple[str, int, int]:
-        args = parse_subnet(subnet_parser(""), list(map(str, flags)))
-        return args.dataset, args.input_size, args.eval_batch_size
+        data = load_config(SubnetConfig, "", list(map(str, flags))).data
+        return data.dataset, data.input_size, data.eval_batch_size
 
     spec = yaml.safe_load(arch.read_text()) | {"input_size": 16, "dataset": "cifar10"}
     arch.write_text(yaml.safe_dump(spec))

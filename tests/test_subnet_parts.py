@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import load_splits
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 from torch.nn import functional as F
 
-from data import load_splits
 from model import (
     SearchSpace,
     Subnet,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, load_splits
 from scipy.stats import chisquare
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.layers import parse
-from config_file.arg_config.supernet_config import supernet_parser
-from data import load_splits
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.supernet_config import TrainSupernetConfig
+from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS
 from model import build_supernet, load_space
 from model.supernet import align_choices
 from sampler import UniformSampler
@@ -25,7 +24,7 @@ from supernet.training import SupernetTask
 from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
-from utils.optim import LR_SCHEDULERS, OPTIMIZERS, build_optimizer, build_scheduler
+from utils.optim import build_optimizer, build_scheduler
 
 CPU = torch.device("cpu")
 
@@ -38,22 +37,22 @@ class NullWriter:
         self.values.append((tag, value, step))
 
 
-def arguments(*flags: object) -> Namespace:
+def arguments(*flags: object) -> TrainSupernetConfig:
     words = ["--search-space", str(TINY), *map(str, flags)]
-    return parse(supernet_parser(""), words)
+    return load_config(TrainSupernetConfig, "", words)
 
 
 def run_training(
-    args: Namespace,
+    config: TrainSupernetConfig,
     path: Path,
     epochs_now: int | None = None,
     writer: NullWriter | None = None,
 ) -> nn.Module:
     """Train; with `epochs_now`, stop after so many epochs as if interrupted."""
-    seed_everything(args.random_seed)
-    size, seed = args.input_size, args.random_seed
-    splits = load_splits("digits", None, size, args.batch_size, 128, 0.8, seed, CPU)
-    supernet = new_supernet(args, load_space(TINY, size, 10), CPU)
+    seed_everything(config.run.random_seed)
+    size, seed = config.data.input_size, config.run.random_seed
+    splits = load_splits("digits", None, size, config.training.batch_size, 128, 0.8, seed, CPU)
+    supernet = new_supernet(config.training, config.data, load_space(TINY, size, 10), CPU)
     writer = writer or NullWriter()
 
     class Stop(Exception):
@@ -66,7 +65,7 @@ def run_training(
 
     writer.add_scalar = count_epochs  # type: ignore[method-assign]
     try:
-        train(supernet, splits.train, args, {}, path, writer)  # type: ignore[arg-type]
+        train(supernet, splits.train, config, path, writer)  # type: ignore[arg-type]
     except Stop:
         assert load_checkpoint(path)["epoch"] == epochs_now
     return supernet
@@ -75,17 +74,17 @@ def run_training(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
     """Bit for bit, which needs the optimiser's, the schedule's and all random states."""
-    args = arguments("--epochs", 3, "--optimizer", optimizer, "--lr", 0.01, "--batch-size", 256)
-    whole = run_training(args, tmp_path / "whole.pt")
-    run_training(args, tmp_path / "parts.pt", epochs_now=1)
-    resumed = run_training(args, tmp_path / "parts.pt")
+    config = arguments("--epochs", 3, "--optimizer", optimizer, "--lr", 0.01, "--batch-size", 256)
+    whole = run_training(config, tmp_path / "whole.pt")
+    run_training(config, tmp_path / "parts.pt", epochs_now=1)
+    resumed = run_training(config, tmp_path / "parts.pt")
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
 
 def test_the_checkpoint_is_complete_and_safe_to_load(tmp_path: Path) -> None:
-    args = arguments("--epochs", 1, "--optimizer", "adamw", "--lr", 0.01)
-    run_training(args, tmp_path / "c.pt")
+    config = arguments("--epochs", 1, "--optimizer", "adamw", "--lr", 0.01)
+    run_training(config, tmp_path / "c.pt")
     state = torch.load(tmp_path / "c.pt", weights_only=True)
     assert state["optimizer"]["state"] and state["scheduler"]["last_epoch"] == 1077 // 32
     assert state["facts"]["dataset"] == "digits" and state["epoch"] == 1
@@ -96,8 +95,8 @@ def test_the_checkpoint_is_complete_and_safe_to_load(tmp_path: Path) -> None:
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    args = arguments("--epochs", 8, "--lr", 0.01)
-    supernet = run_training(args, tmp_path / "c.pt").eval()
+    config = arguments("--epochs", 8, "--lr", 0.01)
+    supernet = run_training(config, tmp_path / "c.pt").eval()
     splits = load_splits("digits", None, 8, 64, 2000, 0.8, 0, CPU)
     images, labels = next(iter(splits.validation))
     path = [1, 1, 1, 1]
@@ -106,9 +105,9 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_explodes_is_a_clear_error(tmp_path: Path) -> None:
-    args = arguments("--epochs", 2, "--optimizer", "sgd", "--lr", 1e30, "--grad-clip", 0)
+    config = arguments("--epochs", 2, "--optimizer", "sgd", "--lr", 1e30, "--grad-clip", 0)
     with pytest.raises(ValueError, match=r"loss became .* --lr"):
-        run_training(args, tmp_path / "c.pt")
+        run_training(config, tmp_path / "c.pt")
     assert not (tmp_path / "c.pt").exists()
 
 
@@ -191,8 +190,8 @@ def test_aligned_choices_are_slices_of_the_largest() -> None:
 def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: Path) -> None:
     small = run_training(arguments("--epochs", 1), tmp_path / "small.pt")
     start = ("--init-from", tmp_path / "small.pt", "--input-size", 12)
-    args = arguments("--epochs", 1, "--optimizer", "sgd", "--lr", 1e-12, *start)
-    trained = run_training(args, tmp_path / "large.pt")
+    config = arguments("--epochs", 1, "--optimizer", "sgd", "--lr", 1e-12, *start)
+    trained = run_training(config, tmp_path / "large.pt")
     for (name, p), q in zip(trained.named_parameters(), small.parameters(), strict=True):
         torch.testing.assert_close(p, q, msg=name)
     assert load_checkpoint(tmp_path / "large.pt")["facts"]["input_size"] == 12
@@ -204,12 +203,12 @@ def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: P
 
 def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
     """The largest path learns smoothed labels; the others learn its outputs as they are."""
-    args = arguments("--sandwich", "--label-smoothing", 0.3, "--search-space", "singlepath")
+    config = arguments("--sandwich", "--label-smoothing", 0.3, "--search-space", "singlepath")
     space = load_space("singlepath", 8, 10, [8] * 9)
     seed_everything(0)
-    supernet = new_supernet(args, space, CPU)
+    supernet = new_supernet(config.training, config.data, space, CPU)
     splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
-    task = SupernetTask(supernet, args, None, None, SummaryWriter(str(tmp_path)))
+    task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)))
     images, labels = next(iter(splits.train))
     (first, teacher, _), *others = task.backward(images, labels, Precision("off", CPU))
     smooth = torch.full((32, 10), 0.3 / 10)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-ON_NAN = ("stop", "skip")
 CHECK_EVERY = 50  # steps between two looks on a GPU: each makes the host wait for it
 MAX_SKIPS_IN_A_ROW = 10
 

@@ -10,9 +10,6 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-LR_SCHEDULERS = ("cosine", "step", "linear")
-
 
 def decay_groups(module: nn.Module) -> list[dict]:
     """Parameter groups for `build_optimizer`: BN parameters and biases are not decayed."""

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from utils.report import summary_table
 
 TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
-
-
-def check_plan(args: Namespace) -> None:
-    """A dry run reads no cache and writes none. Raises ValueError where it is to resume."""
-    if args.dry_run and args.resume:
-        raise ValueError("--dry-run plans a new run; leave --resume out")
-    if args.dry_run:
-        args.cache_dir = None
 
 
 def training_rows(

@@ -6,7 +6,6 @@ other utils.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ class SearchReport:
     """Collects the controls of a search, then saves and prints everything.
 
     Args:
-        args: the run's flags.
+        config: the run's flags, a SearchConfig.
         folder: the run folder.
         history: all candidates of the search.
         facts: the winner's entries of an architecture file.
@@ -35,23 +34,27 @@ class SearchReport:
     """
 
     def __init__(
-        self, args: Namespace, folder: Path, history: Any, facts: dict, chosen_by: str
+        self, config: Any, folder: Path, history: Any, facts: dict, chosen_by: str
     ) -> None:
-        self.args = args
+        self.config = config
         self.folder = folder
         self.history = history
         self.table = history.table
-        self.unit = self.table.unit(args.info_metric)
+        self.unit = self.table.unit(config.budget.info_metric)
         self.top1 = float(facts["top1"])
         self.facts = facts
-        self.facts |= {"target_hc": args.target_hc, "min_hc": args.min_hc}
-        self.facts |= {"info_metric": args.info_metric}
-        self.facts["source"] = f"{args.search_strategy} search, run {folder.name}"
+        self.facts |= {"target_hc": config.budget.target_hc, "min_hc": config.budget.min_hc}
+        self.facts |= {"info_metric": config.budget.info_metric}
+        self.facts["source"] = f"{config.search_strategy} search, run {folder.name}"
         self.tables: dict[str, dict[str, str]] = {}  # below the summary
-        self.accuracy = "true accuracy" if args.oracle else "validation top-1"
-        limit = "none" if args.target_hc is None else f"at most {args.target_hc:,.3f} {self.unit}"
-        if args.min_hc is not None:
-            limit += f", at least {args.min_hc:,.3f} {self.unit}"
+        self.accuracy = "true accuracy" if config.oracle else "validation top-1"
+        limit = (
+            "none"
+            if config.budget.target_hc is None
+            else f"at most {config.budget.target_hc:,.3f} {self.unit}"
+        )
+        if config.budget.min_hc is not None:
+            limit += f", at least {config.budget.min_hc:,.3f} {self.unit}"
         costs = {"MACs": f"{facts['flops'] / MILLION:,.3f} M"}
         costs["params"] = f"{facts['params'] / MILLION:,.3f} M"
         for metric in self.table.metrics[2:]:
@@ -63,11 +66,11 @@ class SearchReport:
             self.accuracy: f"{self.top1:.2f} %",
         }
         reasons = []
-        if args.score == "probability":
-            score = history.scores[history.best(args.info_metric)]
+        if config.evaluation.score == "probability":
+            score = history.scores[history.best(config.budget.info_metric)]
             reasons.append(f"{score:.2f} % mean probability of the true class")
-        if args.smooth:
-            score = history.smoothed()[history.best(args.info_metric)]
+        if config.smooth:
+            score = history.smoothed()[history.best(config.budget.info_metric)]
             reasons.append(f"{score:.2f} % smoothed (--smooth)")
         if chosen_by:
             reasons.append(chosen_by)
@@ -89,7 +92,7 @@ class SearchReport:
         )
 
     def add_largest(self, architecture: np.ndarray, top1: float) -> None:
-        cost = self.table.cost(architecture, self.args.info_metric) / MILLION
+        cost = self.table.cost(architecture, self.config.budget.info_metric) / MILLION
         self.rows["largest in budget"] = f"{top1:.2f} % at {cost:,.3f} {self.unit}"
 
     def add_seeds(self, bests: Sequence[float]) -> None:
@@ -108,13 +111,14 @@ class SearchReport:
         self.rows |= rows
         self.tables |= tables
 
-    def finish(self, phases: Phases, writer: Any) -> dict[str, str]:
+    def finish(self, phases: Phases, writer: Any, flags: dict[str, Any]) -> dict[str, str]:
         """Save the best architecture, the plot and TensorBoard's hparams; print the summary.
 
         Returns:
             The rows of the summary.
         """
-        args, history, metric = self.args, self.history, self.args.info_metric
+        config, history = self.config, self.history
+        metric = config.budget.info_metric
         text = yaml.safe_dump(self.facts, sort_keys=False)
         write_text(self.folder / "best_architecture.yaml", text)
         plot_pareto(
@@ -123,13 +127,13 @@ class SearchReport:
             history.top1,
             history.rounds,
             history.best(metric),
-            (args.min_hc, args.target_hc),
+            (config.budget.min_hc, config.budget.target_hc),
             self.unit,
-            f"{args.search_strategy} on {history.space.name}, {args.dataset} "
+            f"{config.search_strategy} on {history.space.name}, {config.data.dataset} "
             f"({len(history)} networks)",
         )
         writer.add_text("best_architecture", f"```\n{text}```")
-        hparams = {k: v for k, v in vars(args).items() if isinstance(v, (str, int, float, bool))}
+        hparams = {k: v for k, v in flags.items() if isinstance(v, (str, int, float, bool))}
         numbers = ("top1", "test_top1", *self.table.metrics)
         finals = {f"final/{k}": self.facts[k] for k in numbers if k in self.facts}
         for count in ("final/flops", "final/params"):
@@ -142,7 +146,9 @@ class SearchReport:
         self.rows["files"] = (
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
-        log.info(summary_table(f"\n{args.search_strategy} search, {history.space.name}", self.rows))
+        log.info(
+            summary_table(f"\n{config.search_strategy} search, {history.space.name}", self.rows)
+        )
         for title, rows in self.tables.items():
             log.info(summary_table(f"\n{title}", rows))
         return self.rows

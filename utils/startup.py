@@ -1,17 +1,8 @@
-"""What a script does before the imports that take seconds: --help, and how threads wait."""
+"""How OpenMP threads wait: set by a script before it imports what takes seconds."""
 
 from __future__ import annotations
 
 import os
-import sys
-from argparse import ArgumentParser
-from collections.abc import Callable
-
-
-def answer_help(parser: Callable[[str], ArgumentParser], description: str | None) -> None:
-    """Print the help of a command and exit, if that is all it is asked for."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        parser(description or "").parse_args(["--help"])
 
 
 def wait_without_spinning() -> None:

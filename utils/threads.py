@@ -3,7 +3,7 @@
 PyTorch takes every core and its OpenMP threads wait by spinning: beside one other busy process a
 step then takes 20 to 80 times as long. `startup.wait_without_spinning` lets them sleep soon, and
 `pick_threads` takes no more threads than a few timed steps show to pay; cores that are left over
-score candidates in processes of their own (`utils.workers`).
+score candidates in processes of their own (`search_strategy.workers`).
 """
 
 from __future__ import annotations

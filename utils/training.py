@@ -7,7 +7,6 @@ does after the update, what is written after an epoch.
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,35 @@ from utils.optim import build_optimizer, build_scheduler
 from utils.progress import progress_bar
 from utils.run_folder import log
 from utils.timing import Meter
+
+
+class Recipe(Protocol):
+    """The flags of a training that the loop uses; durations are in epochs."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def lr_scheduler(self) -> str: ...
+    @property
+    def decay_step(self) -> int: ...
+    @property
+    def decay_ratio(self) -> float: ...
+    @property
+    def warmup_epochs(self) -> int: ...
+    @property
+    def amp(self) -> str: ...
+    @property
+    def grad_clip(self) -> float: ...
+    @property
+    def on_nan(self) -> str: ...
 
 
 class Stateful(Protocol):
@@ -103,7 +131,7 @@ class Optimisation:
     """
 
     def __init__(
-        self, net: nn.Module, groups: Iterable[Any], loader: Batches, recipe: Namespace
+        self, net: nn.Module, groups: Iterable[Any], loader: Batches, recipe: Recipe
     ) -> None:
         self.net = net
         self.parameters = list(net.parameters())  # listing thousands takes milliseconds

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from config_file.arg_config.common import Parser
-from config_file.arg_config.types import folder
+from config_file.arg_config.fields import flag
+from config_file.arg_config.types import path
 
 
-def compare_parser(description: str) -> Parser:
-    parser = Parser(description, usage="%(prog)s RUN [RUN ...] [flags]")
-    parser.add_argument(
-        "runs", type=folder, nargs="+", metavar="RUN", help="folders of runs; runs/* takes all"
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    title: ClassVar[str] = "options"
+
+    runs: tuple[Path, ...] = flag(
+        (), path, "folders of runs; runs/* takes all", "RUN", nargs="+", positional=True
     )
-    parser.add_argument(
-        "--metric",
-        choices=("flops", "params", "latency"),
-        default="flops",
-        help="cost on the plot's x axis",
-    )
-    parser.add_argument(
-        "--csv", type=folder, default=Path("comparison.csv"), metavar="FILE", help="table to write"
-    )
-    parser.add_argument(
-        "--plot", type=folder, default=Path("comparison.png"), metavar="FILE", help="plot to write"
-    )
-    return parser
+    metric: str = flag("flops", ("flops", "params", "latency"), "cost on the plot's x axis")
+    csv: Path = flag(Path("comparison.csv"), path, "table to write", "FILE")
+    plot: Path = flag(Path("comparison.png"), path, "plot to write", "FILE")

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from dataclasses import dataclass
+from typing import ClassVar
 
-from config_file.arg_config.names import EVAL_PRECISIONS, SCORES
+from config_file.arg_config.data_config import BY_DATASET
+from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer
 
 
-def add_evaluation_flags(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("evaluation")
-    group.add_argument(
-        "--eval-precision",
-        choices=EVAL_PRECISIONS,
-        default="fp32",
-        help="of convolutions and activations; bf16 is faster where the hardware has it, and may "
-        "swap candidates whose scores are close",
+def calibration_batches_flag(what: str) -> int:
+    help = f"batches that estimate {what} BN statistics"
+    return flag(None, integer(1), f"{help} ({BY_DATASET})", "N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    title: ClassVar[str] = "evaluation"
+
+    calibration_batches: int = calibration_batches_flag("a candidate's")
+    eval_precision: str = flag(
+        "fp32",
+        ("fp32", "bf16"),
+        "of convolutions and activations; bf16 is faster where the hardware has it, and may swap "
+        "candidates whose scores are close",
     )
-    group.add_argument(
-        "--score",
-        choices=SCORES,
-        default="top1",
-        help="what candidates are chosen by; probability: the mean probability of the true class, "
-        "which tells more of few validation images (default: top1)",
+    score: str = flag(
+        "top1",
+        ("top1", "probability"),
+        "what candidates are chosen by; probability: the mean probability of the true class, which "
+        "tells more of few validation images (default: top1)",
     )
-    group.add_argument(
-        "--eval-cache-mb",
-        type=integer(0),
-        default=512,
-        metavar="N",
-        help="MiB of activations kept to share work between candidates; less computes more again",
+    eval_cache_mb: int = flag(
+        512,
+        integer(0),
+        "MiB of activations kept to share work between candidates; less computes more again",
+        "N",
     )

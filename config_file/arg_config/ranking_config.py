@@ -2,68 +2,67 @@
 
 from __future__ import annotations
 
-from config_file.arg_config.common import BY_DATASET, Parser, add_run_flags, add_space_flags
-from config_file.arg_config.evaluation_config import add_evaluation_flags
-from config_file.arg_config.names import METRICS
-from config_file.arg_config.types import folder, integer, numbers
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from config_file.arg_config.data_config import SPACE_AND_DATA, DataConfig, SpaceConfig
+from config_file.arg_config.evaluation_config import EvaluationConfig
+from config_file.arg_config.fields import flag, part
+from config_file.arg_config.run_config import THE_RUN, RunConfig
+from config_file.arg_config.sources import Command, Values, from_checkpoint
+from config_file.arg_config.types import integer, numbers, path
+from lookup_table import METRICS
 
 
-def ranking_parser(description: str) -> Parser:
-    parser = Parser(description)
-    add_run_flags(parser)
-    add_space_flags(parser)
-    group = parser.add_argument_group("ranking")
-    group.add_argument(
-        "--checkpoint",
-        type=folder,
-        metavar="FILE",
-        help="the supernet.pt that ranks; its space and dataset are the defaults",
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig(Command):
+    title: ClassVar[str] = "ranking"
+
+    run: RunConfig = part(RunConfig, THE_RUN)
+    space: SpaceConfig = part(SpaceConfig)
+    data: DataConfig = part(DataConfig, SPACE_AND_DATA)
+    checkpoint: Path = flag(
+        None, path, "the supernet.pt that ranks; its space and dataset are the defaults", "FILE"
     )
-    group.add_argument(
-        "--benchmark",
-        type=folder,
-        metavar="FILE",
-        help="JSON of true accuracies: {digits: {mean_acc, std}}, a digit per layer",
+    benchmark: Path = flag(
+        None, path, "JSON of true accuracies: {digits: {mean_acc, std}}, a digit per layer", "FILE"
     )
-    group.add_argument(
-        "--num-architectures",
-        type=integer(3),
-        metavar="N",
-        help="rank so many of the benchmark's networks, drawn at random (default: all)",
+    num_architectures: int | None = flag(
+        None,
+        integer(3),
+        "rank so many of the benchmark's networks, drawn at random (default: all)",
+        "N",
     )
-    group.add_argument(
-        "--validation-images",
-        type=integer(1),
-        metavar="N",
-        help="score on so many validation images, drawn at random (default: all)",
+    validation_images: int | None = flag(
+        None,
+        integer(1),
+        "score on so many validation images, drawn at random (default: all)",
+        "N",
     )
-    group.add_argument(
-        "--calibration-batches",
-        type=integer(1),
-        metavar="N",
-        help=f"batches that estimate a network's BN statistics ({BY_DATASET})",
+    bootstrap: int = flag(1000, integer(10), "draws per interval", "N")
+    info_metric: str = flag("flops", METRICS, "what --budgets limit")
+    cost_input_size: int | None = flag(
+        None,
+        integer(1),
+        "image size at which MACs are counted, where a supernet of small images ranks networks for "
+        "larger ones (default: --input-size)",
+        "PX",
     )
-    group.add_argument(
-        "--bootstrap", type=integer(10), default=1000, metavar="N", help="draws per interval"
+    budgets: tuple[float, ...] | None = flag(
+        None,
+        numbers,
+        "millions within which the choice by score is compared with the best (default: quartiles "
+        "of the ranked networks)",
+        "M,M,...",
     )
-    group.add_argument(
-        "--info-metric", choices=METRICS, default="flops", help="what --budgets limit"
-    )
-    group.add_argument(
-        "--cost-input-size",
-        type=integer(1),
-        metavar="PX",
-        help="image size at which MACs are counted, where a supernet of small images ranks "
-        "networks for larger ones (default: --input-size)",
-    )
-    group.add_argument(
-        "--budgets",
-        type=numbers,
-        metavar="M,M,...",
-        help="millions within which the choice by score is compared with the best (default: "
-        "quartiles of the ranked networks)",
-    )
-    add_evaluation_flags(parser)
-    # what concerns training batches, of which none is seen here
-    parser.set_defaults(batch_size=2, augment=False, randaugment=0, cutout=0)
-    return parser
+    evaluation: EvaluationConfig = part(EvaluationConfig)
+
+    @classmethod
+    def inherited(cls, chosen: Values) -> Values:
+        return from_checkpoint(cls, chosen.get("checkpoint"))
+
+    def check(self) -> None:
+        for name, given in (("checkpoint", self.checkpoint), ("benchmark", self.benchmark)):
+            if given is None:
+                raise ValueError(f"--{name} FILE is missing; see --help")

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
-from config_file.arg_config.common import (
-    BY_DATASET,
-    Parser,
-    add_budget_flags,
-    add_run_flags,
-    add_space_flags,
-    add_training_flags,
+from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
+from config_file.arg_config.data_config import (
+    SPACE_AND_DATA,
+    AugmentConfig,
+    DataConfig,
+    SpaceConfig,
 )
-from config_file.arg_config.evaluation_config import add_evaluation_flags
-from config_file.arg_config.fields import add_flags, groups, take
-from config_file.arg_config.layers import unused_flags
-from config_file.arg_config.sampling_config import add_sampling_flags, idle_groups
-from config_file.arg_config.types import folder, integer, one_of
-from search_strategy import STRATEGIES
+from config_file.arg_config.evaluation_config import EvaluationConfig
+from config_file.arg_config.fields import flag, flags, part, switch
+from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
+from config_file.arg_config.sampling_config import (
+    DIFFERENTIABLE,
+    AlphaConfig,
+    GumbelConfig,
+    SamplingConfig,
+)
+from config_file.arg_config.sources import Values, from_checkpoint
+from config_file.arg_config.supernet_config import (
+    SUPERNET_TRAINING,
+    SupernetCommand,
+    SupernetConfig,
+)
+from config_file.arg_config.types import integer, one_of, path
+from search_strategy import STRATEGIES, SearchStrategy
 
 STRATEGY_NAMES = {
     spelling: name for name, kind in STRATEGIES.items() for spelling in (name, *kind.aliases)
 }
-BY_SCORE = [name for name, kind in STRATEGIES.items() if kind.by_score]
+BY_SCORE = ", ".join(name for name, kind in STRATEGIES.items() if kind.by_score)
 
 
 def strategy_help() -> str:
@@ -34,91 +46,107 @@ def strategy_help() -> str:
     return ", ".join(parts[:-1]) + f", or {parts[-1]}"
 
 
-def search_parser(description: str) -> Parser:
-    parser = Parser(description)
-    add_run_flags(parser, plans=True)
-    add_space_flags(parser)
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(SupernetCommand):
+    """Flags of search.py; `strategies` has those of each strategy, by its name."""
 
-    group = parser.add_argument_group("search")
-    group.add_argument(
-        "--search-strategy",
-        type=one_of(STRATEGY_NAMES),
-        default="evolution",
-        metavar="{" + ",".join(STRATEGIES) + "}",
-        help=strategy_help(),
-    )
-    group.add_argument(
-        "--checkpoint",
-        type=folder,
-        metavar="FILE",
-        help="search this supernet.pt; its space and dataset are the defaults, nothing is trained",
-    )
-    group.add_argument(
-        "--calibration-batches",
-        type=integer(1),
-        metavar="N",
-        help=f"batches that estimate a candidate's BN statistics ({BY_DATASET})",
-    )
-    group.add_argument(
-        "--random-control",
-        action=BooleanOptionalAction,
-        default=True,
-        help="compare with as many random candidates; doubles the evaluations",
-    )
-    group.add_argument(
-        "--seeds",
-        type=integer(1, 1000),
-        default=1,
-        metavar="K",
-        help="searches with different random numbers, of which the spread is reported",
-    )
-    group.add_argument(
-        "--oracle",
-        type=folder,
-        metavar="FILE",
-        help="JSON of known accuracies in place of a supernet: nothing is trained",
-    )
-    group.add_argument(
-        "--smooth",
-        action=BooleanOptionalAction,
-        default=False,
-        help=f"{', '.join(BY_SCORE)}: the answer is the highest score halfway to the sums of "
-        "choices' effects fitted to all scores: less of the noise wins",
-    )
-    add_evaluation_flags(parser)
-    add_flags(parser, *(kind.Config for kind in STRATEGIES.values()))
-    add_budget_flags(parser)
-    add_training_flags(parser)
-    add_sampling_flags(parser)
-    return parser
+    title: ClassVar[str] = "search"
 
+    run: PlannedRunConfig = part(PlannedRunConfig, THE_RUN)
+    space: SpaceConfig = part(SpaceConfig)
+    data: DataConfig = part(DataConfig, SPACE_AND_DATA)
+    search_strategy: str = flag(
+        "evolution", one_of(STRATEGY_NAMES), strategy_help(), "{" + ",".join(STRATEGIES) + "}"
+    )
+    checkpoint: Path | None = flag(
+        None,
+        path,
+        "search this supernet.pt; its space and dataset are the defaults, nothing is trained",
+        "FILE",
+    )
+    random_control: bool = switch(
+        True, "compare with as many random candidates; doubles the evaluations"
+    )
+    seeds: int = flag(
+        1,
+        integer(1, 1000),
+        "searches with different random numbers, of which the spread is reported",
+        "K",
+    )
+    oracle: Path | None = flag(
+        None, path, "JSON of known accuracies in place of a supernet: nothing is trained", "FILE"
+    )
+    smooth: bool = switch(
+        False,
+        f"{BY_SCORE}: select by the mean of score and additive least-squares fit; reduces "
+        "selection noise",
+    )
+    evaluation: EvaluationConfig = part(EvaluationConfig)
+    strategies: dict[str, Any] = part({name: kind.Config for name, kind in STRATEGIES.items()})
+    budget: BudgetConfig = part(BudgetConfig)
+    latency: LatencyConfig = part(LatencyConfig)
+    training: SupernetConfig = part(SupernetConfig, SUPERNET_TRAINING)
+    augment: AugmentConfig = part(AugmentConfig)
+    sampling: SamplingConfig = part(SamplingConfig)
+    alpha: AlphaConfig = part(AlphaConfig)
+    gumbel: GumbelConfig = part(GumbelConfig)
 
-def idle_flags(parser: Parser, argv: list[str], args: Namespace) -> list[str]:
-    """Typed flags that have no effect in this run, to be named and not silently ignored."""
-    own = {title for title, _ in groups(STRATEGIES[args.search_strategy].Config)}
-    idle = {title for kind in STRATEGIES.values() for title, _ in groups(kind.Config)} - own
-    if args.checkpoint or args.oracle:
-        idle.add("supernet training")
-    return unused_flags(parser, argv, idle | idle_groups(args))
+    @classmethod
+    def inherited(cls, chosen: Values) -> Values:
+        return from_checkpoint(cls, chosen.get("checkpoint"))
 
+    @property
+    def strategy(self) -> type[SearchStrategy]:
+        return STRATEGIES[self.search_strategy]
 
-def check_search(args: Namespace) -> None:
-    """Check the flags that depend on the strategy.
+    @property
+    def trains(self) -> bool:
+        return self.checkpoint is None
 
-    Raises:
-        ValueError: a flag that does not go with the strategy or with known accuracies.
-    """
-    kind = STRATEGIES[args.search_strategy]
-    if args.score != "top1" and (args.oracle or kind.needs_top1):
-        names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
-        raise ValueError(
-            f"--score probability goes with {', '.join(names)} search on a supernet; leave it out"
-        )
-    if args.smooth and not kind.by_score:
-        raise ValueError(
-            f"--smooth goes with {', '.join(BY_SCORE)} search, which choose by the highest score; "
-            f"leave it out with {args.search_strategy}"
-        )
-    if args.oracle and kind.needs_prior:
-        raise ValueError("--oracle has no gradients; take another --search-strategy")
-    take(kind.Config, args)
+    @property
+    def needs_alpha(self) -> bool:
+        return self.strategy.needs_prior
+
+    @property
+    def metrics(self) -> list[str]:
+        """The costs that the run looks at."""
+        more = self.strategy.costs(self.strategies[self.search_strategy])
+        return sorted({self.budget.info_metric, *more})
+
+    def check(self) -> None:
+        kind, name = self.strategy, self.search_strategy
+        if self.oracle and self.checkpoint:
+            raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+        if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
+            names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
+            raise ValueError(
+                f"--score probability goes with {', '.join(names)} search on a supernet; leave it "
+                f"out"
+            )
+        if self.smooth and not kind.by_score:
+            raise ValueError(
+                f"--smooth goes with {BY_SCORE} search, which choose by the highest score; leave "
+                f"it out with {name}"
+            )
+        if self.oracle and kind.needs_prior:
+            raise ValueError("--oracle has no gradients; take another --search-strategy")
+        self.strategies[name].check()
+        super().check()
+        sampler = self.sampling.sample_strategy
+        allowed = (None, "differentiable", *DIFFERENTIABLE)
+        if self.trains and kind.needs_prior and sampler not in allowed:
+            raise ValueError(
+                f"--search-strategy {name}: --sample-strategy {sampler} trains no architecture "
+                f"parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
+            )
+
+    def ignored_flags(self) -> list[str]:
+        own = flags(self.strategy.Config)
+        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)} - own.keys()
+        typed = ["--" + name.replace("_", "-") for name in others & self.typed]
+        return sorted([*super().ignored_flags(), *typed])
+
+    @property
+    def idle_parts(self) -> set[type]:
+        training = {SupernetConfig, AugmentConfig} if self.oracle else set()
+        return super().idle_parts | training

@@ -2,87 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from config_file.arg_config.common import Parser, add_latency_flags
-from config_file.arg_config.types import folder, integer, widths
+from config_file.arg_config.budget_config import LatencyConfig
+from config_file.arg_config.fields import flag, only, part
+from config_file.arg_config.run_config import DEVICES, cache_dir_flag
+from config_file.arg_config.types import integer, path, widths
+
+LATENCY = "latency, and tables measured elsewhere"  # a group of --help
 
 
-def table_parser(description: str) -> Parser:
-    parser = Parser(description)
-    group = parser.add_argument_group("an architecture")
-    group.add_argument(
-        "--arch", type=folder, metavar="FILE", help="architecture file, as best_architecture.yaml"
+@dataclass(frozen=True, kw_only=True)
+class GivenConfig:
+    title: ClassVar[str] = "an architecture, or a search space"
+
+    arch: Path | None = flag(None, path, "architecture file, as best_architecture.yaml", "FILE")
+    search_space: str | None = flag(
+        None, str, "a name or a .yaml path (default: that of --arch, or proxylessnas)", "NAME|FILE"
     )
-    group = parser.add_argument_group("a search space")
-    group.add_argument(
-        "--search-space",
-        metavar="NAME|FILE",
-        help="a name or a .yaml path (default: that of --arch, or proxylessnas)",
+    input_size: int | None = flag(None, integer(8, 1024), "(default: of --arch, or 224)", "PX")
+    num_classes: int | None = flag(None, integer(1), "(default: of --arch, or 1000)", "N")
+    widths: tuple[int, ...] | None = flag(
+        None, widths, "channels of stem, (first,) stages, last (default: the space's)", "N,N,..."
     )
-    group.add_argument(
-        "--input-size", type=integer(8, 1024), metavar="PX", help="(default: of --arch, or 224)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    title: ClassVar[str] = LATENCY
+
+    latency: bool = only("measure every block's latency on --device, and whole networks to compare")
+    device: str = flag("auto", DEVICES, "to measure on")
+    latency_networks: int = flag(
+        20, integer(0), "random whole networks measured against the table's sums", "N"
     )
-    group.add_argument(
-        "--num-classes", type=integer(1), metavar="N", help="(default: of --arch, or 1000)"
+    memory: str | None = flag(
+        None, ("int8", "float32"), "add peak_memory and weights, counted for this type"
     )
-    group.add_argument(
-        "--widths",
-        type=widths,
-        metavar="N,N,...",
-        help="channels of stem, (first,) stages, last (default: the space's)",
-    )
-    group = parser.add_argument_group("latency, and tables measured elsewhere")
-    group.add_argument(
-        "--latency",
-        action="store_true",
-        help="measure every block's latency on --device, and whole networks to compare",
-    )
-    group.add_argument(
-        "--device", choices=("auto", "cuda", "cpu", "mps"), default="auto", help="to measure on"
-    )
-    group.add_argument(
-        "--latency-networks",
-        type=integer(0),
-        default=20,
-        metavar="N",
-        help="random whole networks measured against the table's sums",
-    )
-    group.add_argument(
-        "--save",
-        type=folder,
-        metavar="FILE",
-        help="the measured or imported table, for --lookup-table",
-    )
-    group.add_argument(
-        "--list-tables", action="store_true", help="describe the tables that --lookup-table names"
-    )
-    group.add_argument(
-        "--import",
-        dest="import_file",
-        nargs=2,
-        metavar=("FORMAT", "FILE"),
-        help="read another project's table (hw_nas_bench, proxyless_lut, singlepath_json) of "
+    import_file: tuple[str, ...] = flag(
+        (),
+        str,
+        "read another project's table (hw_nas_bench, proxyless_lut, singlepath_json) of "
         "--search-space, and --save it",
+        ("FORMAT", "FILE"),
+        nargs=2,
+        names=("--import",),
     )
-    group.add_argument(
-        "--import-metric", metavar="NAME", help="of hw_nas_bench, such as pixel3_latency"
+    import_metric: str | None = flag(None, str, "of hw_nas_bench, such as pixel3_latency", "NAME")
+    save: Path | None = flag(
+        None, path, "the measured or imported table, for --lookup-table", "FILE"
     )
-    group.add_argument(
-        "--memory",
-        choices=("int8", "float32"),
-        help="add peak_memory and weights, counted for this type",
-    )
-    add_latency_flags(group)
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--table", action="store_true", help="a table per layer and choice, instead of JSON"
-    )
-    group.add_argument(
-        "--cache-dir",
-        type=folder,
-        default=Path(".cache"),
-        metavar="DIR",
-        help="lookup tables already built",
-    )
-    return parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    title: ClassVar[str] = "output"
+
+    given: GivenConfig = part(GivenConfig)
+    measure: MeasureConfig = part(MeasureConfig)
+    source: LatencyConfig = part(LatencyConfig, LATENCY)
+    list_tables: bool = only("describe the tables that --lookup-table names")
+    table: bool = only("a table per layer and choice, instead of JSON")
+    cache_dir: Path = cache_dir_flag()
+
+    def check(self) -> None:
+        """Raises ValueError where flags need each other."""
+        if self.measure.save and not (self.measure.latency or self.measure.import_file):
+            raise ValueError(
+                "--save writes what --latency measures or --import reads; give one too"
+            )

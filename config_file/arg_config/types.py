@@ -85,7 +85,19 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
-def folder(text: str) -> Path:
+def betas(text: str) -> list[float]:
+    """Two comma-separated numbers in [0, 1)."""
+    try:
+        values = [number(0, 0.999999)(part) for part in text.split(",")]
+    except ArgumentTypeError:
+        values = []
+    if len(values) != 2:
+        raise ArgumentTypeError(f"{text!r} is not two numbers from 0 to below 1 such as 0.5,0.999")
+    return values
+
+
+def path(text: str) -> Path:
+    """A path of a file or folder."""
     if "\0" in text or not text:
         raise ArgumentTypeError(f"{text!r} is not a path")
     return Path(text)

@@ -11,7 +11,7 @@ from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, archite
 from model import SearchSpace
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
-from search_strategy.scoring import CandidateLog, LoggedScores
+from search_strategy.scores import CandidateLog, OnProgress, ScoreLog, no_progress
 
 
 class Stopped(Exception):
@@ -19,21 +19,21 @@ class Stopped(Exception):
 
 
 class Counting:
-    """A score source that counts what it evaluates, and can stop at any group."""
+    """A scorer that counts what it evaluates, and can stop at any group."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.cache: dict = {}
         self.evaluated: list[tuple[int, ...]] = []
         self.stop_after = stop_after
 
-    def __call__(self, architectures: np.ndarray, on_progress=lambda done, top1: None):
+    def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
         if self.stop_after is not None and len(self.evaluated) >= self.stop_after:
             raise Stopped
-        self.evaluated += architecture_keys(architectures)
+        keys = architecture_keys(architectures)
+        assert keys == sorted(set(keys))
+        self.evaluated += keys
         scores = 100 * np.abs(np.sin(architectures @ np.arange(1, architectures.shape[1] + 1))) / 3
-        pairs = zip(scores.tolist(), self.top1(scores).tolist(), strict=True)
-        self.cache.update(zip(architecture_keys(architectures), pairs, strict=True))
-        return scores
+        on_progress(len(keys), None)
+        return np.stack([scores, self.top1(scores)], axis=1)
 
     def top1(self, scores: np.ndarray) -> np.ndarray:
         return scores
@@ -42,7 +42,7 @@ class Counting:
 def run(space: SearchSpace, table: LookupTable, path: Path, source: Counting) -> str:
     budget = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
     history = History(space, table)
-    scores = LoggedScores(source, CandidateLog(path, space))
+    scores = ScoreLog(source, path, space)
     run_search(
         EvolutionSearch(
             EvolutionConfig(generation_num=4, population=20, parent_num=5),
@@ -92,7 +92,7 @@ def test_top1_is_kept_beside_another_score(
     plain = run(tiny, tiny_table, tmp_path / "plain.log", Counting()).splitlines()
     budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
     for source in (Scored(), again := Scored()):
-        scores = LoggedScores(source, CandidateLog(tmp_path / "log", tiny))
+        scores = ScoreLog(source, tmp_path / "log", tiny)
         history = History(tiny, tiny_table, scores.top1)
         run_search(
             EvolutionSearch(
@@ -119,11 +119,13 @@ def test_a_damaged_log_is_an_error(tiny: SearchSpace, tmp_path: Path) -> None:
             CandidateLog(tmp_path / "log", tiny).read()
 
 
-def test_the_bar_counts_every_candidate(tiny, tiny_table, tmp_path) -> None:
-    scores = LoggedScores(Counting(), CandidateLog(tmp_path / "log", tiny))
+def test_what_is_known_is_not_scored_again(tiny, tiny_table) -> None:
+    scores = ScoreLog(source := Counting(), None, tiny)
     budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
     architectures = budget.sample_unique(30, np.random.default_rng(0))
-    with scores.progress(60, "test"):
+    with scores.progress(90, "test"):
         first = scores(architectures)
-        assert scores(architectures).tolist() == first.tolist()
+        assert scores(np.repeat(architectures, 2, axis=0)).tolist() == np.repeat(first, 2).tolist()
         assert scores.best == first.max()
+        assert scores.done == pytest.approx(90)
+    assert sorted(source.evaluated) == sorted(architecture_keys(architectures))

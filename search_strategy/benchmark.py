@@ -1,4 +1,8 @@
-"""Networks whose true accuracy is known, and what one would have chosen by a score.
+"""Networks whose true accuracy is known, in place of a supernet or to judge one by.
+
+A benchmark is a JSON file as NAS-Bench-Macro's: architecture digits, the index of each layer's
+choice, -> {"mean_acc": percent, and perhaps "std", "flops", "params"}. It may hold a part of the
+space. Each of its networks stands for all of its codes: one known code makes a network known.
 
 Legend: L layers, N architectures. Costs are in single MACs or params, accuracies in percent.
 """
@@ -10,20 +14,22 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from lookup_table import METRICS, Equivalence, LookupTable
+from lookup_table import METRICS, Equivalence, LookupTable, architecture_keys
 from lookup_table.table import MILLION
 from model import SearchSpace
 from model.blocks import SKIPS
+from search_strategy.scores import Key, OnProgress, no_progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Distinct networks and their accuracy when trained alone.
+    """Distinct networks and their accuracy when trained alone; a scorer that looks it up.
 
     Attributes:
         architectures: int [N, L], one code per network, in lexicographic order.
@@ -37,24 +43,74 @@ class Benchmark:
     std: np.ndarray | None
     num_codes: int
 
-    def take(self, rows: np.ndarray) -> Benchmark:
-        """The networks at these indices."""
-        std = None if self.std is None else self.std[rows]
-        return Benchmark(
-            architectures=self.architectures[rows],
-            accuracy=self.accuracy[rows],
-            std=std,
-            num_codes=self.num_codes,
+    @classmethod
+    def read(cls, path: Path, space: SearchSpace, table: LookupTable | None = None) -> Benchmark:
+        """Read a benchmark file; codes of the same network are merged into one, with their mean.
+
+        Args:
+            table: the MACs and params that the file's must equal; None skips this check.
+
+        Raises:
+            ValueError: unreadable, empty, a key of another space, an accuracy missing or no number,
+                or other MACs or params than the table's.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"benchmark {path} cannot be read ({error.strerror})") from error
+        except ValueError as error:  # of JSON or of UTF-8
+            raise ValueError(f"benchmark {path} is not JSON ({error})") from error
+        if not isinstance(content, dict) or not content:
+            raise ValueError(
+                f"benchmark {path} must map architectures to their results; it is empty"
+            )
+        values = [_entry(path, key, entry, space) for key, entry in content.items()]
+        codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
+        if table is not None:
+            _check_costs(path, content, codes, space, table)
+        accuracy, stds = np.array(values).T
+        canonical = Equivalence(space).canonical(codes)
+        distinct, which = np.unique(canonical, axis=0, return_inverse=True)
+        which = which.reshape(-1)  # numpy 2.0 gives it a second axis
+        count = np.bincount(which)
+        return cls(
+            architectures=distinct,
+            accuracy=np.bincount(which, accuracy) / count,
+            std=None if np.isnan(stds).any() else np.bincount(which, stds) / count,
+            num_codes=len(codes),
         )
 
+    def take(self, rows: np.ndarray) -> Benchmark:
+        """The networks at these indices."""
+        return replace(
+            self,
+            architectures=self.architectures[rows],
+            accuracy=self.accuracy[rows],
+            std=None if self.std is None else self.std[rows],
+        )
 
-def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float | None]:
-    """Accuracy and std of one line of a benchmark; everything about it checked."""
+    @cached_property
+    def _rows(self) -> dict[Key, int]:
+        return {key: row for row, key in enumerate(architecture_keys(self.architectures))}
+
+    def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
+        """Look up accuracies, as `Scorer.score`; both columns are the same.
+
+        Raises:
+            KeyError: an architecture that is none of `self.architectures`.
+        """
+        rows = [self._rows[key] for key in architecture_keys(architectures)]
+        on_progress(len(rows), None)
+        return self.accuracy[rows][:, None].repeat(2, axis=1)
+
+
+def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float]:
+    """Check one entry of a benchmark file; its accuracy and std, NaN where it has none."""
     example = "one digit per layer, the index of its choice"
     if len(key) != space.num_layers:
         raise ValueError(
             f"{path}: key '{key}' has {len(key)} digits, but {space.name} has "
-            f"{space.num_layers} layers ({example}); take a benchmark of the checkpoint's space"
+            f"{space.num_layers} layers ({example}); mend --search-space or take a benchmark of it"
         )
     for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
         if not ("0" <= digit <= "9" and int(digit) < allowed):
@@ -68,44 +124,24 @@ def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[flo
     def percent(name: str) -> float:
         value = entry[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and 0 <= value <= 100):
+        if not (number and 0 <= value <= 100):
             raise ValueError(f"{path}: '{key}': '{name}' must be from 0 to 100, not {value!r}")
         return value
 
-    return percent("mean_acc"), None if entry.get("std") is None else percent("std")
+    return percent("mean_acc"), math.nan if entry.get("std") is None else percent("std")
 
 
-def read_benchmark(path: Path, space: SearchSpace) -> Benchmark:
-    """A JSON file {digits: {mean_acc, std (optional), ...}} as NAS-Bench-Macro's.
-
-    Digits are choice indices, one per layer. Codes of the same network are merged: their mean.
-
-    Raises:
-        ValueError: unreadable, empty, a key of another space, an accuracy missing or no number.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"benchmark {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:  # of JSON or of UTF-8
-        raise ValueError(f"benchmark {path} is not JSON ({error})") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"benchmark {path} must map architectures to their results; it is empty")
-    values = [_entry(path, key, entry, space) for key, entry in content.items()]
-    codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
-    accuracy = np.array([value for value, _ in values])
-    stds = np.array([math.nan if std is None else std for _, std in values])
-
-    distinct, which = np.unique(Equivalence(space).canonical(codes), axis=0, return_inverse=True)
-    which = which.reshape(-1)  # numpy 2.0 gives it a second axis
-    count = np.bincount(which)
-    has_std = not np.isnan(stds).any()
-    return Benchmark(
-        architectures=distinct,
-        accuracy=np.bincount(which, accuracy) / count,
-        std=np.bincount(which, stds) / count if has_std else None,
-        num_codes=len(codes),
-    )
+def _check_costs(
+    path: Path, content: dict[str, dict], codes: np.ndarray, space: SearchSpace, table: LookupTable
+) -> None:
+    for metric in METRICS:
+        costs = table.cost(codes, metric).tolist()
+        for (key, entry), cost in zip(content.items(), costs, strict=True):
+            if metric in entry and entry[metric] != cost:
+                raise ValueError(
+                    f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; mend "
+                    f"--input-size ({space.input_size}), --dataset or --widths"
+                )
 
 
 def digits(architecture: Sequence[int] | np.ndarray) -> str:
@@ -116,7 +152,7 @@ def digits(architecture: Sequence[int] | np.ndarray) -> str:
 def trivial_scores(
     architectures: np.ndarray, space: SearchSpace, table: LookupTable
 ) -> dict[str, np.ndarray]:
-    """What ranks networks without any training: size, cost, number of layers that are no skip."""
+    """Scores that need no training: size, cost, number of layers that are no skip."""
     is_skip = [[name in SKIPS for name in layer.choices] for layer in space.layers]
     skips = sum(
         np.array(row)[architectures[:, i]].astype(np.int64) for i, row in enumerate(is_skip)

@@ -1,0 +1,70 @@
+"""Flags of every run: its folder, its seed, the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from config_file.arg_config.fields import MAY_DIFFER, NOT_SAVED, flag, only, switch
+from config_file.arg_config.types import integer, path, threads
+
+DEVICES = ("auto", "cuda", "cpu", "mps")
+THE_RUN = "the run"  # its group in --help
+
+
+def cache_dir_flag() -> Path:
+    return flag(Path(".cache"), path, "lookup tables already built", "DIR", marks=[MAY_DIFFER])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    title: str | None = flag(
+        None, str, "name of the run's folder (default: kind and time)", marks=[NOT_SAVED]
+    )
+    config: Path | None = flag(None, path, "YAML of flags by name", "FILE", marks=[NOT_SAVED])
+    resume: bool = switch(False, "go on with run --title", marks=[NOT_SAVED])
+    quiet: bool = only("show errors only; log.txt has it all", marks=[NOT_SAVED])
+    run_dir: Path = flag(Path("runs"), path, "folder of all runs", "DIR", marks=[MAY_DIFFER])
+    cache_dir: Path = cache_dir_flag()
+    random_seed: int = flag(0, integer(0, 2**32 - 1), "seed of all", "N")
+    device: str = flag(
+        "auto",
+        DEVICES,
+        "where to compute; auto: the first of cuda, mps, cpu that is there",
+        marks=[MAY_DIFFER],
+    )
+    threads: int | str = flag(
+        "auto",
+        threads,
+        "CPU threads; auto: as many as a few timed steps show to pay, of those that affinity, "
+        "container quota and OMP_NUM_THREADS allow; cores that are left score candidates in "
+        "processes of their own",
+        "N|auto",
+        marks=[MAY_DIFFER],
+    )
+
+    @property
+    def cache(self) -> Path | None:
+        """Where lookup tables are kept; None: nowhere."""
+        return self.cache_dir
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder; None before an automatic title is chosen."""
+        return self.run_dir / self.title if self.title else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRunConfig(RunConfig):
+    dry_run: bool = only(
+        "print the plan: steps, sizes, candidates, files; write no run", marks=[NOT_SAVED]
+    )
+
+    @property
+    def cache(self) -> Path | None:
+        return None if self.dry_run else self.cache_dir  # a dry run reads no cache and writes none
+
+    def check(self) -> None:
+        """Raises ValueError where a dry run is to resume."""
+        if self.dry_run and self.resume:
+            raise ValueError("--dry-run plans a new run; leave --resume out")
