@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lookup_table import Budget, BudgetCounts, Equivalence
+from lookup_table import Budget, BudgetCounts, Equivalence, Limit, build_budget
 from lookup_table.builder import count_macs, load_table
 from model import SearchSpace, Subnet, load_space
 from model.space_file import shipped_spaces
@@ -91,6 +91,18 @@ def sampling(space: SearchSpace, rng: np.random.Generator) -> None:
         )
 
 
+def several_limits(space: SearchSpace, rng: np.random.Generator) -> None:
+    """Draws within the medians of MACs and parameters at once."""
+    table, equivalence = load_table(space), Equivalence(space)
+    limits = [
+        Limit(metric, None, BudgetCounts(table, metric, equivalence).median)
+        for metric in ("flops", "params")
+    ]
+    budget = build_budget(table, limits, equivalence)
+    rates = medians(exact=lambda: len(budget.sample(SAMPLED, rng)))
+    print(f"{space.name}, median MACs and params: exact {rates['exact']:,.0f}/s")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -103,7 +115,9 @@ def main() -> None:
         costing(load_space(name, 32, 10), rng)
     for name in shipped_spaces():
         small = name == "nas_bench_macro"  # a space of 32 px images
-        sampling(load_space(name, 32 if small else 224, 10 if small else 1000), rng)
+        space = load_space(name, 32 if small else 224, 10 if small else 1000)
+        sampling(space, rng)
+        several_limits(space, rng)
 
 
 if __name__ == "__main__":

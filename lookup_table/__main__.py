@@ -5,25 +5,32 @@ python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
 python -m lookup_table --search-space spos --table
 python -m lookup_table --search-space fbnet --input-size 32 --latency --save cpu.yaml
 python -m lookup_table --search-space fbnet --lookup-table phone.yaml --table
+python -m lookup_table --list-tables
+python -m lookup_table --arch FILE --lookup-table pixel3
+python -m lookup_table --search-space proxylessnas --import proxyless_lut lut.yaml --save phone.yaml
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from config_file.arg_config.fields import make_parser, take
-from config_file.arg_config.table_config import GivenConfig, TableConfig
+from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
 from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
+from lookup_table.importers import FORMATS, import_table
 from lookup_table.latency import LatencySettings, measure_latency, validate
+from lookup_table.memory import add_memory
 from lookup_table.table import LookupTable
+from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
@@ -136,17 +143,40 @@ def add_latency(
     return table, {"latency_source": facts, "latency_against_whole_networks": report}
 
 
+def imported(
+    config: MeasureConfig, space: SearchSpace, table: LookupTable
+) -> tuple[LookupTable, str]:
+    """The table with what --import reads, and its metric."""
+    form, file = config.import_file
+    if form not in FORMATS:
+        raise ValueError(f"--import {form} is unknown; take one of {', '.join(FORMATS)}")
+    return import_table(form, Path(file), space, table, config.import_metric)
+
+
 @user_errors
 def main() -> None:
     config = take(TableConfig, make_parser(TableConfig, __doc__).parse_args())
     config.check()
+    if config.list_tables:
+        print(list_tables())
+        return
     space, architecture = load_inputs(config.given)
     table = load_table(space, config.cache_dir)
+    if config.measure.memory:
+        table = add_memory(space, table, config.measure.memory)
+    measured: dict = {}
     if config.source.lookup_table:
         table = read_user_table(config.source.lookup_table, space, table)
-    measured: dict = {}
+        for metric, source in table.sources.items():
+            if "fixed_part" in source:
+                measured[f"{metric}_fixed_part"] = source["fixed_part"]
+    if config.measure.import_file:
+        table, metric = imported(config.measure, space, table)
+        if config.measure.save:
+            write_text(config.measure.save, user_table_text(space, table, metric))
     if config.measure.latency:
-        table, measured = add_latency(config, space, table, architecture)
+        table, timed = add_latency(config, space, table, architecture)
+        measured |= timed
         if config.measure.save:
             write_text(config.measure.save, user_table_text(space, table, "latency"))
     if config.table:

@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from lookup_table.counts import BudgetCounts
+from lookup_table.joint import JointCounts
+from lookup_table.limits import Limit
 from utils.metrics import in_millions
 
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window
@@ -83,6 +85,26 @@ class Budget:
             return int(window.sum())
         return sum(window[window > 0].tolist())  # Python integers do not overflow
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Every limit that holds; `LimitedBudget` has several."""
+        return (Limit(self.counts.metric, self.low, self.high),)
+
+    @property
+    def parts(self) -> list[Budget]:
+        """The budgets of each limit by itself."""
+        return [self]
+
+    @property
+    def pairs(self) -> list[JointCounts]:
+        """Counts of two limits at once, where there are two."""
+        return []
+
+    @property
+    def countable(self) -> bool:
+        """Whether `count` and `enumerate` are exact."""
+        return self.counts.exact or self.listed is not None
+
     def contains(self, architectures: np.ndarray) -> np.ndarray:
         """int [N, L] -> bool [N]."""
         cost = self.counts.table.cost(architectures, self.counts.metric)
@@ -129,8 +151,7 @@ class Budget:
         """
         seen = set(exclude)
         # Where repeats are rare, drawing again ends soon; where few are inside, list them all.
-        countable = self.counts.exact or self.listed is not None
-        if countable and self.count <= 4 * (len(seen) + n):
+        if self.countable and self.count <= 4 * (len(seen) + n):
             everything = self.enumerate()
             left = [i for i, key in enumerate(architecture_keys(everything)) if key not in seen]
             return everything[rng.permutation(left)[:n]] if left else everything[:0]
@@ -180,6 +201,7 @@ class Budget:
             high = np.clip(stop - total, 0, after.shape[1])
             after_state = binds.astype(np.intp) if len(after) == 2 else np.zeros_like(steps)
             goes_on = reachable[after_state, high] > reachable[after_state, low]
+            goes_on &= counts.allowed[i, : len(steps)]
             if counts.continues[i]:
                 goes_on &= ~state[:, None] | binds
             row, choice = np.nonzero(goes_on)

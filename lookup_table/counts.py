@@ -29,6 +29,11 @@ BELOW_ONE = 1 - 1e-15  # of a fresh number: rounding never takes it up to all co
 class BudgetCounts:
     """Counts of completions per cost for one metric of one table.
 
+    Args:
+        metric: whose costs add up.
+        equivalence: count one code per network; None counts every code.
+        allowed: the choices that are counted, bool [L, C]; None is all of them.
+
     Attributes:
         suffix: `suffix[i][s, b]` is the number of ways in which layers i.. cost exactly b units
             more than their cheapest choices, from state s on. int64 where the space's size fits,
@@ -36,12 +41,17 @@ class BudgetCounts:
         exact: whether a bin is one cost; else it is a cell of costs, each layer's rounded down.
     """
 
+    length = NOWHERE  # most bins that are counted
+
     def __init__(
-        self, table: LookupTable, metric: str, equivalence: Equivalence | None = None
+        self,
+        table: LookupTable,
+        metric: str,
+        equivalence: Equivalence | None = None,
+        allowed: np.ndarray | None = None,
     ) -> None:
         self.table = table
         self.metric = metric
-        self.equivalence = equivalence
         self.num_choices = table.num_choices
         rows = [r[:n] for r, n in zip(table.costs[metric], self.num_choices, strict=True)]
         extra = [row - row.min() for row in rows]
@@ -51,8 +61,20 @@ class BudgetCounts:
         self.exact = span // self.unit < MAX_BINS
         if not self.exact:  # odd numbers: cells, and every draw is checked against the true cost
             self.unit = -(-span // CELLS)
-        self.steps = [e // self.unit for e in extra]
-        num_layers = len(self.steps)
+        self._count_steps([e // self.unit for e in extra], equivalence, allowed)
+
+    def _count_steps(
+        self,
+        steps: list[np.ndarray],
+        equivalence: Equivalence | None,
+        allowed: np.ndarray | None,
+    ) -> None:
+        """Count completions, where each layer's choices take so many bins."""
+        self.steps = steps
+        self.equivalence = equivalence
+        num_layers = len(steps)
+        everything = np.arange(int(self.num_choices.max())) < self.num_choices[:, None]
+        self.allowed = everything if allowed is None else everything & allowed  # [L, C]
         no_runs = np.zeros(num_layers, dtype=bool)
         self.continues = no_runs if equivalence is None else equivalence.continues
         # [L][C]: a choice after which the run must go on with such choices only
@@ -62,11 +84,20 @@ class BudgetCounts:
                 is_skip = np.arange(len(self.steps[i])) == equivalence.skip[i]
                 self.binding[i] = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
         # A layer's completions are looked up at `left - step`: zeros around spare the bounds checks
-        self.margins = [0, *(max(1, int(steps.max())) for steps in self.steps)]
+        self.margins = [0, *(max(1, self.longest(i)) for i in range(num_layers))]
         self.padded = self._count()
         self.suffix = [
             p[:, m : p.shape[1] - m] for p, m in zip(self.padded, self.margins, strict=True)
         ]
+
+    def longest(self, i: int) -> int:
+        """The most bins that a choice of layer i takes."""
+        steps = self.steps[i]
+        return int(steps.max(initial=0, where=self.allowed[i, : len(steps)]))
+
+    def outside(self, length: int) -> np.ndarray | None:
+        """Which of the first `length` bins are not counted, bool [length]; None is none."""
+        return None
 
     def _count(self) -> list[np.ndarray]:
         size = float(np.prod(self.num_choices.astype(np.float64)))
@@ -76,14 +107,18 @@ class BudgetCounts:
         for i in reversed(range(len(self.steps))):
             width, margin = after.shape[1], self.margins[i]
             states = 2 if self.continues[i] else 1
-            length = width + int(self.steps[i].max())
+            length = min(width + self.longest(i), self.length)
             here = np.zeros((states, length + 2 * margin), dtype=dtype)
             counts = here[:, margin : margin + length]
-            for step, binds in zip(self.steps[i].tolist(), self.binding[i].tolist(), strict=True):
-                ways = after[int(binds) if len(after) == 2 else 0]
-                counts[0, step : step + width] += ways
+            for c in np.flatnonzero(self.allowed[i]).tolist():
+                step, binds = int(self.steps[i][c]), bool(self.binding[i][c])
+                end = min(step + width, length)
+                ways: np.ndarray = after[int(binds) if len(after) == 2 else 0, : end - step]
+                counts[0, step:end] += ways
                 if states == 2 and binds:
-                    counts[1, step : step + width] += ways
+                    counts[1, step:end] += ways
+            if (outside := self.outside(length)) is not None:
+                counts[:, outside] = 0
             after = counts
             padded.append(here)
         return padded[::-1]
@@ -120,7 +155,10 @@ class BudgetCounts:
         An integer below the number of completions picks each choice and what is left of it the
         next ones. Counts in float64 are too coarse for that, so each layer draws a fresh number.
         """
-        window = self.total[start:stop]
+        return self._draw(n, self.total[start:stop], start, rng)
+
+    def _draw(self, n: int, window: np.ndarray, start: int, rng: np.random.Generator) -> np.ndarray:
+        """n architectures [n, L], as many of each bin from `start` on as `window` [B] says."""
         cumulative = np.cumsum(window)
         whole = cumulative.dtype == np.int64
         rank = rng.integers(cumulative[-1], size=n) if whole else rng.random(n) * cumulative[-1]
@@ -155,9 +193,11 @@ class BudgetCounts:
             summed[:] = 0  # completions of the choices so far
             below[:] = 0  # and of those before the one that is picked
             for c, step in enumerate(steps[:-1].tolist()):  # what passes all these is the last's
-                row = after[int(binds[c]) if len(after) == 2 else 0]
-                np.take(row[margin - step :], left if binds[c] else free, out=weight, mode="clip")
-                summed += weight
+                if self.allowed[i, c]:
+                    row = after[int(binds[c]) if len(after) == 2 else 0]
+                    left_of = left if binds[c] else free
+                    np.take(row[margin - step :], left_of, out=weight, mode="clip")
+                    summed += weight
                 np.greater_equal(rank, summed, out=passed)
                 codes[i] += passed.view(np.uint8)
                 if numbers is not None:

@@ -14,8 +14,11 @@ import heapq
 
 import numpy as np
 
-from lookup_table.budget import Budget, BudgetCounts
+from lookup_table.budget import Budget
+from lookup_table.counts import BudgetCounts
+from lookup_table.joint import JointCounts
 
+Spent = tuple[int, ...]
 TIE = 9  # decimals: sums that differ by rounding count as equal, else all of them are unfolded
 
 
@@ -32,13 +35,76 @@ def best_completions(
     for i in reversed(range(len(counts.steps))):
         after, steps, binding = best[-1], counts.steps[i], counts.binding[i]
         width, states = after.shape[1], 2 if canonical and counts.continues[i] else 1
-        here = np.full((states, width + int(steps.max())), -np.inf)
-        for value, step, binds in zip(values[i], steps.tolist(), binding.tolist(), strict=False):
-            rest = after[int(binds) if len(after) == 2 else 0] + value
-            for part in here[:, step : step + width] if binds else here[:1, step : step + width]:
+        length = min(width + counts.longest(i), counts.length)
+        here = np.full((states, length), -np.inf)
+        for c in np.flatnonzero(counts.allowed[i]).tolist():
+            step, binds = int(steps[c]), bool(binding[c])
+            end = min(step + width, length)
+            rest = after[int(binds) if len(after) == 2 else 0, : end - step] + values[i, c]
+            for part in here[:, step:end] if binds else here[:1, step:end]:
                 np.maximum(part, rest, out=part)
+        if (outside := counts.outside(length)) is not None:
+            here[:, outside] = -np.inf
         best.append(here)
     return best[::-1]
+
+
+class _CompletionBound:
+    """The highest sum of a prefix's completions that one limit leaves."""
+
+    nothing: Spent = (0,)
+
+    def __init__(self, values: np.ndarray, budget: Budget, canonical: bool) -> None:
+        self.steps = budget.counts.steps
+        self.best = best_completions(values, budget.counts, canonical)
+        self.start, self.stop = budget.counts.bins(budget.low, budget.high)
+
+    def add(self, spent: Spent, layer: int, choice: int) -> Spent:
+        """Bins that a prefix takes with one choice more."""
+        return (spent[0] + int(self.steps[layer][choice]),)
+
+    def __call__(self, layer: int, state: bool, spent: Spent) -> float:
+        rows = self.best[layer]
+        window = rows[int(state) if len(rows) == 2 else 0]
+        window = window[max(0, self.start - spent[0]) : max(0, self.stop - spent[0])]
+        return float(window.max()) if len(window) else -np.inf
+
+
+class _JointBound:
+    """The highest sum of a prefix's completions that two limits leave, in cells of both.
+
+    What a prefix spends is known exactly, so only the completions are rounded.
+    """
+
+    nothing: Spent = (0, 0)
+
+    def __init__(self, values: np.ndarray, joint: JointCounts, canonical: bool) -> None:
+        self.axes = joint.axes
+        self.bounded_below = any(axis.low > 0 for axis in self.axes)
+        self.best = [
+            joint.rows(bins, -np.inf) for bins in best_completions(values, joint, canonical)
+        ]
+        if not self.bounded_below:  # the best of a cell and all cheaper ones, to be looked up
+            for rows in self.best:
+                for axis in (1, 2):
+                    np.maximum.accumulate(rows, axis=axis, out=rows)
+
+    def add(self, spent: Spent, layer: int, choice: int) -> Spent:
+        """Costs of a prefix with one choice more, above each layer's cheapest."""
+        extras = (int(axis.extra[layer, choice]) for axis in self.axes)
+        return tuple(s + e for s, e in zip(spent, extras, strict=True))
+
+    def __call__(self, layer: int, state: bool, spent: Spent) -> float:
+        rows = self.best[layer][int(state) if len(self.best[layer]) == 2 else 0]
+        (top, bottom), (left, right) = (
+            axis.window(s, layer) for axis, s in zip(self.axes, spent, strict=True)
+        )
+        if bottom < 0 or right < 0:
+            return -np.inf
+        bottom, right = min(bottom, rows.shape[0] - 1), min(right, rows.shape[1] - 1)
+        if not self.bounded_below:
+            return float(rows[bottom, right])
+        return float(rows[max(top, 0) : bottom + 1, max(left, 0) : right + 1].max(initial=-np.inf))
 
 
 def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> np.ndarray:
@@ -49,18 +115,13 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
         canonical: only codes that represent a network.
     """
     counts = budget.counts
-    best = best_completions(values, counts, canonical)
-    start, stop = counts.bins(budget.low, budget.high)
-
-    def bound(layer: int, state: bool, spent: int) -> float:
-        rows = best[layer]
-        window = rows[int(state) if len(rows) == 2 else 0]
-        window = window[max(0, start - spent) : max(0, stop - spent)]
-        return float(window.max()) if len(window) else -np.inf
-
+    bounds: list[_CompletionBound | _JointBound]
+    bounds = [_CompletionBound(values, part, canonical) for part in budget.parts]
+    bounds += [_JointBound(values, joint, canonical) for joint in budget.pairs]
+    choices = [np.flatnonzero(allowed).tolist() for allowed in counts.allowed]
     # (minus what can be reached, prefix, its state, bins spent, sum so far); the best comes first
-    heap: list[tuple[float, tuple[int, ...], bool, int, float]]
-    heap = [(0.0, (), False, 0, 0.0)]
+    heap: list[tuple[float, tuple[int, ...], bool, list[Spent], float]]
+    heap = [(0.0, (), False, [bound.nothing for bound in bounds], 0.0)]
     while heap:
         _, prefix, state, spent, value = heapq.heappop(heap)
         i = len(prefix)
@@ -70,16 +131,17 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
                 return architecture
             continue
         bound_to_skip = canonical and counts.continues[i] and state
-        for choice, step in enumerate(counts.steps[i].tolist()):
+        for choice in choices[i]:
             binds = bool(counts.binding[i][choice])
             if bound_to_skip and not binds:
                 continue
             reached = value + float(values[i, choice])
-            reachable = reached + bound(i + 1, binds, spent + step)
+            total = [b.add(s, i, choice) for s, b in zip(spent, bounds, strict=True)]
+            rest = min(b(i + 1, binds, s) for s, b in zip(total, bounds, strict=True))
+            reachable = reached + rest
             if reachable > -np.inf:
                 order = round(-reachable, TIE)
-                entry = (order, (*prefix, choice), binds, spent + step, reached)
-                heapq.heappush(heap, entry)
+                heapq.heappush(heap, (order, (*prefix, choice), binds, total, reached))
     raise AssertionError("a budget always holds an architecture")
 
 

@@ -30,6 +30,7 @@ class LookupTable:
         num_choices: choices of each layer, int [L].
         units: metric -> what a million of its costs are called; else `metric_of`'s.
         sources: metric -> what is known of its numbers (device, batch, ...), for measured ones.
+        peaks: metrics of which the largest part counts, and not the sum (peak memory).
     """
 
     costs: dict[str, np.ndarray]
@@ -37,6 +38,7 @@ class LookupTable:
     num_choices: np.ndarray
     units: dict[str, str] = field(default_factory=dict)
     sources: dict[str, dict] = field(default_factory=dict)
+    peaks: frozenset[str] = frozenset()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -52,15 +54,26 @@ class LookupTable:
         return self.metric(metric).full_unit
 
     def with_metric(
-        self, metric: str, costs: np.ndarray, fixed: int, unit: str, source: dict
+        self,
+        metric: str,
+        costs: np.ndarray,
+        fixed: int,
+        unit: str,
+        source: dict,
+        is_peak: bool = False,
     ) -> LookupTable:
-        """The same table with a metric more, or with other numbers for one."""
+        """The same table with a metric more, or with other numbers for one.
+
+        Args:
+            is_peak: the largest part counts, and not the sum.
+        """
         return replace(
             self,
             costs={**self.costs, metric: costs},
             fixed={**self.fixed, metric: fixed},
             units={**self.units, metric: unit},
             sources={**self.sources, metric: source},
+            peaks=self.peaks | {metric} if is_peak else self.peaks - {metric},
         )
 
     @cached_property
@@ -68,16 +81,20 @@ class LookupTable:
         """metric -> (first layer, end, costs of all their combinations): one gather for several."""
         joint: dict[str, list[tuple[int, int, np.ndarray]]] = {}
         for metric, table in self.costs.items():
+            combine = self._combine(metric)
             joint[metric] = []
             start = 0
             while start < len(table):
                 stop, sums = start + 1, table[start]
                 while stop < len(table) and sums.size * table.shape[1] <= MAX_ENTRIES:
-                    sums = np.add.outer(sums, table[stop]).ravel()
+                    sums = combine.outer(sums, table[stop]).ravel()
                     stop += 1
                 joint[metric].append((start, stop, sums))
                 start = stop
         return joint
+
+    def _combine(self, metric: str) -> np.ufunc:
+        return np.maximum if metric in self.peaks else np.add
 
     def cost(self, architectures: np.ndarray, metric: str) -> np.ndarray:
         """int [N, L] or [L] -> int64 [N] or a scalar: the cost of each architecture.
@@ -93,6 +110,7 @@ class LookupTable:
         total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
         index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
         part = np.empty(len(index), dtype=np.int64)
+        combine = self._combine(metric)
         for start in range(0, len(total), BLOCK):
             block = columns[:, start : start + BLOCK]
             if block.max() >= width or block.min() < 0:
@@ -104,7 +122,7 @@ class LookupTable:
                 for column in block[first + 1 : stop]:
                     code *= width
                     np.add(code, column, out=code, casting="unsafe")
-                here += np.take(sums, code, out=part[:n], mode="clip")
+                combine(here, np.take(sums, code, out=part[:n], mode="clip"), out=here)
         return total if np.ndim(architectures) == 2 else total[0]
 
     def facts(self, architecture: np.ndarray) -> dict[str, int | float]:
@@ -116,5 +134,7 @@ class LookupTable:
         """The lowest and the highest cost of any architecture."""
         rows = [row[:n] for row, n in zip(self.costs[metric], self.num_choices, strict=True)]
         fixed = self.fixed[metric]
-        low, high = sum(r.min() for r in rows), sum(r.max() for r in rows)
-        return int(fixed + low), int(fixed + high)
+        lows, highs = [r.min() for r in rows], [r.max() for r in rows]
+        if metric in self.peaks:
+            return int(max(fixed, *lows)), int(max(fixed, *highs))
+        return int(fixed + sum(lows)), int(fixed + sum(highs))

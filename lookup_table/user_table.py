@@ -1,11 +1,12 @@
-"""Costs that a user brings: `--lookup-table FILE`, measured anywhere, of any metric.
+"""Costs that are brought: `--lookup-table FILE|NAME`, measured anywhere, of any metric.
 
 YAML (or JSON), costs in the unit that --target-hc has (M MACs, M params, ms, or the file's own):
 
     metric: latency            # flops, params, latency or any other name
     unit: ms                   # of a metric of your own; default: the metric's unit, or its name
     device: Pixel 9, 1 thread  # free text; all other keys are kept as they are
-    search_space: fbnet        # these three, where given, must be those of the run
+    search_space: fbnet        # what it was measured of, where given; see `lookup_table/tables.py`
+    widths: [16, ...]
     input_size: 224
     num_classes: 1000
     fixed: 1.25                # stem, first block and head together
@@ -35,6 +36,7 @@ import numpy as np
 import yaml
 
 from lookup_table.table import LookupTable
+from lookup_table.tables import check_fit, find_table
 from model.space import SearchSpace
 from utils.metrics import metric_of
 from utils.yaml_file import read_yaml
@@ -42,19 +44,16 @@ from utils.yaml_file import read_yaml
 MILLIONTHS = 10**6
 MAX_COST = 1e9  # of one block, in its unit: sums of millionths stay far inside int64
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
-DESCRIBED = ("search_space", "input_size", "num_classes")
 
 
 def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) -> LookupTable:
-    """`table` with the metric of a user's file.
+    """`table` with the metric of a file, or of a shipped table's name.
 
     Raises:
         ValueError: the file is unreadable, of another space, or a cost is missing, negative or
             no number; the message names the layer and the choice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"--lookup-table {path} does not exist; mend the path")
+    path = find_table(path)
     try:
         spec = _read_csv(path) if path.suffix == ".csv" else read_yaml(path)
     except UnicodeDecodeError as error:
@@ -67,21 +66,11 @@ def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) ->
     metric = spec["metric"]
     if not isinstance(metric, str) or not METRIC_NAME.fullmatch(metric):
         raise ValueError(f"{path}: metric {metric!r} is not a name such as latency or energy")
-    for key in DESCRIBED:
-        if key in spec and str(spec[key]) != str(wanted := getattr(space, key_of(key))):
-            raise ValueError(
-                f"{path} is of {key} {spec[key]}, this run of {wanted}; mend "
-                f"--{key.replace('_', '-')}"
-            )
+    note = check_fit(path, spec, space)
     costs, fixed = _costs(path, spec, space)
     unit = metric_of(metric, spec.get("unit") or None).full_unit
     source = {k: v for k, v in spec.items() if k not in ("metric", "unit", "fixed", "layers")}
-    return table.with_metric(metric, costs, fixed, unit, {"file": str(path), **source})
-
-
-def key_of(key: str) -> str:
-    """The space's attribute of a key of the file."""
-    return {"search_space": "name"}.get(key, key)
+    return table.with_metric(metric, costs, fixed, unit, {"file": str(path), **source, **note})
 
 
 def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]:
@@ -104,11 +93,11 @@ def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]
         for c, name in enumerate(layer.choices):
             if name not in given:
                 raise ValueError(f"{where}: the cost of choice '{name}' is missing")
-            costs[i, c] = _millionths(given[name], f"{where}: choice '{name}'")
-    return costs, _millionths(spec["fixed"], f"{path}: fixed")
+            costs[i, c] = millionths(given[name], f"{where}: choice '{name}'")
+    return costs, millionths(spec["fixed"], f"{path}: fixed")
 
 
-def _millionths(value: Any, where: str) -> int:
+def millionths(value: Any, where: str) -> int:
     """A cost in its unit -> whole millionths, rounded up."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: cost {value!r} is not a number")
@@ -157,6 +146,7 @@ def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
         "metric": metric,
         "unit": table.unit(metric),
         "search_space": space.name,
+        "widths": list(space.widths),
         "input_size": space.input_size,
         "num_classes": space.num_classes,
     }

@@ -1,4 +1,4 @@
-"""Children of architectures: mutation, crossover, repair into the budget, no network twice.
+"""Children of architectures: mutation, crossover, none outside the budget, no network twice.
 
 Legend: L layers, N architectures.
 """
@@ -14,11 +14,11 @@ import numpy as np
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
+from lookup_table.repair import repair
 from search_strategy.strategy import StrategyConfig
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
 OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
-REPAIRS_PER_LAYER = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,37 +62,6 @@ def mutate(
 def cross(mothers: np.ndarray, fathers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """int [N, L] twice; each layer is one parent's or the other's (uniform crossover)."""
     return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
-
-
-def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) -> np.ndarray:
-    """Architectures [N, L] brought into the budget by a few random changes each.
-
-    While one costs too much, a random layer gets a random cheaper choice of its own; while too
-    little, a dearer one. What is inside already stays as it is. In a narrow window a change can
-    go too far, so after some rounds what is still outside is returned as it is then.
-    """
-    table, metric = budget.counts.table, budget.counts.metric
-    rows = np.arange(table.costs[metric].shape[1])
-    valid = rows < table.num_choices[:, None]  # [L, C]
-    result = np.array(architectures)
-    for _ in range(REPAIRS_PER_LAYER * result.shape[1]):
-        cost = table.cost(result, metric)
-        outside = np.flatnonzero((cost < budget.low) | (cost > budget.high))
-        if not len(outside):
-            break
-        now = result[outside]  # [M, L]
-        step = (
-            table.costs[metric]
-            - np.take_along_axis(table.costs[metric], now.T, axis=1).T[:, :, None]
-        )  # [M, L, C]: what a change adds
-        too_dear = (cost[outside] > budget.high)[:, None, None]
-        helps = np.where(too_dear, step < 0, step > 0) & valid
-        layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)
-        candidates = helps[np.arange(len(now)), layer]  # [M, C]
-        choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)
-        movable = candidates.any(1)
-        result[outside[movable], layer[movable]] = choice[movable]
-    return result
 
 
 def new_children(

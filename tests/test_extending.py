@@ -69,7 +69,7 @@ def test_the_worked_examples(tmp_path: Path) -> None:
     text = " ".join(done.stdout.split())
     assert "differentiable,local}" in text and "local (neighbours of the best)" in text
     assert "--starts N" in text and "--max-neighbours N" in text
-    assert "random, evolution, local: the answer is the highest score" in text
+    assert "random, evolution, local: select by the mean of score" in text
     assert (runs / "mirrored" / "supernet.pt").exists()
     best = yaml.safe_load((runs / "stripes" / "best_architecture.yaml").read_text())
     assert best["num_classes"] == 2 and best["top1"] > 75

@@ -53,6 +53,7 @@ HAND_COUNTED = {
     "spos": 4**20,
     "singlepath": 4**5 * 5**15 * 1,  # the last layer is fixed
     "nas_bench_macro": 3**8,
+    "fbnet_hwnas": 9**16 * 8**6,  # a variant of fbnet
 }
 
 

@@ -137,13 +137,9 @@ def test_a_small_space_is_searched_whole_and_the_search_ends(
     assert len(set(architecture_keys(asked))) == len(asked) == 192
 
 
-def test_more_parents_than_candidates_is_an_error(budget: Budget) -> None:
+def test_more_parents_than_candidates_is_an_error() -> None:
     with pytest.raises(ValueError, match="--parent-num"):
-        EvolutionSearch(
-            EvolutionConfig(generation_num=2, population=5, parent_num=6),
-            budget,
-            np.random.default_rng(0),
-        )
+        EvolutionConfig(generation_num=2, population=5, parent_num=6).check()
 
 
 def test_best_of_equals_is_the_cheapest(tiny, tiny_table) -> None:

@@ -16,7 +16,10 @@ class LatencyConfig:
     title: ClassVar[str] = "budget"
 
     lookup_table: Path | None = flag(
-        None, path, "YAML or CSV of costs measured elsewhere; see docs/lookup_tables.md", "FILE"
+        None,
+        path,
+        "YAML or CSV of costs measured elsewhere, or a device's name; see docs/devices.md",
+        "FILE|NAME",
     )
     latency_batch_size: int = flag(1, integer(1), "images per run", "N")
     latency_threads: int = flag(1, integer(1, 1024), "CPU threads", "N")

@@ -76,7 +76,7 @@ def flag(
     default: Any,
     kind: Kind = str,
     help: str = "",
-    metavar: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
     *,
     marks: Sequence[str] = (),
     **more: Any,

@@ -38,7 +38,22 @@ class MeasureConfig:
     latency_networks: int = flag(
         20, integer(0), "random whole networks measured against the table's sums", "N"
     )
-    save: Path | None = flag(None, path, "the measured table, for --lookup-table", "FILE")
+    memory: str | None = flag(
+        None, ("int8", "float32"), "add peak_memory and weights, counted for this type"
+    )
+    import_file: tuple[str, ...] = flag(
+        (),
+        str,
+        "read another project's table (hw_nas_bench, proxyless_lut, singlepath_json) of "
+        "--search-space, and --save it",
+        ("FORMAT", "FILE"),
+        nargs=2,
+        names=("--import",),
+    )
+    import_metric: str | None = flag(None, str, "of hw_nas_bench, such as pixel3_latency", "NAME")
+    save: Path | None = flag(
+        None, path, "the measured or imported table, for --lookup-table", "FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +63,13 @@ class TableConfig:
     given: GivenConfig = part(GivenConfig)
     measure: MeasureConfig = part(MeasureConfig)
     source: LatencyConfig = part(LatencyConfig, LATENCY)
+    list_tables: bool = only("describe the tables that --lookup-table names")
     table: bool = only("a table per layer and choice, instead of JSON")
     cache_dir: Path = cache_dir_flag()
 
     def check(self) -> None:
         """Raises ValueError where flags need each other."""
-        if self.measure.save and not self.measure.latency:
-            raise ValueError("--save writes what --latency measures; give --latency too")
+        if self.measure.save and not (self.measure.latency or self.measure.import_file):
+            raise ValueError(
+                "--save writes what --latency measures or --import reads; give one too"
+            )

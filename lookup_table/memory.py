@@ -1,0 +1,125 @@
+"""Memory of a network at batch 1: the most that activations take, and the weights.
+
+`peak_memory` is counted as MCUNet does (https://arxiv.org/abs/2007.10319, section 3.1): at each
+convolution or linear layer, its input, its output, and what the block keeps for later (the input of
+a residual block, the other half of a shuffle block); the largest of these is what the device needs
+for activations. BN, activations, additions and concatenations work in place. `weights` is what the
+network takes in storage with every BN folded into its convolution: one value per weight, and one
+per channel for the bias. Both are in MB of 10^6 bytes; in int8 an activation or weight takes 1 byte
+and a bias 4 (int32), in float32 everything takes 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lookup_table.table import LookupTable
+from model.blocks import ConvBN, MBConv, ShuffleBlock
+from model.space import SearchSpace
+from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+
+BYTES = {"int8": 1, "float32": 4}  # of an activation or a weight
+BIAS_BYTES = 4
+MEMORY_METRICS = ("peak_memory", "weights")
+UNIT = "MB"
+
+
+def peak_elements(block: nn.Module, in_chs: int, size: int) -> int:
+    """The most elements that are live at any convolution or linear layer of a block.
+
+    Args:
+        block: on the meta device: only shapes are computed.
+        in_chs, size: of its input [1, in_chs, size, size].
+    """
+    sizes: dict[nn.Module, tuple[int, int]] = {}  # of each layer's input and output, in order
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes[module] = (inputs[0].numel(), output.numel())
+
+    hooks = [
+        m.register_forward_hook(record)
+        for m in block.modules()
+        if isinstance(m, (nn.Conv2d, nn.Linear))
+    ]
+    x = torch.zeros(1, in_chs, size, size, device="meta")
+    with torch.no_grad():
+        block.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    live = [into + out + _held(block, m, x.numel(), sizes) for m, (into, out) in sizes.items()]
+    return max(live, default=0)  # a skip computes nothing
+
+
+def _held(
+    block: nn.Module, layer: nn.Module, given: int, sizes: dict[nn.Module, tuple[int, int]]
+) -> int:
+    """Elements that a block keeps for later while a layer runs, besides the layer's input.
+
+    Args:
+        given: elements of the block's input.
+    """
+    if isinstance(block, MBConv) and block.residual:
+        reads_input = layer is next(iter(sizes)) and block.groups == 1  # else a shuffled copy
+        return 0 if reads_input else given
+    if isinstance(block, ShuffleBlock):
+        if block.projection is None:
+            return given // 2
+        own = [m for m in block.projection.modules() if m in sizes]
+        if layer in own:
+            return 0 if layer is own[0] else given
+        return sizes[own[-1]][1]
+    return 0
+
+
+def weight_bytes(block: nn.Module, per_weight: int) -> int:
+    """Bytes of a block's weights, each BN folded into its convolution as a bias."""
+    total = 0
+    for m in block.modules():
+        if isinstance(m, ConvBN):
+            total += m.conv.weight.numel() * per_weight + m.conv.out_channels * BIAS_BYTES
+        elif isinstance(m, nn.Linear):
+            total += m.weight.numel() * per_weight
+            total += m.out_features * BIAS_BYTES if m.bias is not None else 0
+    return total
+
+
+def add_memory(space: SearchSpace, table: LookupTable, dtype: str = "float32") -> LookupTable:
+    """`table` with the metrics peak_memory and weights.
+
+    Args:
+        dtype: int8 or float32.
+    """
+    per_element = BYTES[dtype]
+    shape = (space.num_layers, space.max_choices)
+    costs = {metric: np.zeros(shape, dtype=np.int64) for metric in MEMORY_METRICS}
+    known: dict[tuple, tuple[int, int]] = {}  # layers of one stage share their shapes
+
+    def measured(block: nn.Module, in_chs: int, size: int) -> tuple[int, int]:
+        peak = peak_elements(block, in_chs, size) * per_element
+        return peak, weight_bytes(block, per_element)
+
+    with torch.device("meta"):
+        for i, layer in enumerate(space.layers):
+            for c, name in enumerate(layer.choices):
+                key = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
+                if key not in known:
+                    block = build_choice(space, i, c, space.style)
+                    known[key] = measured(block, layer.in_chs, layer.in_size)
+                costs["peak_memory"][i, c], costs["weights"][i, c] = known[key]
+        parts = [
+            measured(build_stem(space, space.style), IN_CHS, space.input_size),
+            measured(build_first(space, space.style), space.stem_width, space.stem_size),
+            measured(build_head(space, space.style), space.layers[-1].out_chs, space.last_size),
+        ]
+    peaks, weights = zip(*parts, strict=True)
+    return replace(
+        table,
+        costs={**table.costs, **costs},
+        fixed={**table.fixed, "peak_memory": max(peaks), "weights": sum(weights)},
+        units={**table.units, **dict.fromkeys(MEMORY_METRICS, UNIT)},
+        peaks=table.peaks | {"peak_memory"},
+    )
