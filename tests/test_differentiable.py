@@ -162,10 +162,10 @@ def test_what_makes_no_sense_is_refused(flags: tuple, says: str) -> None:
 
 
 def test_differentiable_means_what_the_space_allows() -> None:
-    assert arguments("--search-strategy", "gradient").sample_strategy == "softmax"
+    assert arguments("--search-strategy", "gradient").sampling.sample_strategy == "softmax"
     config = arguments("--search-strategy", "gradient", "--search-space", "singlepath")
     assert config.sampling.sample_strategy == "threshold"
-    assert arguments().sample_strategy == "uniform"
+    assert arguments().sampling.sample_strategy == "uniform"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_temperatures_reach_the_final_one_in_the_last_epoch() -> None:
     )  # FBNet's, for its 90 epochs
     config = arguments("--sample-strategy", "gumbel", "--epochs", 7, "--temperature-final", 0.5)
     assert 5 * config.gumbel.temperature_decay**6 == pytest.approx(0.5)
-    assert arguments("--temperature-decay", 0.9).temperature_decay == 0.9
+    assert arguments("--temperature-decay", 0.9).gumbel.temperature_decay == 0.9
 
 
 def test_every_nth_weight_step_has_an_architecture_step(tiny: SearchSpace, tiny_table) -> None:

@@ -18,7 +18,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lookup_table import LookupTable
 from model import SearchSpace
-from search_strategy import History, SearchReport
+from search_strategy.history import History
+from search_strategy.report import SearchReport
+from search_strategy.strategy import Findings
 from utils.files import write_text
 from utils.timing import Phases
 
@@ -53,7 +55,7 @@ def write_run(
     report = SearchReport(folder, histories[0], flags | config, metric, (None, 0.85))
     report.add_random(histories[1])
     if probabilities is not None:
-        report.add_convergence(probabilities, {}, [], False)
+        report.add_findings(Findings(probabilities=probabilities))
     (folder / "log.txt").write_text(f"first line\n{NASTY}\n")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         report.finish(Phases(), writer)
