@@ -107,8 +107,7 @@ class SubnetTask:
             self.save_best(done)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        for name in ("loss", "top1", "lr"):
-            self.writer.add_scalar(f"train/{name}", getattr(epoch, name), epoch.done)
+        epoch.write(self.writer, "loss", "top1", "lr")
         self.validate(epoch.done)
         best = f"{self.best['top1']:.2f} %"
         return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}

@@ -61,16 +61,6 @@ class ArchitectureSampler(Sampler):
         self.temperature = 1.0
         self.warming_up = False  # set in epochs that train only the weights
 
-    @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        supernet: Supernet,
-        rng: np.random.Generator,
-        budget: Budget | None,
-    ) -> ArchitectureSampler:
-        return cls(supernet.space.num_choices, rng)
-
     def architecture_training(
         self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
     ) -> ArchitectureTraining:

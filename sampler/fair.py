@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from config_file.arg_config.supernet_config import SupernetCommand
-from lookup_table import Budget
-from model import Supernet
 from sampler.protocol import Sampler
 
 
@@ -26,16 +23,6 @@ class FairSampler(Sampler):
         self.num_choices = num_choices
         self.rng = rng
         self.left: list[list[int]] = [[] for _ in num_choices]  # dealt, not yet in a path
-
-    @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        supernet: Supernet,
-        rng: np.random.Generator,
-        budget: Budget | None,
-    ) -> FairSampler:
-        return cls(supernet.space.num_choices, rng)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [C, L]."""

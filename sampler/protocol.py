@@ -25,6 +25,9 @@ class Sampler(Protocol):
 
     distills: ClassVar[bool] = False
 
+    def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
+        """Draw from `num_choices` [L] choices with `rng`, the source of all randomness."""
+
     @classmethod
     def from_config(
         cls,
@@ -33,8 +36,8 @@ class Sampler(Protocol):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> Sampler:
-        """Make the sampler of a run from its flags; `rng` is the source of all its randomness."""
-        ...
+        """Make the sampler of a run; one with flags of its own replaces this."""
+        return cls(supernet.space.num_choices, rng)
 
     def architecture_training(
         self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from config_file.arg_config.supernet_config import SupernetCommand
-from lookup_table import Budget
-from model import SearchSpace, Supernet
+from model import SearchSpace
 from model.blocks import parse_mbconv
 from sampler.protocol import Sampler
 
@@ -34,16 +32,6 @@ class SandwichSampler(Sampler):
         orders = [size_order(layer.choices) for layer in space.layers]
         self.smallest = np.array([order[0] for order in orders])
         self.largest = np.array([order[-1] for order in orders])
-
-    @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        supernet: Supernet,
-        rng: np.random.Generator,
-        budget: Budget | None,
-    ) -> SandwichSampler:
-        return cls(supernet.space, rng)
 
     def step_paths(self) -> np.ndarray:
         """The paths of one training step, int [4, L], the largest first."""

@@ -43,7 +43,7 @@ class UniformSampler(Sampler):
         budget: Budget | None,
     ) -> Sampler:
         if config.sampling.sandwich:
-            return SandwichSampler.from_config(config, supernet, rng, budget)
+            return SandwichSampler(supernet.space, rng)
         if not config.sampling.sample_in_budget:
             return cls(supernet.space.num_choices, rng)
         assert budget is not None

@@ -86,8 +86,7 @@ class SupernetTask:
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
         """Write the epoch's numbers to TensorBoard."""
-        for name in ("loss", "top1", "lr", "images_per_s"):
-            self.writer.add_scalar(f"train/{name}", getattr(epoch, name), epoch.done)
+        epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
         if self.architecture:
             space = self.supernet.space
             write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)

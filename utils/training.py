@@ -7,10 +7,10 @@ does after the update, what is written after an epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ from utils.optim import build_optimizer, build_scheduler
 from utils.progress import progress_bar
 from utils.run_folder import log
 from utils.timing import Meter
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Recipe(Protocol):
@@ -84,7 +87,7 @@ class Pass(NamedTuple):
 
     loss: Tensor
     logits: Tensor
-    path: Any = None
+    path: Sequence[int] | Tensor | None = None
 
 
 class Step(NamedTuple):
@@ -106,6 +109,12 @@ class Epoch(NamedTuple):
     top1: float
     lr: float
     images_per_s: float
+
+    def write(self, writer: SummaryWriter, *names: str) -> None:
+        """Write some of the numbers to TensorBoard, as train/NAME."""
+        numbers = self._asdict()
+        for name in names:
+            writer.add_scalar(f"train/{name}", numbers[name], self.done)
 
 
 class Task(Protocol):
@@ -161,7 +170,9 @@ class Optimisation:
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         return parts | ({"scaler": self.precision.scaler} if self.precision.scales else {})
 
-    def step(self, passes: list[Pass], labels: Tensor, number: int, asked: bool) -> tuple:
+    def step(
+        self, passes: list[Pass], labels: Tensor, number: int, asked: bool
+    ) -> tuple[bool, Tensor]:
         """Update the weights with the gradients there are.
 
         Returns:
