@@ -28,7 +28,7 @@ from sampler.hardware_loss import HC_LOSSES, HardwareLoss
 from search import take_prior
 from search_strategy import STRATEGIES
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
-from supernet import new_supernet, train
+from train_supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
 
@@ -98,7 +98,7 @@ def budget_of(space: SearchSpace) -> Budget:
 def arguments(*flags: object) -> SearchConfig:
     words = ["--epochs", "2", "--a-warmup-epochs", "0", *map(str, flags)]
     config = load_config(SearchConfig, "", words)
-    return config.resolve(space_of(config), None)
+    return config.resolve(space_of(config), None, 1)
 
 
 def train_here(
@@ -106,7 +106,7 @@ def train_here(
 ) -> tuple[Supernet, Budget]:
     seed_everything(0)
     space = space_of(config)
-    supernet = new_supernet(config.training, config.data, space, CPU)
+    supernet = new_supernet(config, space, CPU)
     budget = budget_of(space)
     train(supernet, FewBatches(batches), config, path, writer, FewBatches(3, seed=1), budget)
     return supernet, budget
@@ -202,7 +202,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(flags: tuple, tmp_path: 
 
 def test_architecture_steps_touch_alpha_only(tiny: SearchSpace, tiny_table) -> None:
     config = arguments("--search-space", TINY)
-    supernet = new_supernet(config.training, config.data, tiny, CPU)
+    supernet = new_supernet(config, tiny, CPU)
     sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
     optimizer = torch.optim.SGD([sampler.alpha], 0.1)
     hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
