@@ -233,7 +233,7 @@ def main() -> None:
                     config,
                     checkpoint,
                     writer,
-                    splits.architecture,
+                    splits.alpha_train,
                     codes,
                 )
                 state = load_checkpoint(checkpoint)

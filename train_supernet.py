@@ -93,7 +93,7 @@ def main() -> None:
         log.info(f"note: without effect in this run: {', '.join(ignored)}")
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         path = folder / "supernet.pt"
-        train(supernet, splits.train, config, path, writer, splits.architecture, budget)
+        train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
     log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")
 
 

@@ -139,7 +139,7 @@ def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) 
             shapes = ["absent" if t is None else str(list(t.shape)) for t in (there, here)]
             raise ValueError(
                 f"{source} is of another architecture: {name} is {shapes[0]} there and "
-                f"{shapes[1]} in this network; mend the architecture or the weights"
+                f"{shapes[1]} in this network; fix the architecture or the weights"
             )
     subnet.load_state_dict(tensors)
 
@@ -150,7 +150,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; mend the path")
+        raise ValueError(f"weights {path} do not exist; check the path")
     try:
         return load_file(os.fspath(path))
     except SafetensorError as error:
@@ -164,7 +164,7 @@ def load_preprocessing(path: str | Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; mend the path")
+        raise ValueError(f"weights {path} do not exist; check the path")
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata = file.metadata() or {}
