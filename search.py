@@ -153,7 +153,7 @@ def main() -> None:
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, [config.budget.limit])
-                train(untrained, splits.train, config, path, writer, splits.architecture, every)
+                train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
                 prior = load_prior(config, path, load_checkpoint(path))
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)

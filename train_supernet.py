@@ -236,7 +236,7 @@ def main() -> None:
     splits.keep(folder)
     path = folder / "supernet.pt"
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        train(supernet, splits.train, config, path, writer, splits.architecture, budget)
+        train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
     log.info(f"search it: python search.py --checkpoint {path}")
 
 

@@ -36,7 +36,7 @@ class Splits:
         train: augmented and shuffled, drops the last, smaller batch.
         calibration: the training images as they are, in a fixed random order.
         validation: what a search looks at; as they are, in order, every image.
-        architecture: the validation images, augmented and shuffled: a differentiable search trains
+        alpha_train: the validation images, augmented and shuffled: a differentiable search trains
             architecture parameters on them.
         test: for the final network only; as they are, in order, every image.
         indices: of train and validation within the dataset's train part.
@@ -49,7 +49,7 @@ class Splits:
     train: Loader
     calibration: Loader
     validation: Loader
-    architecture: Loader
+    alpha_train: Loader
     test: Loader
     indices: dict[str, np.ndarray]
     classes: tuple[str, ...]
@@ -279,7 +279,7 @@ def load_splits(
         train=of_train(rows(train), train_labels, batch_size, **drawn),
         calibration=of_train(rows(mixed), train_labels, eval_batch_size),
         validation=of_train(rows(validation), train_labels, eval_batch_size),
-        architecture=of_train(rows(validation), train_labels, fitting, **drawn),
+        alpha_train=of_train(rows(validation), train_labels, fitting, **drawn),
         test=of_test(torch.arange(len(test_labels)), test_labels, eval_batch_size),
         indices={"train": train, "validation": validation},
         classes=raw.classes,

@@ -72,7 +72,7 @@ class Budget:
         if lowest <= self.high and self.low <= highest and self.low <= self.high:
             near = [in_millions(c) for c in self.counts.nearest(self.low, self.high)]
             text += f", the nearest costs are {' and '.join(near)}"
-        return text + "; mend --target-hc or --min-hc"
+        return text + "; fix --target-hc or --min-hc"
 
     @cached_property
     def count(self) -> int:
@@ -167,7 +167,7 @@ class Budget:
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
     def largest(self) -> np.ndarray:
-        """The architecture [L] that costs most (with cells: the dearest of many), always the same.
+        """Return the most expensive architecture, [L], always the same; with cells, of many drawn.
 
         Of several that cost the same, one drawn uniformly.
         """

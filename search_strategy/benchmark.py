@@ -110,7 +110,7 @@ def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[flo
     if len(key) != space.num_layers:
         raise ValueError(
             f"{path}: key '{key}' has {len(key)} digits, but {space.name} has "
-            f"{space.num_layers} layers ({example}); mend --search-space or take a benchmark of it"
+            f"{space.num_layers} layers ({example}); fix --search-space or take a benchmark of it"
         )
     for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
         if not ("0" <= digit <= "9" and int(digit) < allowed):
@@ -139,7 +139,7 @@ def _check_costs(
         for (key, entry), cost in zip(content.items(), costs, strict=True):
             if metric in entry and entry[metric] != cost:
                 raise ValueError(
-                    f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; mend "
+                    f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; fix "
                     f"--input-size ({space.input_size}), --dataset or --widths"
                 )
 

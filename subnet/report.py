@@ -16,6 +16,7 @@ from data import Splits
 from lookup_table import LookupTable
 from lookup_table.latency import measure_speed
 from model import (
+    Preprocessing,
     SearchSpace,
     Subnet,
     architecture_facts,
@@ -46,7 +47,7 @@ RECIPE = """
 
 def save_files(net: Subnet, splits: Splits, use: UseConfig, weights: Path | None) -> None:
     """The weights, and the exports asked for, each with the preprocessing that it needs."""
-    preprocessing = {
+    preprocessing: Preprocessing = {
         "input_size": splits.input_size,
         "mean": list(splits.mean),
         "std": list(splits.std),

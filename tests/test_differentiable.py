@@ -215,7 +215,7 @@ def test_architecture_steps_touch_alpha_only(tiny: SearchSpace, tiny_table) -> N
     assert all(p.grad is None and torch.equal(p, before[k]) for k, p in supernet.named_parameters())
 
 
-class DearIsGood(nn.Module):
+class ExpensiveIsGood(nn.Module):
     """A supernet whose cross-entropy falls with the cost of its choices."""
 
     def __init__(self, table: LookupTable) -> None:
@@ -260,7 +260,7 @@ def test_a_larger_weight_means_a_lower_expected_cost(
         sampler = kinds[kind](tiny.num_choices, rng)
         training = ArchitectureTraining(
             sampler,
-            DearIsGood(tiny_table),
+            ExpensiveIsGood(tiny_table),
             MostlyZero(),
             torch.optim.Adam([sampler.alpha], 0.05, betas=(0.5, 0.999)),
             HardwareLoss(tiny_table, "flops", low, hc_loss, scale * weight),
@@ -323,7 +323,7 @@ def test_default_weights_hold_the_expected_cost(
         sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
         training = ArchitectureTraining(
             sampler,
-            DearIsGood(table),
+            ExpensiveIsGood(table),
             MostlyZero(),
             torch.optim.Adam([sampler.alpha], 0.02, betas=(0.5, 0.999)),
             HardwareLoss(table, "flops", target, hc_loss, HC_WEIGHTS[hc_loss]),
@@ -347,7 +347,7 @@ def test_every_nth_weight_step_has_an_architecture_step(tiny: SearchSpace, tiny_
     sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
     training = ArchitectureTraining(
         sampler,
-        DearIsGood(tiny_table),
+        ExpensiveIsGood(tiny_table),
         MostlyZero(),
         torch.optim.SGD([sampler.alpha], 0.1),
         HardwareLoss(tiny_table, "flops", None, "abs", 0.0),
@@ -363,7 +363,7 @@ def test_every_nth_weight_step_has_an_architecture_step(tiny: SearchSpace, tiny_
     assert changed == [6, 9]  # 3 is in the warm-up
 
 
-class Recorded(DearIsGood):
+class Recorded(ExpensiveIsGood):
     """Remembers the images it was given."""
 
     def forward(self, x: Tensor, *args, **options) -> Tensor:
@@ -393,7 +393,7 @@ def test_an_epochs_numbers_are_means_over_its_steps(tiny: SearchSpace, tiny_tabl
     """CE and constraint apart, as computed by hand from the parameters before each step."""
     sampler = SoftmaxSampler(tiny.num_choices, np.random.default_rng(0))
     supernet, hardware = (
-        DearIsGood(tiny_table),
+        ExpensiveIsGood(tiny_table),
         HardwareLoss(tiny_table, "flops", 200_000, "abs", 2),
     )
     training = ArchitectureTraining(

@@ -96,10 +96,10 @@ class LossGuard:
 
     def _message(self, bad: Watched) -> str:
         again = f", the {MAX_SKIPS_IN_A_ROW}th step in a row" if self.skips else ""
-        mend = "" if self.skips else "; --on-nan skip leaves single such steps out"
+        advice = "" if self.skips else "; --on-nan skip leaves single such steps out"
         return (
             f"{bad}{again}; the checkpoint before it is kept. Lower --lr, set --grad-clip or "
-            f"lengthen --warmup-epochs, and start under another --title{mend}"
+            f"lengthen --warmup-epochs, and start under another --title{advice}"
         )
 
 
