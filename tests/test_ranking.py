@@ -148,7 +148,7 @@ def test_other_costs_than_the_benchmarks_are_refused() -> None:
     path = ROOT / "tests/data/nas_bench_macro_sample.json"
     space, small = (load_space("nas_bench_macro", size, 10) for size in (32, 16))
     Benchmark.read(path, space, load_table(space))
-    with pytest.raises(ValueError, match=r"flops, here it is .*; mend --input-size \(16\)"):
+    with pytest.raises(ValueError, match=r"flops, here it is .*; fix --input-size \(16\)"):
         Benchmark.read(path, small, load_table(small))
 
 
