@@ -205,5 +205,5 @@ def test_the_less_crowded_of_one_front_wins(tiny: SearchSpace, tiny_table: Looku
     assert (search.ranks == 0).all()
     order = np.argsort(-search.crowding)
     place = {tuple(a): i for i, a in enumerate(search.survivors[order].tolist())}
-    winners = [place[tuple(a)] for a in search._tournaments(3000).tolist()]
+    winners = [place[tuple(a)] for a in search.winners(3000).tolist()]
     assert np.mean(winners) < 0.4 * len(front)  # at random 0.5, the lonelier of two 0.33
