@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Command
+from helpers import in_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -234,13 +234,6 @@ class MostlyZero(FewBatches):
     def __iter__(self):
         for _ in range(self.number):
             yield torch.zeros(10, 3, 8, 8), torch.tensor([0] * 8 + [1] * 2)
-
-
-def in_size(table: LookupTable, factor: int) -> LookupTable:
-    """The table of a space whose networks cost `factor` times as much."""
-    costs = {metric: factor * rows for metric, rows in table.costs.items()}
-    fixed = {metric: factor * cost for metric, cost in table.fixed.items()}
-    return dataclasses.replace(table, costs=costs, fixed=fixed)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "gumbel", "binary"])

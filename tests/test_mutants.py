@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from test_equivalence import all_codes, built
-from test_evaluator import batches, trained_like
+from helpers import all_codes, batches, built, trained_like
 from torch import nn
 from torch.nn import functional as F
 

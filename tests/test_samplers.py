@@ -7,9 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import in_size, trained_like
 from scipy.stats import chisquare
-from test_differentiable import in_size
-from test_evaluator import trained_like
 from torch import Tensor
 from torch.nn import functional as F
 
