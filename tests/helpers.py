@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lookup_table import LookupTable
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights
 from model.supernet import build_choice
+from sampler import ArchitectureSampler, BinaryGateSampler, GumbelSampler, SoftmaxSampler
 
 CPU = torch.device("cpu")
 
@@ -86,3 +88,21 @@ def in_size(table: LookupTable, factor: int) -> LookupTable:
     costs = {metric: factor * rows for metric, rows in table.costs.items()}
     fixed = {metric: factor * cost for metric, cost in table.fixed.items()}
     return dataclasses.replace(table, costs=costs, fixed=fixed)
+
+
+def architecture_sampler(
+    kind: str, num_choices: np.ndarray, seed: int = 0, random_alpha: torch.dtype | None = None
+) -> ArchitectureSampler:
+    """softmax, gumbel, gumbel_hard or binary; `random_alpha`: normal parameters of that dtype."""
+    rng = np.random.default_rng(seed)
+    sampler = {
+        "softmax": SoftmaxSampler,
+        "gumbel": GumbelSampler,
+        "gumbel_hard": functools.partial(GumbelSampler, hard=True),
+        "binary": BinaryGateSampler,
+    }[kind](num_choices, rng)
+    if random_alpha is not None:
+        g = torch.Generator().manual_seed(0)
+        alpha = torch.randn(sampler.alpha.shape, generator=g, dtype=random_alpha)
+        sampler.alpha = alpha.requires_grad_()
+    return sampler
