@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from test_equivalence import all_codes, built
-from test_evaluator import batches, trained_like
+from helpers import all_codes, batches, built, trained_like
 from torch import nn
 from torch.nn import functional as F
 
@@ -22,7 +21,6 @@ from lookup_table.latency import LatencySettings
 from lookup_table.user_table import read_user_table
 from model import SearchSpace, Subnet, load_architecture, load_space
 from model.blocks import BlockStyle, ShuffleBlock, shuffle_channels
-from sampler.fair import FairSampler
 from search_strategy import evaluator
 from search_strategy.breeding import new_children
 from search_strategy.evaluator import Evaluator
@@ -140,16 +138,6 @@ def test_the_knapsack_keeps_to_the_code_of_a_network(rng: np.random.Generator) -
         values = rng.normal(size=(8, 3))
         best = represents[values[np.arange(8), represents].sum(1).argmax()]
         assert highest_sum(values, budget, canonical=True).tolist() == best.tolist()
-
-
-def test_a_restored_fair_sampler_has_what_was_dealt() -> None:
-    num_choices = np.array([5, 3, 2])  # the smaller layers are in the middle of a permutation
-    one = FairSampler(num_choices, np.random.default_rng(0))
-    one.step_paths()
-    other = FairSampler(num_choices, np.random.default_rng(1))
-    other.load_state_dict(one.state_dict())
-    for _ in range(4):
-        assert np.array_equal(one.step_paths(), other.step_paths())
 
 
 def test_every_calibration_batch_counts_once(tiny: SearchSpace) -> None:

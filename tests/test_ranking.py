@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, Command
+from helpers import all_codes
 
 import evaluate_ranking
 from benchmarks import ranking_choices
@@ -36,10 +37,6 @@ from utils.statistics import (
     top_k_overlap,
     without_nan,
 )
-
-
-def all_codes(space: SearchSpace) -> np.ndarray:
-    return np.array(list(itertools.product(*map(range, space.num_choices))))
 
 
 def naive_tau(x: np.ndarray, y: np.ndarray) -> float:
