@@ -53,19 +53,8 @@ def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock
         kernel, hidden = block_shape(name, *shape, space.style)
         return DrawnBlock(place, name, kernel, hidden, *shape, layer.in_size, colors.get(name))
 
-    rows = [
-        DrawnBlock(
-            "stem",
-            "conv",
-            3,
-            space.stem_width,
-            3,
-            space.stem_width,
-            space.stem_stride,
-            space.input_size,
-            None,
-        )
-    ]
+    shape = 3, space.stem_width, space.stem_stride, space.input_size
+    rows = [DrawnBlock("stem", "conv", 3, None, *shape, None)]
     if space.first_block is not None:
         first = Layer(
             in_chs=space.stem_width,
@@ -77,7 +66,5 @@ def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock
         rows.append(block("first", space.first_block, first))
     for i, (layer, choice) in enumerate(zip(space.layers, architecture, strict=True), 1):
         rows.append(block(str(i), layer.choices[int(choice)], layer))
-    width = space.last_width
-    in_chs = space.layers[-1].out_chs
-    rows.append(DrawnBlock("head", "conv", 1, width, in_chs, width, 1, space.last_size, None))
-    return rows
+    shape = space.layers[-1].out_chs, space.last_width, 1, space.last_size
+    return [*rows, DrawnBlock("head", "conv", 1, None, *shape, None)]
