@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import fold_batch_norms
+from model.subnet import fold_batch_norms
 from utils.files import atomic_path
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
@@ -101,6 +101,7 @@ def export_onnx(
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
     model = program.model_proto
     for key, value in preprocessing.items():
         entry = model.metadata_props.add()
