@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model import Preprocessing, fold_batch_norms
+from model.subnet import Preprocessing, fold_batch_norms
 from utils.files import atomic_path
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
@@ -98,6 +98,7 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
     model = program.model_proto
     for key, value in preprocessing.items():
         entry = model.metadata_props.add()
