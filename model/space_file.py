@@ -6,13 +6,13 @@ whole. The schema is the dict below: key -> (check, what the value must be).
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
+from utils.errors import nearest
 from utils.yaml_file import read_yaml, shown
 
 SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
@@ -93,12 +93,6 @@ TOP = {
 }
 TOP_OPTIONAL = {"paper": TEXT, "widths": WIDTHS, "width_mult": _number(0.05, 10.0)}
 NESTED = {"stem": STEM, "first": FIRST, "classifier": CLASSIFIER, "bn": BN}
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """ " (did you mean ...?)", or nothing when no word is near."""
-    matches = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 def _check_mapping(
