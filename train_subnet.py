@@ -35,6 +35,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
 from config_file.arg_config.sources import load_config, write_config
+from config_file.arg_config.start import open_run, record_run
 from config_file.arg_config.subnet_config import UseConfig
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
@@ -57,6 +58,7 @@ from model.export import check_exports, export_files
 from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
+from search_strategy.verify import SearchedRun, verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
@@ -383,6 +385,13 @@ def main() -> None:
     tune_malloc()
     device = pick_device(run.device)
     seed_everything(run.random_seed)
+    if config.verification.verify is not None:
+        check_run_folder(run.run_dir, run.title, run.resume)
+        searched = SearchedRun.read(config.verification.verify, device)
+        folder = open_run(run, f"verify_{searched.folder.name}")
+        record_run(folder, config, device)
+        verify(config, searched, folder, device)
+        return
     if not config.trains:
         use(config, device)
         return

@@ -204,13 +204,23 @@ def plot_ranking(
     cost_label: str,
     score_name: str,
     title: str,
+    marked: int | None = None,
 ) -> None:
-    """True accuracy over the supernet's score (both %), one point per network [N], by cost."""
+    """True accuracy over the supernet's score (both %), one point per network [N], by cost.
+
+    Args:
+        marked: the network that is an answer gets a ring.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    points = axes.scatter(score, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
+    size = 10 if len(score) > 50 else 40
+    points = axes.scatter(score, accuracy, c=cost, s=size, cmap="viridis", alpha=0.75, linewidths=0)
+    if marked is not None:
+        ring = {"s": 180, "facecolors": "none", "edgecolors": "tab:red", "linewidths": 1.5}
+        axes.scatter(score[marked], accuracy[marked], **ring, label="answer")
+        axes.legend()
     figure.colorbar(points, ax=axes, label=cost_label)
     x_label = f"validation {score_name} with the supernet's weights (%)"
     _finish(figure, x_label, "accuracy when trained alone (%)", title)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from config_file.arg_config.data_config import BY_DATASET
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import budget, integer, number, path
 from lookup_table import Limit
 from lookup_table.table import MILLION
+
+if TYPE_CHECKING:
+    from lookup_table.latency import LatencySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,17 @@ class LatencyConfig:
         "least time per block, in several turns; the median counts",
         "F",
     )
+
+    @property
+    def settings(self) -> LatencySettings:
+        """Settings of a measurement on this machine."""
+        from lookup_table.latency import LatencySettings  # lazily, as it loads torch
+
+        return LatencySettings(
+            batch_size=self.latency_batch_size,
+            threads=self.latency_threads,
+            seconds=self.latency_seconds,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
