@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, Command
+from helpers import all_codes
 from scipy.stats import binned_statistic, kendalltau, norm, spearmanr
 
 import evaluate_ranking
@@ -39,10 +40,6 @@ from utils.statistics import (
     training_agreement,
     without_nan,
 )
-
-
-def all_codes(space: SearchSpace) -> np.ndarray:
-    return np.array(list(itertools.product(*map(range, space.num_choices))))
 
 
 def naive_tau(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Checkpoints: the full state of a training, and the facts that identify its network and data.
+"""Checkpoints: everything a run needs to go on, and the facts of what it belongs to.
 
 A checkpoint is a file of `torch.save`, a zip archive with a CRC-32 of each of its records.
 torch.load does not look at those, and reads changed weights where bits have flipped; so they are
@@ -46,7 +46,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
 
 
 def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
-    """Read a checkpoint; tensors are on the CPU.
+    """A checkpoint on the CPU.
 
     Raises:
         ValueError: missing, damaged, of another program, format or kind; says which.
@@ -57,7 +57,7 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     except (OSError, ValueError):  # too long for a name, or with a NUL in it
         there = False
     if not there:
-        raise ValueError(f"checkpoint {path} does not exist; fix the path")
+        raise ValueError(f"checkpoint {path} does not exist; check the path")
     _check_archive(path)
     foreign = f"{path} is not a checkpoint of this toolkit"
     try:
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError unless the file is a whole zip archive of unchanged records."""
+    """Raises ValueError unless the file is a whole zip archive of unchanged records."""
     with open(path, "rb") as file:
         head = file.read(4)
     if head and head != b"PK\x03\x04":
@@ -109,7 +109,7 @@ def _check_archive(path: Path) -> None:
 
 
 def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise ValueError naming the first fact in which a checkpoint differs from what is wanted."""
+    """Raises ValueError naming the first fact in which a checkpoint is of something else."""
     for key, value in wanted.items():
         if stored.get(key) != value:
             flag = f"--{key.replace('_', '-')}" if key != "fingerprint" else "the space's YAML"
@@ -129,7 +129,7 @@ def restore(path: str | Path, state: dict[str, Any], parts: dict[str, Any]) -> N
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """Set torch's, numpy's and Python's global generators to their state at `save_checkpoint`."""
+    """Torch's, numpy's and Python's global generators as they were at `save_checkpoint`."""
     generators = state["generators"]
     torch.set_rng_state(generators["cpu"])
     if (cuda := generators["cuda"]) and torch.cuda.device_count() == len(cuda):

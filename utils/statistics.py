@@ -59,17 +59,17 @@ def top_k_overlap(score: np.ndarray, truth: np.ndarray, k: int) -> float:
 
 
 def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Indices of the best item of each bin of `truth` that holds any, ascending in truth.
+    """Indices of the best item of each bin of `truth` that holds any, in ascending order.
 
-    Bins are equally wide from the lowest to the highest value. Papers on NAS-Bench-201 report the
-    ranking of these few items: the many of nearly equal accuracy, whose order is mostly noise,
-    weigh no more than the rare ones, so τ is higher than that of all items.
+    Of equals the first. Bins are equally wide from the lowest to the highest value. Papers on
+    NAS-Bench-201 report the ranking of these few items: the many of nearly equal accuracy, whose
+    order is mostly noise, weigh no more than the rare ones, so τ is higher than that of all items.
     """
     edges = np.linspace(truth.min(), truth.max(), bins + 1)
     which = np.minimum(np.searchsorted(edges, truth, side="right") - 1, bins - 1)
-    order = np.lexsort((truth, which))
-    last_of_bin = np.append(np.diff(which[order]) > 0, True)
-    return order[last_of_bin]
+    order = np.lexsort((-truth, which))
+    first_of_bin = np.diff(which[order], prepend=-1) > 0
+    return order[first_of_bin]
 
 
 def three_trainings(mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> np.ndarray:
