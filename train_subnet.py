@@ -31,10 +31,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain
 from config_file.arg_config.sources import load_config, write_config
-from data import Splits
+from data import Splits, load_splits
 from lookup_table import in_millions
 from lookup_table.builder import load_table
 from model import Subnet, load_architecture
+from model.supernet_file import supernet_facts
 from subnet.export import check_exports
 from subnet.objective import build_objective
 from subnet.report import (
@@ -45,7 +46,6 @@ from subnet.report import (
     write_card,
 )
 from subnet.weights import load_trained, new_network
-from supernet import load_data, save_splits, set_threads, supernet_facts
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
@@ -58,7 +58,7 @@ from utils.memory import memory_hint
 from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.threads import threads_text
+from utils.threads import set_threads, threads_text
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 
@@ -180,8 +180,13 @@ def use(config: SubnetConfig, device: torch.device) -> None:
         table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
         log.info(benchmark_text(net, architecture, table, space.input_size, batch, device))
     if config.use.evaluate:
-        splits = load_data(
-            config.run, config.data, device, config.training.batch_size, config.augment
+        splits = load_splits(
+            config.data,
+            config.augment,
+            config.training.batch_size,
+            config.run.random_seed,
+            device,
+            config.run.cache,
         )
         space, architecture = load_architecture(
             config.arch, config.data.input_size, splits.num_classes
@@ -214,12 +219,14 @@ def main() -> None:
         return
 
     check_run_folder(run.run_dir, run.title, run.resume)
-    splits = load_data(run, data, device, config.training.batch_size, config.augment)
+    splits = load_splits(
+        data, config.augment, config.training.batch_size, run.random_seed, device, run.cache
+    )
     arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
     space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
     table = load_table(space, run.cache_dir)
     resumed = run.resume and (arch.parent / "last.pt").exists()
-    facts = supernet_facts(data, space)
+    facts = supernet_facts(space, data.dataset, data.train_portion)
     net = new_network(space, architecture, splits, config, facts, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
@@ -230,7 +237,7 @@ def main() -> None:
     if not run.resume:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
-    save_splits(folder, splits)
+    splits.keep(folder)
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(
         f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "

@@ -7,6 +7,7 @@ its architecture parameters: the most probable one within the budget.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import yaml
@@ -98,7 +99,21 @@ def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> floa
     return float(np.log(np.maximum(chosen, 1e-300)).sum())
 
 
-def learned_prior(state: dict) -> np.ndarray | None:
-    """Choice probabilities float [L, C] in a supernet's checkpoint; None if it learned none."""
-    probabilities = state["sampler"].get("probabilities")
-    return None if probabilities is None else probabilities.double().numpy()
+@dataclass(frozen=True)
+class Prior:
+    """What a supernet's training has learned about the choices.
+
+    Attributes:
+        probabilities: float [L, C], or None if it learned none.
+        validation_trained: they were trained on the validation images.
+    """
+
+    probabilities: np.ndarray | None = None
+    validation_trained: bool = False
+
+    @classmethod
+    def of(cls, state: dict) -> Prior:
+        """The prior in a supernet's checkpoint."""
+        learned = state["sampler"].get("probabilities")
+        probabilities = None if learned is None else learned.double().numpy()
+        return cls(probabilities, not state["config"].get("one_level", False))

@@ -116,6 +116,7 @@ class Evaluator:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         if score not in SCORES:
             raise ValueError(f"score {score!r} is not one of {', '.join(SCORES)}")
+        self.supernet = supernet
         self.parts = Parts(supernet)
         self.calibration = calibration
         self.validation = validation

@@ -26,7 +26,7 @@ from sampler.hardware_loss import HC_LOSSES, HardwareLoss
 from search import take_prior
 from search_strategy import STRATEGIES
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
-from supernet import new_supernet, train
+from train_supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
 
@@ -88,7 +88,7 @@ def budget_of(space: SearchSpace) -> Budget:
 def arguments(*flags: object) -> SearchConfig:
     words = ["--epochs", "2", "--a-warmup-epochs", "0", *map(str, flags)]
     config = load_config(SearchConfig, "", words)
-    return config.resolve(space_of(config), None)
+    return config.resolve(space_of(config), None, 1)
 
 
 def train_here(
@@ -96,7 +96,7 @@ def train_here(
 ) -> tuple[Supernet, Budget]:
     seed_everything(0)
     space = space_of(config)
-    supernet = new_supernet(config.training, config.data, space, CPU)
+    supernet = new_supernet(config, space, CPU)
     budget = budget_of(space)
     train(supernet, FewBatches(batches), config, path, writer, FewBatches(3, seed=1), budget)
     return supernet, budget
@@ -220,7 +220,7 @@ def training_of(
 
 def test_architecture_steps_touch_alpha_only(tiny: SearchSpace, tiny_table: LookupTable) -> None:
     config = arguments("--search-space", TINY)
-    supernet = new_supernet(config.training, config.data, tiny, CPU)
+    supernet = new_supernet(config, tiny, CPU)
     training = training_of(tiny_table, supernet=supernet, images=FewBatches(), warmup_epochs=1)
     alpha, mask = training.sampler.alpha, training.sampler.mask
     before = {k: v.clone() for k, v in supernet.named_parameters()}

@@ -9,6 +9,8 @@ score candidates in processes of their own (`search_strategy.workers`).
 from __future__ import annotations
 
 import contextlib
+import copy
+import math
 import os
 import platform
 import time
@@ -16,8 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
+
+from utils import distributed, ranks
 
 PAYS = 1.2  # so many times faster than half of them, or more threads are not worth a core each
+PROBE_IMAGES = 64  # of a step that is timed, at most
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -92,6 +98,33 @@ def pick_threads(step: Callable[[], object], limit: int) -> int:
         if fewer > PAYS * best:
             break
         threads, best = threads // 2, min(best, fewer)
+    return threads
+
+
+def set_threads(
+    threads: int | str, net: nn.Module, batch_size: int, input_size: int, *path: object
+) -> int | str:
+    """Apply --threads where `net` is on the CPU; `auto` becomes a number, by timed steps.
+
+    Args:
+        net: called as net(images, *path); a copy of it is timed.
+    """
+    device = next(net.parameters()).device
+    if device.type != "cpu":
+        return threads
+    if threads == "auto":
+        net = copy.deepcopy(net)
+        size = min(batch_size // ranks.world_size(), PROBE_IMAGES), 3, input_size, input_size
+        images = torch.linspace(-1, 1, math.prod(size)).view(size)  # draws no random numbers
+        images = images.contiguous(memory_format=torch.channels_last)
+
+        def step() -> None:
+            net(images, *path).square().mean().backward()
+            net.zero_grad()
+
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            threads = distributed.from_main(pick_threads(step, usable_cpus()))
+    torch.set_num_threads(int(threads))
     return threads
 
 
