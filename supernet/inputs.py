@@ -24,7 +24,6 @@ from config_file.arg_config.supernet_config import SupernetCommand, SupernetConf
 from data import Splits, load_splits
 from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_costs
-from lookup_table.latency import LatencySettings
 from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, Supernet, build_supernet, load_space
@@ -173,12 +172,7 @@ def build_costs(
     path = latency.lookup_table
     if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
         path = run.folder / TABLE_FILE
-    settings = LatencySettings(
-        batch_size=latency.latency_batch_size,
-        threads=latency.latency_threads,
-        seconds=latency.latency_seconds,
-    )
-    table = load_costs(space, metrics, run.cache, path, device, settings)
+    table = load_costs(space, metrics, run.cache, path, device, latency.settings)
     return distributed.from_main(table)  # a latency that each rank measured would be another
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from config_file.arg_config.data_config import BY_DATASET
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import budget, integer, number, path
+
+if TYPE_CHECKING:
+    from lookup_table.latency import LatencySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,24 @@ class LatencyConfig:
         "least time per block, in several turns; the median counts",
         "F",
     )
+    latency_correction: int = flag(
+        0,
+        integer(0, 1000),
+        "whole networks that are measured too, to scale all blocks by one factor; 0 is none",
+        "N",
+    )
+
+    @property
+    def settings(self) -> LatencySettings:
+        """How latency is measured."""
+        from lookup_table.latency import LatencySettings  # lazily, as it loads torch
+
+        return LatencySettings(
+            batch_size=self.latency_batch_size,
+            threads=self.latency_threads,
+            seconds=self.latency_seconds,
+            correction=self.latency_correction,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
