@@ -91,6 +91,7 @@ def export_blocks(space: SearchSpace, folder: Path) -> int:
             program = torch.onnx.export(
                 fold_batch_norms(block.module), (x,), dynamo=True, input_names=["x"]
             )
+        assert program is not None  # None is of the old exporter
         with atomic_path(folder / f"{block.name}.onnx") as temporary:
             temporary.write_bytes(program.model_proto.SerializeToString())
     index = {

@@ -230,9 +230,9 @@ class LimitedBudget(Budget):
         return np.concatenate(kept)[:n]
 
     def largest(self) -> np.ndarray:
-        """The architecture [L] that costs most by the first limit's metric, always the same.
+        """Return the most expensive architecture, [L], by the first limit's metric.
 
-        Where the architectures are not listed, the dearest of many.
+        Deterministic; where the architectures are not listed, the most expensive of many drawn.
         """
         drawn = self.sample(BATCH, np.random.default_rng(0)) if self.listed is None else self.listed
         return drawn[int(self.table.cost(drawn, self._limits[0].metric).argmax())]

@@ -17,7 +17,7 @@ SECONDS = 0.05  # of each block in each turn
 
 def main() -> None:
     import numpy as np
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     folder = Path(__file__).resolve().parent
     blocks = json.loads((folder / "index.json").read_text(encoding="utf-8"))["blocks"]

@@ -117,8 +117,8 @@ def test_counts_and_draws_against_brute_force(
     some = budget.sample_unique(len(expected) // 2, rng, exclude=architecture_keys(expected[:9]))
     assert len(set(architecture_keys(some))) == len(some) == len(expected) // 2
     assert not set(architecture_keys(some)) & set(architecture_keys(expected[:9]))
-    dearest = table.cost(expected, limits[0].metric).max()
-    assert table.cost(budget.largest(), limits[0].metric) == dearest
+    most_expensive = table.cost(expected, limits[0].metric).max()
+    assert table.cost(budget.largest(), limits[0].metric) == most_expensive
 
 
 def inside_mask(among: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -67,6 +67,10 @@ class Command:
     def check(self) -> None:
         """Raise ValueError where flags make no sense together."""
 
+    def ignored_flags(self) -> list[str]:
+        """Typed flags that have no effect in this run."""
+        return []
+
 
 C = TypeVar("C", bound=Command)
 
