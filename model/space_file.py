@@ -6,12 +6,12 @@ whole. The schema is the dicts below: key -> (check, description of a valid valu
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
+from utils.errors import nearest
 from utils.yaml_file import read_yaml, shown
 
 SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
@@ -92,12 +92,6 @@ TOP = {
 }
 TOP_OPTIONAL = {"paper": TEXT, "widths": WIDTHS, "width_mult": _number(0.05, 10.0)}
 NESTED = {"stem": STEM, "first": FIRST, "classifier": CLASSIFIER, "bn": BN}
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return " (did you mean ...?)", or "" when no word is near."""
-    matches = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 def _check_mapping(

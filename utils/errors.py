@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -39,6 +42,20 @@ def one_line(error: BaseException | str) -> str:
     return text
 
 
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return " (did you mean ...?)", or nothing when no word is near."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def wrapped(line: str) -> str:
+    """Break a line at spaces where standard error is a terminal; files and pipes get it whole."""
+    if not sys.stderr.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a command's main: our ValueErrors and OSErrors become `error: ...`, exit code 2.
 
@@ -46,7 +63,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
     """
 
     @functools.wraps(main)
-    def wrapped() -> None:
+    def guarded() -> None:
         with contextlib.suppress(AttributeError):  # a stream of a notebook or a test
             sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets ? for a rule
         catch_signals()
@@ -75,7 +92,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
             _say(f"stopped by {name}; " + (f"go on with: {again}" if again else "nothing is lost"))
             sys.exit(128 + number)
 
-    return wrapped
+    return guarded
 
 
 def _say(line: str) -> None:
@@ -91,7 +108,7 @@ def _say(line: str) -> None:
         line = f"[rank {rank()}] {line}"
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()  # else the line would begin behind an unfinished bar
-    print(line, file=sys.stderr)
+    print(wrapped(line), file=sys.stderr)
     for handler in log.handlers:
         if hasattr(handler, "baseFilename"):
             with contextlib.suppress(Exception):  # the disk may be what is full
