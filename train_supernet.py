@@ -68,7 +68,8 @@ def build_costs(
     file = latency.lookup_table
     if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
         file = run.folder / TABLE_FILE
-    table = load_costs(space, metrics, run.cache, file, device, latency.settings)
+    dtype = config.budget.memory_dtype
+    table = load_costs(space, metrics, run.cache, file, device, latency.settings, dtype)
     return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
@@ -211,12 +212,12 @@ def main() -> None:
     splits, space = load_inputs(config, device)
     table = None
     if config.needs_budget:
-        table = build_costs(config, space, [config.budget.info_metric], device)
+        table = build_costs(config, space, config.budget.metrics, device)
     supernet = new_supernet(config, space, device)
     middle = space.num_choices // 2
     threads = set_threads(run.threads, supernet, training.batch_size, data.input_size, middle)
     config = config.resolve(space, table, threads)
-    budget = None if table is None else build_budget(table, [config.budget.limit])
+    budget = None if table is None else build_budget(table, config.budget.limits(table))
     name = f"{Path(config.space.search_space).stem}_{data.dataset}"
     if run.dry_run:
         rows = supernet_rows(supernet, splits.train, training.epochs)

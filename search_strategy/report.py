@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
+    from lookup_table import Limit
     from search_strategy.strategy import Findings
 
 
@@ -40,6 +41,7 @@ class SearchReport:
         metric: what the budget limits.
         window: lowest and highest cost allowed, in the metric's unit; None where there is no bound.
         chosen_by: how the strategy chooses, if not by the highest score.
+        further: limits on other metrics.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SearchReport:
         metric: str,
         window: tuple[float | None, float | None],
         chosen_by: str = "",
+        further: Sequence[Limit] = (),
     ) -> None:
         self.folder = folder
         self.history = history
@@ -57,6 +60,7 @@ class SearchReport:
         self.metric = history.table.metric(metric)
         self.window = window
         self.chosen_by = chosen_by
+        self.further = further
         self.accuracy = accuracy_name(config.get("oracle"))
         self.name = f"{config['search_strategy']} search"
         self.title = f"{self.name} of {history.space.name}, {config['dataset']}"
@@ -70,6 +74,13 @@ class SearchReport:
         self.facts["source"] = f"{self.name}, run {folder.name}"
         bounds = zip(("at most", "at least"), reversed(window), strict=True)
         limits = [f"{w} {self.metric.show_alone(hc)}" for w, hc in bounds if hc is not None]
+        for limit in further:
+            ends = {"max": limit.high, "min": limit.low}
+            known = {name: cost / MILLION for name, cost in ends.items() if cost is not None}
+            self.facts.setdefault("limits", {})[limit.metric] = known
+            cost = history.table.metric(limit.metric)
+            words = {"max": "at most", "min": "at least"}
+            limits += [f"{cost.name} {words[k]} {cost.show(v)}" for k, v in known.items()]
         self.rows = {
             "best architecture": " ".join(self.facts["choices"]),
             **self.costs(),

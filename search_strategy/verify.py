@@ -84,8 +84,9 @@ class SearchedRun:
         space, answer = load_architecture(path)
         latency, cache = config.latency, config.run.cache_dir
         file, settings = latency.lookup_table, latency.settings
-        table = load_costs(space, config.metrics, cache, file, device, settings)
-        budget = build_budget(table, [config.budget.limit], Equivalence(space))
+        dtype = config.budget.memory_dtype
+        table = load_costs(space, config.metrics, cache, file, device, settings, dtype)
+        budget = build_budget(table, config.budget.limits(table), Equivalence(space))
         return cls(folder, config, space, table, budget, budget.canonical(answer[None])[0])
 
     def networks(self, random: int, seed: int) -> dict[str, np.ndarray]:
