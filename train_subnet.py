@@ -36,7 +36,7 @@ from torch.utils.tensorboard import SummaryWriter
 from config_file.arg_config.fields import changed, plain, values_of
 from config_file.arg_config.sources import load_config, write_config
 from config_file.arg_config.subnet_config import UseConfig
-from data import Splits
+from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
 from lookup_table.latency import speed_text
@@ -55,8 +55,8 @@ from model import (
 from model.architecture import published_text
 from model.export import check_exports, export_files
 from model.space_file import load_space_file
+from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
-from supernet import load_data, save_splits, set_threads, supernet_facts
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
@@ -72,7 +72,7 @@ from utils.model_card import model_card, provenance
 from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.threads import threads_text
+from utils.threads import set_threads, threads_text
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
@@ -135,7 +135,8 @@ def new_network(
         else:
             batches = itertools.islice(splits.calibration, config.calibration_batches)
             images = (images for images, _ in batches)
-            facts = supernet_facts(config.data, space)
+            data = config.data
+            facts = supernet_facts(space, data.dataset, data.train_portion)
             load_from_supernet(net, space, architecture, config.init_from, facts, images)
     if config.dropout is not None:
         set_dropout(net, config.dropout)
@@ -348,8 +349,13 @@ def use(config: SubnetConfig, device: torch.device) -> None:
         table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
         log.info(speed_text(net, architecture, table, space.input_size, batch, device))
     if config.use.evaluate:
-        splits = load_data(
-            config.run, config.data, device, config.training.batch_size, config.augment
+        splits = load_splits(
+            config.data,
+            config.augment,
+            config.training.batch_size,
+            config.run.random_seed,
+            device,
+            config.run.cache,
         )
         space, architecture = load_architecture(
             config.arch, config.data.input_size, splits.num_classes
@@ -382,12 +388,14 @@ def main() -> None:
         return
 
     check_run_folder(run.run_dir, run.title, run.resume)
-    splits = load_data(run, data, device, config.training.batch_size, config.augment)
+    splits = load_splits(
+        data, config.augment, config.training.batch_size, run.random_seed, device, run.cache
+    )
     arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
     space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
     table = load_table(space, run.cache_dir)
     resumed = run.resume and (arch.parent / "last.pt").exists()
-    facts = supernet_facts(data, space)
+    facts = supernet_facts(space, data.dataset, data.train_portion)
     net = new_network(space, architecture, splits, config, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
@@ -398,7 +406,7 @@ def main() -> None:
     if not run.resume:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
-    save_splits(folder, splits)
+    splits.keep(folder)
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(
         f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "

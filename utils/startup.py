@@ -1,4 +1,4 @@
-"""The start of a command, before it imports what takes seconds."""
+"""The start of a command, before it imports torch: how OpenMP threads wait."""
 
 from __future__ import annotations
 
