@@ -42,8 +42,9 @@ from search_strategy.benchmark import (
 )
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
-from supernet import load_inputs, load_supernet, set_threads, supernet_facts
+from supernet import fit_to_data, load_inputs, load_supernet, set_threads, supernet_facts
 from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
@@ -148,6 +149,7 @@ def main() -> None:
 
     with phases("data and lookup table"):
         splits, space = load_inputs(run, config.space, config.data, device)
+        config = fit_to_data(config, splits)
         benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
         size = config.cost_input_size or config.data.input_size
         costed = load_space(
@@ -170,6 +172,7 @@ def main() -> None:
     name = f"ranking_{Path(config.space.search_space).stem}_{config.data.dataset}"
     folder = make_run_folder(run.run_dir, run.title, run.resume, name)
     start_log(folder, stream=sys.stderr, quiet=run.quiet)
+    note_environment(folder, device, run.config)
     if not run.resume:
         write_config(folder / "config.yaml", config)
     log.info(

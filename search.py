@@ -45,6 +45,7 @@ from search_strategy.strategy import FinishedSearch, SearchStrategy
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from supernet import (
     build_costs,
+    fit_to_data,
     load_inputs,
     load_supernet,
     new_supernet,
@@ -64,6 +65,7 @@ from utils.device import (
     stream,
     tune_malloc,
 )
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.memory import memory_hint
@@ -156,6 +158,7 @@ def main() -> None:
         splits, space = load_inputs(
             run, config.space, config.data, device, config.training.batch_size, config.augment
         )
+        config = fit_to_data(config, splits)
         table = build_costs(space, config.metrics, config.latency, run, device)
         networks = Equivalence(space)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
@@ -208,6 +211,7 @@ def main() -> None:
     name = f"{config.search_strategy}_{space_name}_{config.data.dataset}"
     folder = make_run_folder(run.run_dir, run.title, run.resume, name)
     start_log(folder, quiet=run.quiet)
+    note_environment(folder, device, run.config)
     config = save_costs(config, folder, space, table)
     if not run.resume:
         write_config(folder / "config.yaml", config)

@@ -45,12 +45,13 @@ from subnet.report import (
     write_card,
 )
 from subnet.weights import load_trained, new_network
-from supernet import load_data, save_splits, set_threads, supernet_facts
+from supernet import fit_to_data, load_data, save_splits, set_threads, supernet_facts
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import plot_confusion
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.finite import LossGuard
@@ -215,6 +216,7 @@ def main() -> None:
 
     check_run_folder(run.run_dir, run.title, run.resume)
     splits = load_data(run, data, device, config.training.batch_size, config.augment)
+    config = fit_to_data(config, splits)
     arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
     space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
     table = load_table(space, run.cache_dir)
@@ -226,6 +228,7 @@ def main() -> None:
     facts["arch"] = space.decode(architecture)
     folder = make_run_folder(run.run_dir, run.title, run.resume, f"subnet_{data.dataset}")
     start_log(folder, quiet=run.quiet)
+    note_environment(folder, device, run.config)
     known = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
     if not run.resume:
         save_architecture(folder, space, architecture, table, known)

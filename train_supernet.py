@@ -28,6 +28,7 @@ from lookup_table import BudgetCounts
 from model import count_params
 from supernet import (
     build_costs,
+    fit_to_data,
     load_inputs,
     new_supernet,
     resolve_budget,
@@ -37,6 +38,7 @@ from supernet import (
     train,
 )
 from utils.device import pick_device, seed_everything, tune_malloc
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -47,20 +49,22 @@ from utils.threads import threads_text
 def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
-    run, training = config.run, config.training
+    run = config.run
     start_log(quiet=run.quiet)
     check_run_folder(run.run_dir, run.title, run.resume)
     tune_malloc()
     device = pick_device(run.device)
     seed_everything(run.random_seed)
     splits, space = load_inputs(
-        run, config.space, config.data, device, training.batch_size, config.augment
+        run, config.space, config.data, device, config.training.batch_size, config.augment
     )
+    config = fit_to_data(config, splits)
     table = counts = None
     if config.needs_budget:
         table = build_costs(space, [config.budget.info_metric], config.latency, run, device)
         counts = BudgetCounts(table, config.budget.info_metric)
     config = config.resolve(space, counts)
+    training = config.training
     budget = None if counts is None else resolve_budget(config.budget, counts)
     supernet = new_supernet(training, config.data, space, device, config.begun)
     if run.dry_run:
@@ -83,6 +87,7 @@ def main() -> None:
     name = f"supernet_{Path(config.space.search_space).stem}_{config.data.dataset}"
     folder = make_run_folder(run.run_dir, run.title, run.resume, name)
     start_log(folder, quiet=run.quiet)
+    note_environment(folder, device, run.config)
     if table is not None:
         config = save_costs(config, folder, space, table)
     if not run.resume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,7 @@ from data.loader import Loader, MemoryLoader, pad
 from data.stratified import stratified_split
 from data.streaming import StreamingLoader
 
+log = logging.getLogger("oneshot_nas")
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
@@ -182,16 +184,14 @@ def prepare(
     return Parts(raw.train_images, raw.test_images, raw.mean_std)
 
 
-def _carve(
-    dataset: str, folder: Path | None, batch_size: int, train_portion: float
-) -> tuple[RawData, np.ndarray, np.ndarray]:
+def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
     """Load a dataset; returns it and the indices of train and validation."""
-    raw = DATASETS[dataset](folder)
-    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
-    if not 0 < batch_size <= len(train):
-        raise ValueError(
-            f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
-        )
+    raw = DATASETS[data.dataset](data.data_path)
+    train, validation = split_train(raw.train_labels, data.train_portion, raw.classes)
+    log.info(
+        f"{data.dataset}: {len(raw.classes)} classes; {len(train):,} images to train, "
+        f"{len(validation):,} to validate, {len(raw.test_labels):,} to test"
+    )
     return raw, train, validation
 
 
@@ -237,7 +237,7 @@ def load_splits(
     Args:
         augment: without `augment.augment` training images are only shuffled, and what
             `randaugment` and `cutout` say.
-        batch_size: of training, over all processes; 0 < batch_size <= training images.
+        batch_size: of training, over all processes; of fewer images, as many as there are.
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
         rank, world_size: which part of every training batch this process gets; the other loaders
@@ -247,7 +247,11 @@ def load_splits(
         ValueError: an unusable folder, file, portion, size or batch size.
     """
     input_size, eval_batch_size = data.input_size, data.eval_batch_size
-    raw, train, validation = _carve(data.dataset, data.data_path, batch_size, data.train_portion)
+    raw, train, validation = _carve(data)
+    if world_size > len(train):
+        raise ValueError(f"{len(train)} training images cannot be shared by {world_size} processes")
+    if batch_size > len(train):
+        batch_size = len(train) // world_size * world_size  # shared evenly
     chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
     if augment.cutout > input_size:
         raise ValueError(f"--cutout {augment.cutout} is larger than the images of {input_size} px")

@@ -2,6 +2,7 @@
 
 from supernet.inputs import (
     build_costs,
+    fit_to_data,
     load_data,
     load_inputs,
     load_supernet,
@@ -16,6 +17,7 @@ from supernet.training import train
 
 __all__ = [
     "build_costs",
+    "fit_to_data",
     "load_data",
     "load_inputs",
     "load_supernet",

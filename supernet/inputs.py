@@ -18,8 +18,9 @@ from config_file.arg_config.data_config import (
     DataConfig,
     SpaceConfig,
 )
-from config_file.arg_config.fields import changed
+from config_file.arg_config.fields import changed, values_of
 from config_file.arg_config.run_config import RunConfig
+from config_file.arg_config.sources import Command
 from config_file.arg_config.supernet_config import SupernetCommand, SupernetConfig
 from data import Splits, load_splits
 from lookup_table import Budget, BudgetCounts, LookupTable
@@ -36,6 +37,7 @@ from utils.run_folder import log
 from utils.threads import pick_threads, usable_cpus
 
 TABLE_FILE = "lookup_table.yaml"  # in a run folder
+A = TypeVar("A", bound=Command)
 C = TypeVar("C", bound=SupernetCommand)
 PROBE_IMAGES = 64  # of a step that is timed, at most
 
@@ -72,6 +74,30 @@ def load_inputs(
     splits = load_data(run, data, device, batch_size, augment)
     made = load_space(space.search_space, data.input_size, splits.num_classes, space.widths)
     return splits, made
+
+
+def fit_to_data(config: A, splits: Splits) -> A:
+    """Lower the batch sizes and counts of a recipe to what the images allow, and say so.
+
+    Raises:
+        ValueError: a value that was typed is too large.
+    """
+    train, calibration = splits.train, splits.calibration
+    limits = {"batch_size": train.batch_size, "calibration_batches": len(calibration)}
+    values = values_of(config)
+    lower = {name: n for name, n in limits.items() if values.get(name, 0) > n}
+    for name in sorted(lower.keys() & config.typed):
+        of = f" of {calibration.batch_size}" if name == "calibration_batches" else ""
+        raise ValueError(
+            f"--{name.replace('_', '-')} {values[name]}{of}: there are only {train.num_images} "
+            f"training images; take at most {lower[name]}"
+        )
+    if "calibration_batches" in lower:  # the last, smaller batch would count as much as the others
+        lower["calibration_batches"] = max(1, calibration.num_images // calibration.batch_size)
+    if lower:
+        changes = [f"--{k.replace('_', '-')} {n} instead of {values[k]}" for k, n in lower.items()]
+        log.info(f"note: {train.num_images} training images: {', '.join(changes)}")
+    return changed(config, **lower)
 
 
 def save_splits(folder: Path, splits: Splits) -> None:
