@@ -58,7 +58,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     }
     for flag, (value, wanted) in stored.items():
         if wanted is not None and wanted != value:
-            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; mend --{flag}")
+            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
     return space, architecture
 
 
@@ -117,7 +117,7 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
     if architecture is not None:
         total = [int(table.cost(architecture, metric)) for metric in table.metrics]
         line("this architecture (*)", total)
-    for name, end in (("cheapest", 0), ("dearest", 1)):
+    for name, end in (("cheapest", 0), ("most expensive", 1)):
         line(name, [table.range(metric)[end] for metric in table.metrics])
     print(f"{space.size:,} architectures, {Equivalence(space).size:,} different networks")
 

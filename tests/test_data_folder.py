@@ -20,7 +20,7 @@ from config_file.arg_config.sources import load_config
 from data import cache
 from data.cache import FOLDER, decode
 from data.images import ImageFiles, read_image
-from supernet import fit_to_data, load_inputs
+from train_supernet import load_inputs
 
 CPU = torch.device("cpu")
 
@@ -121,13 +121,12 @@ def test_recipes_are_fitted_to_few_images(
     """16 training images where the recipe has batches of 128 and calibrates on 4 of 512."""
     given = ("--dataset", "image_folder", "--data-path", pets, "--search-space", TINY)
     config = load_config(SearchConfig, None, [str(x) for x in (*given, *flags)])
-    training = config.training.batch_size
-    splits, _ = load_inputs(config.run, config.space, config.data, CPU, training, config.augment)
+    splits, _ = load_inputs(config, CPU)
     with caplog.at_level(logging.INFO, "oneshot_nas"):
-        fitted = fit_to_data(config, splits)
+        fitted = splits.fitted(config)
     assert (fitted.training.batch_size, fitted.evaluation.calibration_batches) == sizes
     assert f"--calibration-batches {sizes[1]} instead of 4" in caplog.messages[-1]
-    assert fit_to_data(fitted, splits) == fitted
+    assert splits.fitted(fitted) == fitted
     assert len(list(splits.train)) == 16 // sizes[0]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, Command
-from test_evaluator import batches, trained_like
+from helpers import batches, trained_like
 
 from model import SearchSpace
 from search_strategy.evaluator import Evaluator

@@ -1,4 +1,4 @@
-"""How OpenMP threads wait: set by a script before it imports what takes seconds."""
+"""Wait policy of OpenMP threads; a script sets it before it imports torch."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from typing import ClassVar
 from config_file.arg_config.data_config import BY_DATASET
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import budget, integer, number, path
+from lookup_table import Limit
+from lookup_table.table import MILLION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +54,10 @@ class BudgetConfig:
     min_hc: float | str | None = flag(
         None, budget, "lower limit, likewise (default: none)", "M|none"
     )
+
+    @property
+    def limit(self) -> Limit:
+        """The resolved limits in single costs."""
+        bounds = (self.min_hc, self.target_hc)
+        low, high = (None if hc is None else round(float(hc) * MILLION) for hc in bounds)
+        return Limit(self.info_metric, low, high)

@@ -11,7 +11,6 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 
 from __future__ import annotations
 
-import difflib
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Sequence
@@ -31,6 +30,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.names import SAMPLERS
+from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
@@ -66,6 +66,10 @@ class Command:
 
     def check(self) -> None:
         """Raise ValueError where flags make no sense together."""
+
+    def ignored_flags(self) -> list[str]:
+        """Typed flags that have no effect in this run."""
+        return []
 
 
 C = TypeVar("C", bound=Command)
@@ -188,9 +192,8 @@ class Reader:
             if name in REMOVED:
                 continue
             if name not in self.actions:
-                near = difflib.get_close_matches(name, self.actions, n=1)
-                hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
-                raise ValueError(f"{path}: unknown key '{key}'{hint}")
+                known = [name.replace("_", "-") for name in self.actions]
+                raise ValueError(f"{path}: unknown key '{key}'{nearest(str(key), known)}")
             if isinstance(value, dict):
                 raise ValueError(f"{path}: '{key}' cannot be a mapping")
             parts = value if isinstance(value, list) else [value]

@@ -14,7 +14,7 @@ from config_file.arg_config.data_config import (
     DataConfig,
     SpaceConfig,
 )
-from config_file.arg_config.fields import changed, flag, flags, part, switch
+from config_file.arg_config.fields import flag, flags, part, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
@@ -27,9 +27,10 @@ from config_file.arg_config.sampling_config import (
 from config_file.arg_config.sources import Command
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import path
+from lookup_table import BudgetCounts, LookupTable
+from lookup_table.table import MILLION
 
 if TYPE_CHECKING:
-    from lookup_table import BudgetCounts
     from model import SearchSpace
 
 C = TypeVar("C", bound="SupernetCommand")
@@ -141,21 +142,22 @@ class SupernetCommand(Command):
             superkernel,
         )
 
-    def resolve(self: C, space: SearchSpace, counts: BudgetCounts | None) -> C:
-        """The config with what depends on the space: its sampler, the median as a number.
+    def resolve(self: C, space: SearchSpace, table: LookupTable | None, threads: int | str) -> C:
+        """Fill in what depends on the space and the machine: the last change to the config.
 
         Args:
-            counts: of all architectures; None where the run has no use for a budget.
+            table: costs of the space; None where the run has no use for a budget.
+            threads: the CPU threads that --threads came to.
         """
         config = self.resolved_sampler(space.supernet == "superkernel") if self.trains else self
-        if counts is None:
-            return config
-        median = {
-            name: counts.median / 1e6
-            for name in ("target_hc", "min_hc")
-            if getattr(config.budget, name) == "median"
-        }
-        return changed(config, **median)
+        run, budget = replace(config.run, threads=threads), config.budget
+        if table is not None and "median" in (budget.target_hc, budget.min_hc):
+            median = BudgetCounts(table, budget.info_metric).median / MILLION
+            target, least = (
+                median if hc == "median" else hc for hc in (budget.target_hc, budget.min_hc)
+            )
+            budget = replace(budget, target_hc=target, min_hc=least)
+        return replace(config, run=run, budget=budget)  # type: ignore[type-var]
 
     @property
     def idle_parts(self) -> set[type]:
