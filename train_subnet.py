@@ -64,6 +64,7 @@ from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import draw_architecture, plot_confusion
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
@@ -400,6 +401,7 @@ def main() -> None:
     splits = load_splits(
         data, config.augment, config.training.batch_size, run.random_seed, device, run.cache
     )
+    config = splits.fitted(config)
     arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
     space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
     table = load_table(space, run.cache_dir)
@@ -416,6 +418,7 @@ def main() -> None:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
     splits.keep(folder)
+    note_environment(folder, device, run.config)
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(
         f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "
