@@ -115,17 +115,18 @@ def main() -> None:
     start_log()
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
-    run, data, training, prior = config.run, config.data, config.training, Prior()
+    run, prior = config.run, Prior()
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
         config = splits.fitted(config)
+        data, training = config.data, config.training
         table = build_costs(config, space, config.metrics, device)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
         threads, supernet, evaluator = run.threads, None, None
         if oracle is None:
             supernet, middle = new_supernet(config, space, device), space.num_choices // 2
-            size = config.training.batch_size, data.input_size
+            size = training.batch_size, data.input_size
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
         networks, known = Equivalence(space), oracle and oracle.architectures
