@@ -34,7 +34,7 @@ from data import Loader, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
-from model import SearchSpace, build_supernet, load_space
+from model import SearchSpace, build_supernet, keep_space, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.additive import smoothed
 from search_strategy.benchmark import (
@@ -164,6 +164,7 @@ def main() -> None:
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
 
     folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
+    keep_space(folder, space)
     record_run(folder, config, device)
     networks = benchmark.architectures
     log.info(

@@ -30,6 +30,7 @@ from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
+from model import keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -150,6 +151,7 @@ def main() -> None:
 
     stem = Path(config.space.search_space).stem
     folder = open_run(run, f"{config.search_strategy}_{stem}_{data.dataset}")
+    keep_space(folder, space)
     record_run(folder, config, device, keep_costs(folder, space, table))
     splits.keep(folder)
     log.info(space_text(space, networks, budget))

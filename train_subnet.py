@@ -28,7 +28,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
@@ -46,7 +45,8 @@ from model import (
     SearchSpace,
     Subnet,
     add_drop_path,
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     describe,
     load_architecture,
     save_weights,
@@ -55,7 +55,6 @@ from model import (
 )
 from model.architecture import published_text
 from model.export import check_exports, export_files
-from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
 from search_strategy.verify import SearchedRun, verify
@@ -78,7 +77,6 @@ from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import set_threads, threads_text
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
-SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
 RECIPE = """
     epochs batch_size optimizer lr momentum weight_decay lr_scheduler warmup_epochs
     label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
@@ -276,15 +274,10 @@ def save_files(net: Subnet, splits: Splits, use: UseConfig, weights: Path | None
 def save_architecture(
     folder: Path, space: SearchSpace, architecture: Architecture, table: LookupTable, extra: dict
 ) -> None:
-    """best_architecture.yaml of a run folder, which is then all that the network's weights need."""
-    facts = architecture_facts(space, architecture)
-    if space.name.endswith((".yaml", ".yml")):
-        spec = load_space_file(space.name)
-        del spec["user_file"]
-        write_text(folder / SPACE_FILE, yaml.safe_dump(spec, sort_keys=False))
-        facts["search_space"] = SPACE_FILE
+    """Write best_architecture.yaml, all that the network's weights need to be loaded."""
+    facts = architecture_record(space, architecture)
     facts |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
-    write_text(folder / "best_architecture.yaml", yaml.safe_dump(facts | extra, sort_keys=False))
+    write_text(folder / "best_architecture.yaml", architecture_text(facts | extra))
 
 
 def write_card(

@@ -32,7 +32,7 @@ from data import Loader, Splits, load_splits
 from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
-from model import SearchSpace, Supernet, build_supernet, count_params, load_space
+from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
 from sampler import SAMPLERS
@@ -228,6 +228,7 @@ def main() -> None:
 
     folder = open_run(run, f"supernet_{name}")
     kept = None if table is None else keep_costs(folder, space, table)
+    keep_space(folder, space)
     record_run(folder, config, device, kept)
     splits.keep(folder)
     path = folder / "supernet.pt"

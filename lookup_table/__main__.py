@@ -39,7 +39,7 @@ from lookup_table.memory import add_memory
 from lookup_table.table import LookupTable
 from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
-from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
+from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
 from utils.errors import user_errors
@@ -69,8 +69,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
             classes = len(DATASETS[given.dataset](given.data_path).classes)
         return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
     space, architecture = load_architecture(given.arch)
-    stored = {
-        "search-space": (space.name, given.search_space),
+    stored: dict[str, tuple[object, object]] = {
         "input-size": (space.input_size, given.input_size),
         "num-classes": (space.num_classes, given.num_classes),
         "widths": (space.widths, given.widths),
@@ -78,6 +77,13 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     for flag, (value, wanted) in stored.items():
         if wanted is not None and wanted != value:
             raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
+    if given.search_space is not None:
+        other = build_space(given.search_space, space.input_size, space.num_classes, given.widths)
+        if other.fingerprint != space.fingerprint:
+            raise ValueError(
+                f"{given.arch} is of search-space {space.name}, not {given.search_space} as it is "
+                f"now; fix --search-space or leave it out"
+            )
     return space, architecture
 
 
@@ -95,7 +101,7 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
     """What is printed as JSON. Costs: single MACs and params, other metrics in their unit."""
     if architecture is not None:
-        facts = architecture_facts(space, architecture)
+        facts = architecture_record(space, architecture) | {"search_space": space.name}
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
     ranges: dict[str, list] = {metric: list(table.range(metric)) for metric in table.metrics}
     for metric in table.metrics[len(METRICS) :]:

@@ -1,15 +1,19 @@
 """Search spaces, supernets, standalone networks and architecture files."""
 
 from model.architecture import (
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     find_architecture,
     load_architecture,
+    load_subnet,
     published_architectures,
     read_architecture,
 )
 from model.blocks import zero_residuals
+from model.costs import count_costs
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
+from model.space_copy import keep_space, stored_space
 from model.subnet import (
     Preprocessing,
     Subnet,
@@ -18,7 +22,6 @@ from model.subnet import (
     fold_batch_norms,
     inherit_weights,
     load_preprocessing,
-    load_subnet,
     load_weights,
     read_weights,
     save_weights,
@@ -38,14 +41,17 @@ __all__ = [
     "Supernet",
     "add_drop_path",
     "align_choices",
-    "architecture_facts",
+    "architecture_record",
+    "architecture_text",
     "build_supernet",
     "choice_colors",
+    "count_costs",
     "count_params",
     "describe",
     "find_architecture",
     "fold_batch_norms",
     "inherit_weights",
+    "keep_space",
     "load_architecture",
     "load_preprocessing",
     "load_space",
@@ -57,5 +63,6 @@ __all__ = [
     "read_weights",
     "save_weights",
     "set_dropout",
+    "stored_space",
     "zero_residuals",
 ]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from lookup_table import Limit
+from model import architecture_text
 from search_strategy.history import History
 from search_strategy.report_page import report_page
 from utils.files import write_text
@@ -246,7 +246,7 @@ class SearchReport:
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:
         """Save the best architecture, plot, page and TensorBoard's hparams; print the summary."""
         history, facts, spent = self.history, self.facts, phases.seconds
-        text = yaml.safe_dump(facts, sort_keys=False)
+        text = architecture_text(facts)
         write_text(self.folder / "best_architecture.yaml", text)
         title = f"{self.title} ({len(history)} networks)"
         figure = pareto_figure(self.plots(), self.winner, self.accuracy, title)

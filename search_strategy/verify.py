@@ -30,7 +30,13 @@ from config_file.arg_config.verify_config import VerifyConfig
 from data import load_splits
 from lookup_table import METRICS, Budget, Equivalence, LookupTable, architecture_keys, build_budget
 from lookup_table.builder import load_costs
-from model import SearchSpace, architecture_facts, build_supernet, load_architecture
+from model import (
+    SearchSpace,
+    architecture_record,
+    architecture_text,
+    build_supernet,
+    load_architecture,
+)
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import digits
 from search_strategy.scores import ScoreLog
@@ -215,9 +221,9 @@ def _write_inputs(
     (folder / "architectures").mkdir(exist_ok=True)
     for name, architecture in networks.items():
         path = folder / "architectures" / f"{name}.yaml"
-        facts = architecture_facts(searched.space, architecture)
+        facts = architecture_record(searched.space, architecture)
         facts |= searched.table.facts(architecture) | {"dataset": config.data.dataset}
-        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+        write_text(path, architecture_text(facts))
 
 
 def _train(trainings: Sequence[Training], cache_dir: Path) -> None:

@@ -34,6 +34,7 @@ from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
+RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
@@ -121,6 +122,9 @@ class Reader:
     def all(self, argv: Sequence[str], typed: Namespace, given: set[str]) -> Namespace:
         """The values of a new run."""
         config = self.file(typed.config) if typed.config else Layer()
+        if typed.config and typed.config.name == RUN_CONFIG:
+            own = own_files(config.values, typed.config.parent)
+            config = replace(config, values={**config.values, **own})
         chosen = {**config.values, **{k: v for k, v in vars(typed).items() if k in given}}
         inherited = self.kind.inherited(chosen)
         dataset = chosen.get("dataset") or inherited.get("dataset") or typed.dataset
@@ -143,9 +147,9 @@ class Reader:
         from utils.run_folder import check_run_folder
 
         check_run_folder(typed.run_dir, typed.title, resume=True)
-        path = typed.run_dir / typed.title / "config.yaml"
-        stored = words_of(self.actions, self.file(path).values, str(path))
-        values = self.parser.parse_args([*stored, *argv])
+        path = typed.run_dir / typed.title / RUN_CONFIG
+        written = self.file(path).values
+        stored = words_of(self.actions, written, str(path))
         if "config" in given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         as_stored = vars(self.parser.parse_args(stored))
@@ -157,7 +161,14 @@ class Reader:
                     f"--{name.replace('_', '-')} {value} differs from the run to resume ({old}); "
                     f"leave the flag out, or start another run"
                 )
-        return values
+        own = own_files(written, path.parent)
+        if "search_space" in given & own.keys():
+            raise ValueError(
+                f"--search-space {typed.search_space} has changed since the run began, or is gone; "
+                f"leave the flag out to go on with the run's own {own['search_space']}"
+            )
+        words = words_of(self.actions, {**written, **own}, str(path))
+        return self.parser.parse_args([*words, *argv])
 
     def file(self, path: Path) -> Layer:
         """Flags by name out of a YAML file, and those of each sampler; '-' and '_' are the same.
@@ -271,8 +282,33 @@ def from_checkpoint(kind: type[Command], checkpoint: str | Path | None) -> Value
     from utils.checkpoint import load_checkpoint  # lazily, as it loads torch: --help is quick
 
     stored = load_checkpoint(str(checkpoint))["config"]
+    stored |= own_files(stored, Path(checkpoint).parent)
     names: Iterable[str] = marked(kind, FROM_CHECKPOINT)
     return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
+def own_files(values: Values, folder: Path) -> Values:
+    """Replacements of files that a run's flags name by the copies that the run has of them.
+
+    A folder may have been moved; the search space may have been edited or deleted since.
+
+    Args:
+        values: of the run.
+        folder: of the run.
+    """
+    own: Values = {}
+    if (folder / "search_space.yaml").is_file() and "search_space" in values:
+        from model import stored_space  # lazily, as it loads torch
+        from utils.run_folder import log
+
+        name = str(values["search_space"])
+        if (used := stored_space(folder, name, values.get("widths"))) != name:
+            log.info(f"note: search space {name} has changed since, or is gone; {used} is used")
+            own["search_space"] = used
+    table = values.get("lookup_table")
+    if table and not Path(table).exists() and (folder / Path(table).name).is_file():
+        own["lookup_table"] = str(folder / Path(table).name)
+    return own
 
 
 def from_search(kind: type[Command], folder: Path) -> Values:
