@@ -187,6 +187,7 @@ def main() -> None:
     device = set_up(run, sys.stderr)
     with phases("data and lookup table"):
         splits = load_splits(data, NO_AUGMENTATION, 2, run.random_seed, device, run.cache)
+        config = splits.fitted(config)
         name, widths = config.space.search_space, config.space.widths
         space, costed = (
             load_space(name, size, splits.num_classes, widths)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,36 @@ def spearman_rho(score: np.ndarray, truth: np.ndarray) -> float:
     if (ranks == ranks[:, :1]).all(axis=1).any():
         return float("nan")
     return float(np.corrcoef(ranks)[0, 1])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value against a sample of others.
+
+    Attributes:
+        difference: value - mean of the others.
+        low, high: 95 % interval of it (Student's t, from the spread of the others).
+        rank: of the value among all, 1 is the highest; of equals it is the last.
+        p: one-sided permutation test: probability of a rank as good, if the value were one of the
+            others: (1 + number of others at least as high) / (1 + number of others).
+    """
+
+    difference: float
+    low: float
+    high: float
+    rank: int
+    p: float
+
+
+def compare(value: float, others: np.ndarray) -> Comparison:
+    """Compare a value with others, float [K], K > 1."""
+    from scipy.stats import t
+
+    n = len(others)
+    difference = value - float(others.mean())
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * others.std(ddof=1) / math.sqrt(n))
+    rank = 1 + int((others >= value).sum())
+    return Comparison(difference, difference - half, difference + half, rank, rank / (n + 1))
 
 
 def bootstrap_intervals(
