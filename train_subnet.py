@@ -58,7 +58,8 @@ from model.export import check_exports, export_files
 from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
-from search_strategy.verify import SearchedRun, verify
+from search_strategy.searched_run import SearchedRun
+from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
