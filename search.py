@@ -50,14 +50,14 @@ from utils.threads import set_threads
 from utils.timing import Phases
 
 
-def load_prior(config: SearchConfig, path: Path, state: dict) -> Prior:
+def load_prior(state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
     """Read what a checkpoint has learned about the choices.
 
     Raises:
         ValueError: the strategy needs it, and the supernet has learned nothing.
     """
     prior = Prior.of(state)
-    if prior.probabilities is None and config.strategy.needs_prior:
+    if prior.probabilities is None and kind.needs_prior:
         raise ValueError(
             f"checkpoint {path} has no architecture parameters to read an architecture from; "
             f"search it by evolution or random, or train one with --sample-strategy differentiable"
@@ -78,7 +78,9 @@ def report_search(
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
     flags = values_of(config)
-    report = SearchReport(searches.folder, found, flags, metric, window, strategy.chosen_by)
+    report = SearchReport(
+        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
+    )
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -100,7 +102,7 @@ def report_search(
             history=found,
             answer=answer,
             metric=metric,
-            target=None if config.budget.target_hc is None else budget.high,
+            target=budget.target,
             top1=scores.scored_top1,
             validation_trained=prior.validation_trained,
         )
@@ -113,10 +115,12 @@ def main() -> None:
     start_log()
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
-    run, data, training, prior = config.run, config.data, config.training, Prior()
+    run, prior = config.run, Prior()
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
+        config = splits.fitted(config)
+        data, training = config.data, config.training
         table = build_costs(config, space, config.metrics, device)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
         threads, supernet, evaluator = run.threads, None, None
@@ -126,12 +130,13 @@ def main() -> None:
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
         networks, known = Equivalence(space), oracle and oracle.architectures
-        budget = build_budget(table, [config.budget.limit], networks, known)
+        limits = config.budget.limits(table)
+        budget = build_budget(table, limits, networks, known)
         if supernet is not None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
                 state = load_supernet(config.checkpoint, supernet, facts)
-                prior = load_prior(config, config.checkpoint, state)
+                prior = load_prior(state, config.strategy, config.checkpoint)
                 del state  # hundreds of MB
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
@@ -152,9 +157,9 @@ def main() -> None:
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
-                path, every = folder / "supernet.pt", build_budget(table, [config.budget.limit])
-                train(untrained, splits.train, config, path, writer, splits.architecture, every)
-                prior = load_prior(config, path, load_checkpoint(path))
+                path, every = folder / "supernet.pt", build_budget(table, limits)
+                train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
+                prior = load_prior(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's

@@ -15,7 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import FakeImages, ImageFiles, Images
+from data.images import (
+    EXTENSIONS,
+    FakeImages,
+    ImageFiles,
+    Images,
+    is_image,
+    left_out_text,
+    visible_files,
+)
 from data.stratified import stratified_split
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
@@ -101,7 +109,7 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
 
     if folder is not None and not folder.is_dir():
         raise ValueError(
-            f"data folder {folder} does not exist; create it (the download goes there) or mend "
+            f"data folder {folder} does not exist; create it (the download goes there) or check "
             f"--data-path"
         )
     root = folder or Path("datasets")
@@ -144,37 +152,41 @@ def sub_folders(folder: Path) -> list[str]:
         return sorted(x.name for x in folder.iterdir() if x.is_dir() and x.name[0] != ".")
     except OSError as error:
         raise ValueError(
-            f"cannot read the image folder {folder} ({error.strerror}); mend --data-path or the "
+            f"cannot read the image folder {folder} ({error.strerror}); check --data-path or the "
             f"folder's permissions"
         ) from error
 
 
 def read_part(root: Path, part: str) -> Part:
-    """The images of every class folder in root/part, by class and name.
+    """The images of every class folder in root/part, by class and name; says what is left out.
 
     Raises:
         ValueError: there is no class, or one without images.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
     folder = root / part
     classes = sub_folders(folder)
     if not classes:
         raise ValueError(f"{folder} has no sub-folders; it needs one per class, images inside")
-    samples = make_dataset(
-        str(folder),
-        {name: i for i, name in enumerate(classes)},
-        extensions=IMG_EXTENSIONS,
-        allow_empty=True,
-    )
-    labels = np.array([label for _, label in samples], dtype=np.int64)
-    for i in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0):
-        raise ValueError(
-            f"{folder / classes[i]} holds no images ({', '.join(IMG_EXTENSIONS)}) that can be "
-            f"read; fill or remove the folder"
-        )
-    names = tuple(Path(path).relative_to(root).as_posix() for path, _ in samples)
-    return ImageFiles(root, names), labels, tuple(classes)
+    names: list[str] = []
+    labels: list[int] = []
+    outside = [str(x) for x in sorted(folder.iterdir()) if x.is_file() and is_image(x.name)]
+    left_out: list[str] = []
+    for label, name in enumerate(classes):
+        files = visible_files(folder / name)
+        images = [path for path in files if is_image(path)]
+        if not images:
+            raise ValueError(
+                f"{folder / name} holds no images ({', '.join(EXTENSIONS)}); fill or remove the "
+                f"folder"
+            )
+        names += [Path(path).relative_to(root).as_posix() for path in images]
+        labels += [label] * len(images)
+        left_out += [path for path in files if not is_image(path)]
+    if left_out:
+        log.info(left_out_text(left_out))
+    if outside:
+        log.info(f"note: left out, as they are in no class folder: {len(outside)} ({outside[0]})")
+    return ImageFiles(root, tuple(names)), np.array(labels, dtype=np.int64), tuple(classes)
 
 
 def read_parts(root: Path, train: str, test: str) -> tuple[Part, Part]:

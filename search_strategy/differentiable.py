@@ -39,6 +39,7 @@ class DifferentiableSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
+        """Most candidates that it will ask for."""
         return 1
 
     def ask(self) -> np.ndarray:
@@ -56,7 +57,7 @@ class DifferentiableSearch(SearchStrategy):
         return argmax_architecture(self.prior, self.budget.counts.num_choices)
 
     def findings(self, search: FinishedSearch) -> Findings:
-        """Write the most probable architecture without a budget; the parameters' convergence."""
+        """Write the most probable architecture without a budget; report convergence."""
         from sampler.convergence import convergence_rows  # lazily: --help does not wait for torch
 
         assert self.prior is not None
@@ -94,7 +95,7 @@ def argmax_architecture(probabilities: np.ndarray, num_choices: Iterable[int]) -
 
 
 def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> float:
-    """Of an architecture [L] whose layers are independent, in nats."""
+    """Log-probability in nats of an architecture [L] whose layers are independent."""
     chosen = probabilities[np.arange(len(architecture)), architecture]
     return float(np.log(np.maximum(chosen, 1e-300)).sum())
 

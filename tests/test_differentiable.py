@@ -23,7 +23,7 @@ from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from sampler.alpha import ArchitectureTraining
 from sampler.hardware_loss import HC_LOSSES, HardwareLoss
-from search import take_prior
+from search import load_prior
 from search_strategy import STRATEGIES
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from train_supernet import new_supernet, train
@@ -120,10 +120,10 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
-                take_prior(load_checkpoint(path), STRATEGIES[search], path)
+                load_prior(load_checkpoint(path), STRATEGIES[search], path)
             continue
         kind = STRATEGIES[search]
-        prior, _ = take_prior(load_checkpoint(path), kind, path)
+        prior = load_prior(load_checkpoint(path), kind, path).probabilities
         strategy = kind(config.strategies[search], budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
@@ -171,7 +171,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(flags: tuple, tmp_path: 
         assert torch.equal(states[0]["alpha"], states[1]["alpha"])
 
 
-class DearIsGood(nn.Module):
+class ExpensiveIsGood(nn.Module):
     """A supernet whose cross-entropy falls with the cost of its choices."""
 
     def __init__(self, table: LookupTable) -> None:
@@ -214,7 +214,7 @@ def training_of(
         else torch.optim.SGD([sampler.alpha], 0.1)
     )
     hardware = HardwareLoss(table, "flops", target, hc_loss, weight)
-    supernet, images = supernet or DearIsGood(table), images or MostlyZero()
+    supernet, images = supernet or ExpensiveIsGood(table), images or MostlyZero()
     return ArchitectureTraining(sampler, supernet, images, optimizer, hardware, **options)
 
 

@@ -187,10 +187,10 @@ def test_the_less_crowded_of_one_front_wins(tiny: SearchSpace, tiny_table: Looku
     search = ParetoSearch(ParetoConfig(population=30), budget, np.random.default_rng(0))
     everyone = all_codes(tiny)
     front = everyone[np.unique(tiny_table.cost(everyone, "flops"), return_index=True)[1]][:30]
-    scores = 50 + np.linspace(0, 20, len(front)) ** 1.5 / 10  # dearer is better: one front
+    scores = 50 + np.linspace(0, 20, len(front)) ** 1.5 / 10  # more expensive is better: one front
     search.tell(front, scores)
     assert (search.ranks == 0).all()
     order = np.argsort(-search.crowding)
     place = {tuple(a): i for i, a in enumerate(search.survivors[order].tolist())}
-    winners = [place[tuple(a)] for a in search._tournaments(3000).tolist()]
+    winners = [place[tuple(a)] for a in search.winners(3000).tolist()]
     assert np.mean(winners) < 0.4 * len(front)  # at random 0.5, the lonelier of two 0.33

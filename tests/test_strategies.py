@@ -83,11 +83,11 @@ def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
     strategy.tell(first, np.arange(20.0))
     parents = first[::-1][:4]  # the four best, best first
     assert np.array_equal(strategy.parents, parents)
-    mutants = strategy._mutate(4000)
+    mutants = strategy.mutants(4000)
     changed = (mutants[:, None] != parents).mean(2).min(1)
     expected = 0.1 * (1 - 1 / budget.counts.num_choices).mean()  # a fresh draw can be the same
     assert changed.mean() == pytest.approx(expected, rel=0.05)
-    crossed = strategy._cross(1000)
+    crossed = strategy.crossed(1000)
     assert (crossed[:, None] == parents).any(1).all()
     assert len(set(architecture_keys(crossed))) > 500
 
@@ -182,11 +182,11 @@ def test_crossover_prob_is_the_share_of_crossed_children(
     """The others are mutated."""
     strategy = evolution(whole_budget(tiny_table), 2, 40, 2, mutation_prob=0, crossover_prob=share)
     made = {}
-    for name in ("_mutate", "_cross"):
+    for name in ("mutants", "crossed"):
         make = getattr(strategy, name)
         count = lambda n, name=name, make=make: made.update({name: n}) or make(n)  # noqa: E731
         monkeypatch.setattr(strategy, name, count)
     strategy.tell(strategy.ask(), np.arange(40.0))
     assert len(strategy.ask()) == 40
-    assert made.get("_cross", 0) == OVERDRAW * 40 * share
-    assert made.get("_mutate", 0) == OVERDRAW * 40 * (1 - share)
+    assert made.get("crossed", 0) == OVERDRAW * 40 * share
+    assert made.get("mutants", 0) == OVERDRAW * 40 * (1 - share)

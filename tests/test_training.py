@@ -176,7 +176,7 @@ def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: P
     assert load_checkpoint(tmp_path / "large.pt")["facts"]["input_size"] == 12
 
     other = arguments("--train-portion", 0.5, *start)
-    with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; mend --train-portion"):
+    with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; fix --train-portion"):
         run_training(other, tmp_path / "other.pt")
 
 

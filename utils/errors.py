@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,14 +25,15 @@ MAX_CHARS = 600  # of a line; a value out of a file can be of any length
 
 
 def raised_here(error: BaseException) -> bool:
-    """Whether our code raised it: a ValueError out of a library is a bug, and shows as one."""
+    """True if our code raised it; a ValueError of a library is a bug and keeps its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     file = Path(frames[-1].filename).resolve()
-    return file.is_relative_to(ROOT) and "site-packages" not in file.parts
+    # a clone can hold a virtual environment, and an environment holds the installed toolkit
+    return file.is_relative_to(ROOT) and "site-packages" not in file.relative_to(ROOT).parts
 
 
 def one_line(error: BaseException | str) -> str:
-    """The message as one line of printable characters and limited length."""
+    """Format a message as one line of printable characters and limited length."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         error = f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
@@ -39,14 +43,28 @@ def one_line(error: BaseException | str) -> str:
     return text
 
 
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return " (did you mean ...?)", or nothing when no word is near."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def wrapped(line: str) -> str:
+    """Break a line at spaces where standard error is a terminal; files and pipes get it whole."""
+    if not sys.stderr.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """Wraps a command's main: ValueError of ours and OSError become `error: ...`, exit code 2.
+    """Wrap a command's main: our ValueErrors and OSErrors become `error: ...`, exit code 2.
 
     So does memory that runs out. SIGTERM and Ctrl-C say how to go on, and exit with 143 and 130.
     """
 
     @functools.wraps(main)
-    def wrapped() -> None:
+    def guarded() -> None:
         with contextlib.suppress(AttributeError):  # a stream of a notebook or a test
             sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets ? for a rule
         catch_signals()
@@ -75,11 +93,11 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
             _say(f"stopped by {name}; " + (f"go on with: {again}" if again else "nothing is lost"))
             sys.exit(128 + number)
 
-    return wrapped
+    return guarded
 
 
 def _say(line: str) -> None:
-    """To standard error, and to the log file of the run where there is one.
+    """Print to standard error, and to the log file of the run where there is one.
 
     Of several processes that have not joined yet, which all meet the same error, the first speaks.
     """
@@ -91,7 +109,7 @@ def _say(line: str) -> None:
         line = f"[rank {rank()}] {line}"
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()  # else the line would begin behind an unfinished bar
-    print(line, file=sys.stderr)
+    print(wrapped(line), file=sys.stderr)
     for handler in log.handlers:
         if hasattr(handler, "baseFilename"):
             with contextlib.suppress(Exception):  # the disk may be what is full

@@ -1,4 +1,4 @@
-"""CPU threads: how many this process may use, and how many of them pay.
+"""CPU threads: the number this process may use, and the number that pays.
 
 PyTorch takes every core and its OpenMP threads wait by spinning: beside one other busy process a
 step then takes 20 to 80 times as long. `startup.wait_without_spinning` lets them sleep soon, and
@@ -28,7 +28,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cpus() -> int:
-    """CPUs that affinity, the container's quota and OMP_NUM_THREADS leave to this process."""
+    """Count the CPUs that affinity, the container's quota and OMP_NUM_THREADS leave."""
     limits = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):  # Linux
         limits.append(len(os.sched_getaffinity(0)))
@@ -75,7 +75,7 @@ def _words(path: Path) -> list[str]:
 
 
 def pick_threads(step: Callable[[], object], limit: int) -> int:
-    """The number of threads, halved from `limit` while fewer are nearly as fast.
+    """Halve the number of threads from `limit` while fewer are nearly as fast.
 
     Args:
         step: work of the run's own size; it runs up to three times per number tried.
@@ -138,7 +138,7 @@ def processor() -> str:
 
 
 def threads_text(device: torch.device) -> str:
-    """How the CPU is used, to be added to a line of the log; "" on other devices."""
+    """Threads and instruction set, to be added to a line of the log; "" on other devices."""
     if device.type != "cpu":
         return ""
     instructions = torch.backends.cpu.get_cpu_capability()

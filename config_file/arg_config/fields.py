@@ -23,18 +23,14 @@ import dataclasses
 import inspect
 import shutil
 import sys
-from argparse import (
-    Action,
-    ArgumentParser,
-    BooleanOptionalAction,
-    Namespace,
-    RawDescriptionHelpFormatter,
-)
+import textwrap
+from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import HelpFormatter as WrappingFormatter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from utils.errors import one_line
+from utils.errors import nearest, one_line, wrapped
 
 Kind = Callable[[str], Any] | Sequence[str]  # parses a word, or lists the words that are allowed
 T = TypeVar("T")
@@ -44,12 +40,31 @@ MAY_DIFFER = "may differ"  # on --resume
 FROM_CHECKPOINT = "from checkpoint"  # by default as in the training of --checkpoint
 
 
-class HelpFormatter(RawDescriptionHelpFormatter):
-    """States every default that a flag has of its own; uses a wide terminal up to 100 columns."""
+def fit(line: str, width: int) -> list[str]:
+    """Break a line of a description; a shell command can still be pasted."""
+    if len(line) <= width:
+        return [line]
+    command, _, comment = line.partition("  # ")
+    if comment:
+        return [*fit(f"# {comment.strip()}", width), *fit(command.rstrip(), width)]
+    if not line.startswith(("python ", "torchrun ")):
+        return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+    *first, last = textwrap.wrap(
+        line, width - 2, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    return [*(f"{part} \\" for part in first), last]
+
+
+class HelpFormatter(WrappingFormatter):
+    """State every default that a flag has of its own; use a wide terminal up to 100 columns."""
 
     def __init__(self, prog: str) -> None:
-        columns = min(100, shutil.get_terminal_size((100, 24)).columns)
+        columns = min(100, shutil.get_terminal_size().columns)
         super().__init__(prog, max_help_position=26, width=columns)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Keep the lines of a description; those that are too wide become narrower ones."""
+        return "\n".join(line for old in text.splitlines() for line in fit(old, width))
 
     def _get_help_string(self, action: Action) -> str | None:
         text, default = action.help or "", action.default
@@ -64,12 +79,27 @@ class Parser(ArgumentParser):
     """argparse whose errors are one line, and which takes no abbreviated flags."""
 
     def __init__(self, description: str, usage: str = "%(prog)s [flags]") -> None:
+        script = Path(sys.argv[0])
         super().__init__(
-            description=description, usage=usage, formatter_class=HelpFormatter, allow_abbrev=False
+            prog=f"python -m {script.parent.name}" if script.name == "__main__.py" else script.name,
+            description=description,
+            usage=usage,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
         )
 
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None
+    ) -> Namespace:
+        """Parse the words; an unknown flag is an error with the nearest one."""
+        read, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            hint = nearest(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unknown argument {' '.join(unknown)}{hint}")
+        return read
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {one_line(message)} (see --help)\n")
+        self.exit(2, wrapped(f"error: {one_line(message)} (see --help)") + "\n")
 
 
 def flag(

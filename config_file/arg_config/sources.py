@@ -11,7 +11,6 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 
 from __future__ import annotations
 
-import difflib
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Sequence
@@ -31,6 +30,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.names import SAMPLERS
+from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
@@ -192,9 +192,8 @@ class Reader:
             if name in REMOVED:
                 continue
             if name not in self.actions:
-                near = difflib.get_close_matches(name, self.actions, n=1)
-                hint = f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
-                raise ValueError(f"{path}: unknown key '{key}'{hint}")
+                known = [name.replace("_", "-") for name in self.actions]
+                raise ValueError(f"{path}: unknown key '{key}'{nearest(str(key), known)}")
             if isinstance(value, dict):
                 raise ValueError(f"{path}: '{key}' cannot be a mapping")
             parts = value if isinstance(value, list) else [value]
@@ -273,6 +272,20 @@ def from_checkpoint(kind: type[Command], checkpoint: str | Path | None) -> Value
 
     stored = load_checkpoint(str(checkpoint))["config"]
     names: Iterable[str] = marked(kind, FROM_CHECKPOINT)
+    return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
+def from_search(kind: type[Command], folder: Path) -> Values:
+    """Dataset flags of a run of search.py.
+
+    Raises:
+        ValueError: it is no run.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run of search.py: {path} is missing")
+    stored = {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()}
+    names = marked(kind, FROM_CHECKPOINT)
     return {name: stored[name] for name in names if stored.get(name) is not None}
 
 

@@ -10,12 +10,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model import fold_batch_norms
+from model.subnet import Preprocessing, fold_batch_norms
 from utils.files import atomic_path
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
@@ -23,12 +22,12 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
 
 
-def check_onnx_packages() -> None:
+def check_onnx_packages(flag: str = "--export-onnx") -> None:
     """Raises ValueError where a package that the ONNX export needs is missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--export-onnx needs {', '.join(missing)}: pip install -r requirements-export.txt"
+            f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
 
 
@@ -42,7 +41,7 @@ def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """Without the exporters' progress messages and warnings about their own insides."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
@@ -71,9 +70,7 @@ def _samples(input_size: int) -> list[Tensor]:
     return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
 
 
-def export_onnx(
-    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
-) -> float:
+def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
     Args:
@@ -92,7 +89,7 @@ def export_onnx(
     import onnxruntime
 
     example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    with quiet_export():
         program = torch.onnx.export(
             net,
             (example,),
@@ -101,6 +98,7 @@ def export_onnx(
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
     model = program.model_proto
     for key, value in preprocessing.items():
         entry = model.metadata_props.add()
@@ -120,7 +118,7 @@ def export_onnx(
 
 
 def export_torch(
-    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
+    net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing
 ) -> float:
     """Write a torch.export program with a dynamic batch.
 
@@ -128,7 +126,7 @@ def export_torch(
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
     example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    with quiet_export():
         program = torch.export.export(
             net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
@@ -147,7 +145,7 @@ def export_torch(
 
 
 def export_files(
-    net: nn.Module, preprocessing: dict[str, Any], onnx: Path | None, torch_export: Path | None
+    net: nn.Module, preprocessing: Preprocessing, onnx: Path | None, torch_export: Path | None
 ) -> Iterator[str]:
     """Write what has a path, BN folded; yields a line on each file when it is written."""
     folded = fold_batch_norms(net).cpu()
