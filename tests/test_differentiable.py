@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Command
-from helpers import CPU, architecture_sampler, in_size
+from helpers import CPU, architecture_sampler, in_size, whole_budget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -399,7 +399,7 @@ def test_the_planted_architecture_is_found(
 
 def test_a_prior_steers_mutation(tiny: SearchSpace, tiny_table: LookupTable) -> None:
     """Mutated layers follow the prior; a certain choice is all that they become."""
-    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    budget = whole_budget(tiny_table)
     prior = np.array([[0.7, 0.1, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0], [1, 0, 0, 0]])
     strategy = EvolutionSearch(
         EvolutionConfig(generation_num=3, population=20, parent_num=4, mutation_prob=1.0),
