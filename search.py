@@ -52,14 +52,14 @@ from utils.threads import set_threads
 from utils.timing import Phases
 
 
-def load_prior(config: SearchConfig, path: Path, state: dict) -> Prior:
+def load_prior(state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
     """Read what a checkpoint has learned about the choices.
 
     Raises:
         ValueError: the strategy needs it, and the supernet has learned nothing.
     """
     prior = Prior.of(state)
-    if prior.probabilities is None and config.strategy.needs_prior:
+    if prior.probabilities is None and kind.needs_prior:
         raise ValueError(
             f"checkpoint {path} has no architecture parameters to read an architecture from; "
             f"search it by evolution or random, or train one with --sample-strategy differentiable"
@@ -120,10 +120,12 @@ def main() -> None:
     start_log()
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
-    run, data, training, prior = config.run, config.data, config.training, Prior()
+    run, prior = config.run, Prior()
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
+        config = splits.fitted(config)
+        data, training = config.data, config.training
         table = build_costs(config, space, config.metrics, device)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
         threads, supernet, evaluator = run.threads, None, None
@@ -139,7 +141,7 @@ def main() -> None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
                 state = load_supernet(config.checkpoint, supernet, facts)
-                prior = load_prior(config, config.checkpoint, state)
+                prior = load_prior(state, config.strategy, config.checkpoint)
                 del state  # hundreds of MB
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
@@ -162,7 +164,7 @@ def main() -> None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
-                prior = load_prior(config, path, load_checkpoint(path))
+                prior = load_prior(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's

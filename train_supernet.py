@@ -207,13 +207,14 @@ def supernet_rows(supernet: Supernet, loader: Loader, epochs: int) -> dict[str, 
 def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
-    run, training, data = config.run, config.training, config.data
+    run, data = config.run, config.data
     device = set_up(run)
     splits, space = load_inputs(config, device)
+    config = splits.fitted(config)
     table = None
     if config.needs_budget:
         table = build_costs(config, space, config.budget.metrics, device)
-    supernet = new_supernet(config, space, device)
+    supernet, training = new_supernet(config, space, device), config.training
     middle = space.num_choices // 2
     threads = set_threads(run.threads, supernet, training.batch_size, data.input_size, middle)
     config = config.resolve(space, table, threads)

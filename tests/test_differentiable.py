@@ -23,7 +23,7 @@ from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from sampler.alpha import ArchitectureTraining
 from sampler.hardware_loss import HC_LOSSES, HardwareLoss
-from search import take_prior
+from search import load_prior
 from search_strategy import STRATEGIES
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from train_supernet import new_supernet, train
@@ -120,10 +120,10 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
-                take_prior(load_checkpoint(path), STRATEGIES[search], path)
+                load_prior(load_checkpoint(path), STRATEGIES[search], path)
             continue
         kind = STRATEGIES[search]
-        prior, _ = take_prior(load_checkpoint(path), kind, path)
+        prior = load_prior(load_checkpoint(path), kind, path).probabilities
         strategy = kind(config.strategies[search], budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
