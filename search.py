@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from pathlib import Path
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import values_of
@@ -30,6 +31,7 @@ from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
+from lookup_table.whole_networks import latency_rows
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -60,6 +62,7 @@ def report_search(
     evaluator: Evaluator | None,
     splits: Splits,
     phases: Phases,
+    device: torch.device,
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
@@ -100,6 +103,8 @@ def report_search(
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
+        settings = config.latency.settings
+        report.rows |= latency_rows(searches.space, budget, answer, device, settings)
     return report
 
 
@@ -163,7 +168,7 @@ def main() -> None:
         strategy = new_strategy(config, budget, prior.probabilities)
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
-        report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
+        report = report_search(searches, strategy, found, prior, evaluator, splits, phases, device)
         scorer.close()
         report.finish(phases, writer)
 

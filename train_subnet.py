@@ -40,7 +40,7 @@ from config_file.arg_config.subnet_config import UseConfig
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
-from lookup_table.latency import speed_text
+from lookup_table.speed import speed_text
 from model import (
     Architecture,
     SearchSpace,
@@ -350,8 +350,8 @@ def use(config: SubnetConfig, device: torch.device) -> None:
     if config.use.benchmark:
         space, architecture = load_architecture(config.arch, config.data.input_size)
         net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
-        log.info(speed_text(net, architecture, table, space.input_size, batch, device))
+        batch = config.data.eval_batch_size
+        log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
     if config.use.evaluate:
         splits = load_splits(
             config.data,
