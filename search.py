@@ -22,8 +22,6 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
@@ -48,6 +46,7 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
+from utils.tracker import FileCallback, Tracker
 
 
 def load_prior(state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
@@ -114,6 +113,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, data, training, prior = config.run, config.data, config.training, Prior()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
@@ -149,7 +149,7 @@ def main() -> None:
     splits.keep(folder)
     log.info(space_text(space, networks, budget))
     hint = f"--eval-batch-size {data.eval_batch_size}: lower it, or --calibration-batches"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, [config.budget.limit])

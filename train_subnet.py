@@ -73,6 +73,7 @@ from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import set_threads, threads_text
+from utils.tracker import FileCallback, Tracker
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
@@ -381,6 +382,7 @@ def main() -> None:
         return
     check_exports(config.use.export_onnx, config.use.export_torch)
     tune_malloc()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = pick_device(run.device)
     seed_everything(run.random_seed)
     if not config.trains:
@@ -415,7 +417,7 @@ def main() -> None:
 
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return
