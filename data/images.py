@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from utils.preprocessing import crop, read_image, short_side
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SMALL = 64  # px; larger input is cropped out of an image 256/224 times as large, as is usual
+FORMATS = "avif bmp dib gif ico jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
+EXTENSIONS = tuple(f".{name}" for name in FORMATS.split())  # of what is taken for an image
 
 
 class Images(Protocol):
@@ -64,45 +69,32 @@ class FakeImages:
         return self.dataset()[i][0]
 
 
-def read_image(path: Path) -> Image:
-    """The whole file, decoded to RGB: grey is repeated, palettes are looked up, alpha is dropped.
-
-    Raises:
-        ValueError: it cannot be decoded, all of it.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
-                grey = np.asarray(image).astype(np.int64) >> 8
-                return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-            if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
-    except Exception as error:  # PIL's decoders raise nearly every kind there is
-        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-        raise ValueError(f"{path} is not a readable image ({reason}); fix or remove it") from error
+def visible_files(folder: Path) -> list[str]:
+    """Paths of all files below a folder that are not hidden, by folder and name."""
+    return [
+        os.path.join(where, name)
+        for where, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if name[0] != "."
+    ]
 
 
-def as_pil(image: Image | np.ndarray) -> Image:
-    from PIL import Image
+def is_image(path: str) -> bool:
+    """True if the name is that of an image file."""
+    return path.lower().endswith(EXTENSIONS)
 
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+
+def left_out_text(paths: list[str]) -> str:
+    """One line that counts files which are no images by extension and names one of each."""
+    kinds = Counter(Path(path).suffix.lower() or "no extension" for path in paths)
+    first = {Path(path).suffix.lower() or "no extension": path for path in reversed(paths)}
+    counts = ", ".join(f"{n} {kind} ({first[kind]})" for kind, n in kinds.most_common())
+    return f"note: left out, as they are not named like images: {counts}"
 
 
 def fit(image: Image | np.ndarray, size: int) -> Image:
-    """An image as evaluation sees it: the short side resized, then the centre `size` x `size`.
-
-    Up to 64 px the whole short side is kept; above, 224 of 256 px (the usual ImageNet crop).
-    """
-    from torchvision.transforms.v2 import functional
-
-    image = as_pil(image)
-    short = size if size <= SMALL else round(size * 256 / 224)
-    if min(image.size) != short:
-        image = functional.resize(image, [short], antialias=True)
-    return image if image.size == (size, size) else functional.center_crop(image, [size, size])
+    """An image as evaluation sees it: the short side resized, then the centre `size` x `size`."""
+    return crop(image, short_side(size), size)
 
 
 def fingerprint(images: Images, labels: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.augment import Augmentation, image_transform
-from data.images import Images, as_pil, fit
+from data.images import Images, fit
 from data.loader import Loader, Part
 
 

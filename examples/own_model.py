@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # installed: from oneshot_nas.model
 
+from config_file.arg_config.sources import settings
 from lookup_table import build_budget, parse_limit
 from lookup_table.builder import load_table
 from model import BLOCKS, BlockStyle, Subnet, conv_bn
 from search_strategy.evaluator import Evaluator
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
-from train_supernet import TrainSupernetConfig, load_inputs, new_supernet, settings, train
+from train_supernet import TrainSupernetConfig, load_inputs, new_supernet, train
 from utils.tracker import Tracker
 
 SPACE = """

@@ -11,7 +11,6 @@ from model.blocks import BLOCKS, BlockStyle, conv_bn, zero_residuals
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
 from model.subnet import (
-    Preprocessing,
     Subnet,
     add_drop_path,
     count_params,
@@ -27,6 +26,7 @@ from model.subnet import (
 from model.superkernel import SUPERNETS, SuperkernelSupernet, build_supernet
 from model.supernet import SUPERNET_INITS, Supernet, align_choices, path_bns
 from model.weights import extract_subnet, load_trained
+from utils.preprocessing import Preprocessing
 
 __all__ = [
     "BLOCKS",

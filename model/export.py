@@ -14,20 +14,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.subnet import Preprocessing, fold_batch_norms
+from model.subnet import fold_batch_norms
 from utils.files import atomic_path
+from utils.preprocessing import Preprocessing
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
 
 
-def check_onnx_packages() -> None:
+def check_onnx_packages(flag: str = "--export-onnx") -> None:
     """Raises ValueError where a package that the ONNX export needs is missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--export-onnx needs {', '.join(missing)}: pip install -r requirements-export.txt"
+            f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
 
 
@@ -41,7 +42,7 @@ def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """Without the exporters' progress messages and warnings about their own insides."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
@@ -70,7 +71,7 @@ def _samples(input_size: int) -> list[Tensor]:
     return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
 
 
-def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing) -> float:
+def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
     Args:
@@ -88,8 +89,9 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     import onnx
     import onnxruntime
 
-    example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    size = preprocessing.input_size
+    example = torch.zeros(2, 3, size, size)
+    with quiet_export():
         program = torch.onnx.export(
             net,
             (example,),
@@ -100,14 +102,14 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
         )
     assert program is not None  # None comes of the exporter that dynamo=True replaces
     model = program.model_proto
-    for key, value in preprocessing.items():
+    for key, value in preprocessing.values().items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for images in _samples(input_size):
+    for images in _samples(size):
         with torch.no_grad():
             mine = net(images)
         theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
@@ -117,26 +119,25 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     return worst
 
 
-def export_torch(
-    net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing
-) -> float:
+def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write a torch.export program with a dynamic batch.
 
     `torch.export.load(path).module()` runs it. Arguments, result and errors as
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
-    example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    size = preprocessing.input_size
+    example = torch.zeros(2, 3, size, size)
+    with quiet_export():
         program = torch.export.export(
             net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
         archive = io.BytesIO()
-        extra = {METADATA_FILE: json.dumps(preprocessing)}
+        extra = {METADATA_FILE: json.dumps(preprocessing.values())}
         torch.export.save(program, archive, extra_files=extra)
         archive.seek(0)
         loaded = torch.export.load(archive).module()
     worst = 0.0
-    for images in _samples(input_size):
+    for images in _samples(size):
         with torch.no_grad():
             worst = max(worst, _difference(net(images), loaded(images), path))
     with atomic_path(path) as temporary:
@@ -149,8 +150,7 @@ def export_files(
 ) -> Iterator[str]:
     """Write what has a path, BN folded; yields a line on each file when it is written."""
     folded = fold_batch_norms(net).cpu()
-    size = preprocessing["input_size"]
     for path, write in ((onnx, export_onnx), (torch_export, export_torch)):
         if path is not None:
-            difference = write(folded, path, size, preprocessing)
+            difference = write(folded, path, preprocessing)
             yield f"{path}: logits differ from PyTorch's by at most {difference:.2g}"
