@@ -23,7 +23,6 @@ if __name__ == "__main__":  # before the imports that take seconds
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
@@ -52,6 +51,7 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
+from utils.tracker import FileCallback, Tracker
 
 
 def report_search(
@@ -114,6 +114,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, prior = config.run, Prior()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
@@ -152,7 +153,7 @@ def main() -> None:
     splits.keep(folder)
     log.info(space_text(space, networks, budget))
     hint = f"--eval-batch-size {data.eval_batch_size}: lower it, or --calibration-batches"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)

@@ -77,6 +77,7 @@ from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import set_threads, threads_text
+from utils.tracker import FileCallback, Tracker
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
@@ -261,12 +262,7 @@ def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dic
 
 def save_files(net: Subnet, splits: Splits, use: UseConfig, weights: Path | None) -> None:
     """The weights, and the exports asked for, each with the preprocessing that it needs."""
-    preprocessing = {
-        "input_size": splits.input_size,
-        "mean": list(splits.mean),
-        "std": list(splits.std),
-        "classes": list(splits.classes),
-    }
+    preprocessing = splits.preprocessing
     if weights is not None:
         with atomic_path(weights) as temporary:
             save_weights(net, temporary, preprocessing)
@@ -385,6 +381,7 @@ def main() -> None:
         return
     check_exports(config.use.export_onnx, config.use.export_torch)
     tune_malloc()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = pick_device(run.device)
     seed_everything(run.random_seed)
     if config.verification.verify is not None:
@@ -428,7 +425,7 @@ def main() -> None:
 
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return

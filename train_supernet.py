@@ -46,6 +46,7 @@ from utils.memory import memory_hint
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
+from utils.tracker import FileCallback, Tracker
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
@@ -208,6 +209,7 @@ def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
     run, data = config.run, config.data
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     splits, space = load_inputs(config, device)
     config = splits.fitted(config)
@@ -231,7 +233,7 @@ def main() -> None:
     record_run(folder, config, device, kept)
     splits.keep(folder)
     path = folder / "supernet.pt"
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    with Tracker(folder / "tensorboard", tracker) as writer:
         train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
     log.info(f"search it: python search.py --checkpoint {path}")
 

@@ -33,6 +33,14 @@ class RunConfig:
         "where to compute; auto: the first of cuda, mps, cpu that is there",
         marks=[MAY_DIFFER],
     )
+    tracker: Path | None = flag(
+        None,
+        path,
+        "Python file with scalars(values, step) and figure(name, figure, step), which get what "
+        "TensorBoard gets (docs/runs.md)",
+        "FILE",
+        marks=[MAY_DIFFER],
+    )
     threads: int | str = flag(
         "auto",
         threads,

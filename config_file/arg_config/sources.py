@@ -11,6 +11,8 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Sequence
@@ -103,6 +105,25 @@ def load_config(kind: type[C], description: str | None, argv: Sequence[str] | No
     config = replace(take(kind, values), typed=frozenset(given))
     config.check()
     return config
+
+
+def settings(kind: type[C], **flags: Any) -> C:
+    """Return a command's flags for use in a program: `settings(SearchConfig, dataset="digits")`.
+
+    Sources and checks are those of the command line; what is not named has the dataset's default.
+
+    Raises:
+        ValueError: no such flag, a value that it does not take, or flags that do not go together.
+    """
+    actions = {action.dest: action for action in make_parser(kind, None)._actions}
+    if unknown := sorted(flags.keys() - actions.keys()):
+        raise ValueError(f"{kind.__name__} has no {unknown[0]}{nearest(unknown[0], actions)}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return load_config(kind, None, words_of(actions, flags, kind.__name__))
+    except SystemExit as error:  # argparse's
+        raise ValueError(said.getvalue().strip().removeprefix("error: ")) from error
 
 
 class Reader:
