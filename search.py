@@ -88,7 +88,8 @@ def report_search(
             report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
-        report.add_largest(largest, scores.scored_top1(largest[None])[0])
+        top1 = scores.scored_top1(largest[None])[0]
+        report.add_largest(largest, top1, budget.largest_is_exact)
         if evaluator is not None:
             plain = uncalibrated_top1(evaluator.supernet, answer, splits.validation)
             report.add_uncalibrated(plain)

@@ -1,4 +1,4 @@
-r"""What an architecture costs, or what a search space holds.
+r"""Print the costs of an architecture or of a search space; measure, import and export tables.
 
 python -m lookup_table --arch runs/digits/best_architecture.yaml
 python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
@@ -93,7 +93,7 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 
 
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
-    """What is printed as JSON. Costs: single MACs and params, other metrics in their unit."""
+    """Facts to print as JSON. Costs: single MACs and params, other metrics in their unit."""
     if architecture is not None:
         facts = architecture_facts(space, architecture)
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
