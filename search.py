@@ -22,12 +22,15 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from pathlib import Path
 
+import torch
+
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
+from lookup_table.whole_networks import latency_rows
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -36,8 +39,10 @@ from search_strategy.history import History
 from search_strategy.plan import search_plan, space_text
 from search_strategy.report import SearchReport
 from search_strategy.scores import ScoreLog, SharedScores
+from search_strategy.searched_run import SearchedRun
 from search_strategy.searches import Searches, new_strategy
 from search_strategy.strategy import FinishedSearch, SearchStrategy
+from search_strategy.supernet_seeds import agreement, search_again
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
 from utils.checkpoint import load_checkpoint
@@ -49,21 +54,6 @@ from utils.timing import Phases
 from utils.tracker import FileCallback, Tracker
 
 
-def load_prior(state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
-    """Read what a checkpoint has learned about the choices.
-
-    Raises:
-        ValueError: the strategy needs it, and the supernet has learned nothing.
-    """
-    prior = Prior.of(state)
-    if prior.probabilities is None and kind.needs_prior:
-        raise ValueError(
-            f"checkpoint {path} has no architecture parameters to read an architecture from; "
-            f"search it by evolution or random, or train one with --sample-strategy differentiable"
-        )
-    return prior
-
-
 def report_search(
     searches: Searches,
     strategy: SearchStrategy,
@@ -72,6 +62,7 @@ def report_search(
     evaluator: Evaluator | None,
     splits: Splits,
     phases: Phases,
+    device: torch.device,
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
@@ -89,6 +80,12 @@ def report_search(
     if config.seeds > 1:
         with phases("other seeds"):
             report.add_seeds(searches.best_of_seeds(found))
+    if config.supernet_seeds > 1:
+        with phases("other supernets"):
+            table = budget.counts.table
+            first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
+            all_runs = search_again(first, config.supernet_seeds, splits.train.device)
+            report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
         report.add_largest(largest, scores.scored_top1(largest[None])[0])
@@ -106,6 +103,8 @@ def report_search(
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
+        settings = config.latency.settings
+        report.rows |= latency_rows(searches.space, budget, answer, device, settings)
     return report
 
 
@@ -136,7 +135,7 @@ def main() -> None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
                 state = load_supernet(config.checkpoint, supernet, facts)
-                prior = load_prior(state, config.strategy, config.checkpoint)
+                prior = Prior.read(state, config.strategy, config.checkpoint)
                 del state  # hundreds of MB
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
@@ -159,7 +158,7 @@ def main() -> None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
-                prior = load_prior(load_checkpoint(path), config.strategy, path)
+                prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
@@ -170,7 +169,7 @@ def main() -> None:
         strategy = new_strategy(config, budget, prior.probabilities)
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
-        report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
+        report = report_search(searches, strategy, found, prior, evaluator, splits, phases, device)
         scorer.close()
         report.finish(phases, writer)
 

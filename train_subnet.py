@@ -41,7 +41,7 @@ from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
-from lookup_table.latency import speed_text
+from lookup_table.speed import speed_text
 from model import (
     Architecture,
     SearchSpace,
@@ -60,7 +60,8 @@ from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
 from model.weights import load_from_supernet, load_trained
-from search_strategy.verify import SearchedRun, verify
+from search_strategy.searched_run import SearchedRun
+from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
@@ -355,19 +356,20 @@ def benchmark(config: SubnetConfig, device: torch.device) -> None:
     """--benchmark: latency and throughput, without a dataset."""
     space, architecture = load_architecture(config.arch, config.data.input_size)
     net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-    table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
-    log.info(speed_text(net, architecture, table, space.input_size, batch, device))
+    batch = config.data.eval_batch_size
+    log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
 
 
 def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     """Train, test, describe and export the network in a run folder; resume one that is begun."""
     run, data = config.run, config.data
     tracker = run.tracker and FileCallback(run.tracker)
-    arch = run.run_dir / str(run.title) / ARCHITECTURE if run.resume else Path(config.arch)
+    begun = run.run_dir / str(run.title)
+    arch = begun / ARCHITECTURE if run.resume else config.arch
     inputs = Inputs.load(config, arch, device)
     space, architecture, splits = inputs.space, inputs.architecture, inputs.splits
     config = splits.fitted(config)
-    resumed = run.resume and (arch.parent / "last.pt").exists()
+    resumed = run.resume and (begun / "last.pt").exists()
     net = new_network(space, architecture, splits, config, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)

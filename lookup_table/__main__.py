@@ -34,11 +34,11 @@ from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.importers import FORMATS, import_table
-from lookup_table.latency import measure_latency, rank_note, validate
 from lookup_table.memory import add_memory
 from lookup_table.table import LookupTable
 from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.whole_networks import measure_blocks, rank_note, validate
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
@@ -146,7 +146,7 @@ def add_latency(
 ) -> tuple[LookupTable, dict]:
     """Measure blocks and whole networks: the given architecture, or random ones."""
     device, settings = pick_device(config.measure.device), config.source.settings
-    table = measure_latency(space, table, device, settings)
+    table = measure_blocks(space, table, device, settings)
     networks = architecture[None] if architecture is not None else None
     if networks is None:
         budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)

@@ -61,6 +61,30 @@ def _samples(input_size: int) -> list[Tensor]:
     return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
 
 
+def onnx_program(net: nn.Module, input_size: int) -> torch.onnx.ONNXProgram:
+    """Translate a network in eval mode, on the CPU, to ONNX: `images` -> `logits`."""
+    with quiet_export():
+        program = torch.onnx.export(
+            net,
+            (torch.zeros(2, 3, input_size, input_size),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
+    return program
+
+
+def torch_program(net: nn.Module, input_size: int) -> torch.export.ExportedProgram:
+    """Trace a network in eval mode, on the CPU, by torch.export, for batches of any size."""
+    example = torch.zeros(2, 3, input_size, input_size)
+    with quiet_export():
+        return torch.export.export(
+            net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+
+
 def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
@@ -80,18 +104,7 @@ def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> flo
     import onnxruntime
 
     size = preprocessing.input_size
-    example = torch.zeros(2, 3, size, size)
-    with quiet_export():
-        program = torch.onnx.export(
-            net,
-            (example,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-    assert program is not None  # None comes of the exporter that dynamo=True replaces
-    model = program.model_proto
+    model = onnx_program(net, size).model_proto
     for key, value in preprocessing.values().items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
@@ -116,11 +129,8 @@ def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> fl
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
     size = preprocessing.input_size
-    example = torch.zeros(2, 3, size, size)
+    program = torch_program(net, size)
     with quiet_export():
-        program = torch.export.export(
-            net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
         archive = io.BytesIO()
         extra = {METADATA_FILE: json.dumps(preprocessing.values())}
         torch.export.save(program, archive, extra_files=extra)

@@ -73,6 +73,12 @@ class SearchConfig(SupernetCommand):
         "searches with different random numbers, of which the spread is reported",
         "K",
     )
+    supernet_seeds: int = flag(
+        1,
+        integer(1, 100),
+        "supernets trained with different seeds, each searched; how far they agree is reported",
+        "K",
+    )
     oracle: Path | None = flag(
         None, path, "JSON of known accuracies in place of a supernet: nothing is trained", "FILE"
     )
@@ -117,6 +123,10 @@ class SearchConfig(SupernetCommand):
         kind, name = self.strategy, self.search_strategy
         if self.oracle and self.checkpoint:
             raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+        if self.supernet_seeds > 1 and (self.oracle or self.checkpoint):
+            raise ValueError(
+                "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
+            )
         if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
             names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
             raise ValueError(

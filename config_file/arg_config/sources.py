@@ -32,6 +32,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.names import SAMPLERS
+from config_file.arg_config.types import Words
 from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
@@ -252,7 +253,9 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
         flag = action.option_strings[0]
         if value is None:
             continue
-        if action.nargs == 0:  # a switch
+        if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
+            words += [flag, *map(str, value)] if value else []  # paths, which may hold commas
+        elif action.nargs == 0:  # a switch
             if not isinstance(value, bool):
                 raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
             if value:
