@@ -35,6 +35,7 @@ from lookup_table.user_table import TABLE_FILE, keep_costs
 from model import SearchSpace, Supernet, build_supernet, count_params, load_space
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
+from model.timm_weights import PREFIX, start_supernet, timm_network
 from sampler import SAMPLERS
 from sampler.alpha import write_architecture
 from utils import distributed
@@ -84,7 +85,11 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
     supernet = build_supernet(space)
     if training.supernet_init == "aligned":
         align_choices(supernet)
-    if training.init_from and not config.begun:  # else a checkpoint's weights follow
+    source = str(training.init_from or "")
+    if source.startswith(PREFIX) and not config.begun:
+        name = source.removeprefix(PREFIX)
+        start_supernet(supernet, timm_network(name), name)
+    elif training.init_from and not config.begun:  # else a checkpoint's weights follow
         facts = supernet_facts(space, data.dataset, data.train_portion)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
         load_supernet(training.init_from, supernet, facts)

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.subnet import fold_batch_norms
 from utils.files import atomic_path
 from utils.preprocessing import Preprocessing
 
@@ -30,15 +29,6 @@ def check_onnx_packages(flag: str = "--export-onnx") -> None:
         raise ValueError(
             f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
-
-
-def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
-    """Raises ValueError, before any work, where an export could not be written after it."""
-    for flag, path in (("--export-onnx", onnx), ("--export-torch", torch_export)):
-        if path is not None and (not path.parent.is_dir() or path.is_dir()):
-            raise ValueError(f"{flag} {path}: its folder does not exist, or it is a folder itself")
-    if onnx is not None:
-        check_onnx_packages()
 
 
 @contextlib.contextmanager
@@ -153,14 +143,3 @@ def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> fl
     with atomic_path(path) as temporary:
         temporary.write_bytes(archive.getvalue())
     return worst
-
-
-def export_files(
-    net: nn.Module, preprocessing: Preprocessing, onnx: Path | None, torch_export: Path | None
-) -> Iterator[str]:
-    """Write what has a path, BN folded; yields a line on each file when it is written."""
-    folded = fold_batch_norms(net).cpu()
-    for path, write in ((onnx, export_onnx), (torch_export, export_torch)):
-        if path is not None:
-            difference = write(folded, path, preprocessing)
-            yield f"{path}: logits differ from PyTorch's by at most {difference:.2g}"

@@ -217,9 +217,15 @@ def load_preprocessing(path: str | Path) -> Preprocessing | None:
     return Preprocessing.of(values) if values else None
 
 
-def save_weights(subnet: nn.Module, path: str | Path, preprocessing: Preprocessing) -> None:
+def save_weights(
+    subnet: nn.Module, path: str | Path, preprocessing: Preprocessing | None = None
+) -> None:
     """Write a .safetensors file with the metadata that `load_preprocessing` reads. Not atomic."""
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}
-    save_file(tensors, os.fspath(path), {METADATA_KEY: json.dumps(preprocessing.values())})
+    save_file(
+        tensors,
+        os.fspath(path),
+        {METADATA_KEY: json.dumps(preprocessing.values() if preprocessing else {})},
+    )

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lookup_table.builder import load_table
 from model import (
+    Preprocessing,
     Subnet,
     architecture_facts,
     count_params,
@@ -126,7 +127,9 @@ def test_three_lines_load_a_network_with_model_utils_and_the_spaces(tmp_path: Pa
     shutil.copytree(ROOT / "config_file/search_space", alone / "config_file/search_space")
     facts = architecture_facts(space, [0] * space.num_layers)
     (alone / "best_architecture.yaml").write_text(yaml.safe_dump(facts))
-    preprocessing = {"input_size": 16, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["a", "b"]}
+    preprocessing = Preprocessing(
+        input_size=16, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, classes=("a", "b")
+    )
     save_weights(net, alone / "weights.safetensors", preprocessing)
     images = torch.randn(2, 3, 16, 16)
     torch.save(images, alone / "images.pt")
@@ -145,7 +148,7 @@ def test_three_lines_load_a_network_with_model_utils_and_the_spaces(tmp_path: Pa
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     space, architecture = load_architecture("mnasnet_100", 8, 10)
-    save_weights(Subnet(space, architecture), file, {})
+    save_weights(Subnet(space, architecture), file)
     with pytest.raises(ValueError, match=r"w\.safetensors is of another architecture: .* absent"):
         load_subnet("fbnet_c", file)
     assert load_subnet("mnasnet_100", file).head.classifier.out_features == 10

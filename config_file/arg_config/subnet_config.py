@@ -33,7 +33,13 @@ class UseConfig:
     export_onnx: Path | None = flag(
         None, path, "ONNX file, checked in onnxruntime (requirements-export.txt)", "OUT"
     )
+    export_onnx_int8: Path | None = flag(
+        None, path, "ONNX file of 8-bit integers, calibrated on training images", "OUT"
+    )
     export_torch: Path | None = flag(None, path, "torch.export program (.pt2)", "OUT")
+    export_hub: Path | None = flag(
+        None, path, "new folder in the Hugging Face Hub's layout, with a model card", "DIR"
+    )
 
 
 def mix_flag(name: str) -> float:
@@ -104,8 +110,8 @@ class SubnetConfig(Command):
     init_from: Path | None = flag(
         None,
         path,
-        "weights at the start: a supernet.pt, or a network's .safetensors or .pt; BN statistics "
-        "are calibrated (default: random weights)",
+        "weights at the start: a supernet.pt, of which BN statistics are calibrated, a network's "
+        ".safetensors, or timm:fbnetc_100, spnasnet_100 or mobilenetv2_100 (default: random)",
         "FILE",
     )
     calibration_batches: int = calibration_batches_flag("--init-from's")

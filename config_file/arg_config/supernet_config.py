@@ -52,7 +52,7 @@ class SupernetConfig(RecipeConfig):
         None,
         path,
         "supernet.pt whose weights are the start instead, trained on images of any size: epochs "
-        "of small images, then a few of large ones",
+        "of small images, then a few of large ones; or timm:NAME, as of train_subnet.py",
         "FILE",
     )
     sync_bn: bool = switch(False, "of several GPUs: batch norms over the images of all of them")
