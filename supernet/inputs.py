@@ -153,6 +153,7 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
 def supernet_facts(data: DataConfig, space: SearchSpace) -> dict:
     """What a checkpoint must agree on with the run that uses it."""
     return {
+        "search_space": space.name,
         "dataset": data.dataset,
         "train_portion": data.train_portion,  # else the search would validate on training images
         "input_size": space.input_size,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from config_file.arg_config.data_config import BY_DATASET
-from config_file.arg_config.fields import flag
-from config_file.arg_config.types import budget, integer, number, path
+from config_file.arg_config.fields import BY_RECIPE, flag
+from config_file.arg_config.types import budget, count, integer, number, path
+from utils.metrics import MILLION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +21,17 @@ class LatencyConfig:
         "YAML or CSV of costs measured elsewhere, or a device's name; see docs/devices.md",
         "FILE|NAME",
     )
-    latency_batch_size: int = flag(1, integer(1), "images per run", "N")
-    latency_threads: int = flag(1, integer(1, 1024), "CPU threads", "N")
+    latency_batch_size: int = flag(1, count, "images per run")
+    latency_threads: int = flag(1, integer(1, 1024), "CPU threads")
     latency_seconds: float = flag(
-        0.1,
-        number(0, 3600, open_low=True),
-        "least time per block, in several turns; the median counts",
-        "F",
+        0.1, number(0, 3600, True), "least time per block, in several turns; the median counts"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
+    """The limits of a search; `median` is a number after `resolve`."""
+
     title: ClassVar[str] = "budget"
 
     info_metric: str = flag(
@@ -45,10 +44,17 @@ class BudgetConfig:
     target_hc: float | str | None = flag(
         None,
         budget,
-        "upper limit in millions of MACs or params, or ms; median of all architectures; none "
-        f"({BY_DATASET})",
-        "M|median|none",
+        "upper limit in millions of MACs or params, or ms; median of all architectures; none",
+        marks=[BY_RECIPE],
     )
     min_hc: float | str | None = flag(
         None, budget, "lower limit, likewise (default: none)", "M|none"
     )
+
+    def resolve(self, median: int) -> BudgetConfig:
+        """The limits as numbers; `median` is that of all architectures, as tables store costs."""
+
+        def resolved(limit: float | str | None) -> float | str | None:
+            return median / MILLION if limit == "median" else limit
+
+        return replace(self, target_hc=resolved(self.target_hc), min_hc=resolved(self.min_hc))
