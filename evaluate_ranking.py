@@ -10,13 +10,16 @@ spearman_rho, num_architectures and more, each described in docs/results.md.
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.ranking_config import RankingConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(RankingConfig, __doc__)
-    wait_without_spinning()
 
 import json
 import sys
@@ -26,13 +29,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config_file.arg_config.fields import changed
-from config_file.arg_config.sources import load_config, write_config
-from data import Loader
+from config_file.arg_config.data_config import NO_AUGMENTATION
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.start import open_run, record_run, set_up
+from data import Loader, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, build_supernet, load_space
+from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.additive import smoothed
 from search_strategy.benchmark import (
     Benchmark,
@@ -42,14 +47,13 @@ from search_strategy.benchmark import (
 )
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
-from supernet import load_inputs, load_supernet, set_threads, supernet_facts
-from utils.device import SEARCH_STREAM, pick_device, seed_everything, stream, tune_malloc
+from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
-from utils.run_folder import check_run_folder, log, make_run_folder, start_log
+from utils.run_folder import log, start_log
 from utils.statistics import noise_ceiling, rank_agreement, without_nan
-from utils.threads import threads_text
+from utils.threads import set_threads
 from utils.timing import Phases
 
 SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
@@ -139,46 +143,34 @@ def main() -> None:
     start_log(stream=sys.stderr)
     phases = Phases()
     config = load_config(RankingConfig, __doc__)
-    run = config.run
-    start_log(stream=sys.stderr, quiet=run.quiet)
-    check_run_folder(run.run_dir, run.title, run.resume)
-    tune_malloc()
-    device = pick_device(run.device)
-    seed_everything(run.random_seed)
-
+    run, data = config.run, config.data
+    device = set_up(run, sys.stderr)
     with phases("data and lookup table"):
-        splits, space = load_inputs(run, config.space, config.data, device)
-        benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
-        size = config.cost_input_size or config.data.input_size
-        costed = load_space(
-            config.space.search_space, size, splits.num_classes, config.space.widths
+        splits = load_splits(data, NO_AUGMENTATION, 2, run.random_seed, device, run.cache)
+        name, widths = config.space.search_space, config.space.widths
+        space, costed = (
+            load_space(name, size, splits.num_classes, widths)
+            for size in (data.input_size, config.cost_input_size or data.input_size)
         )
         table = load_table(costed, run.cache_dir)
+        benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
         supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
         middle = space.num_choices // 2
-        threads = set_threads(run.threads, supernet, 2, config.data.input_size, middle)
-        config = changed(config, threads=threads)
-        load_supernet(config.checkpoint, supernet, supernet_facts(config.data, space))
-        evaluator = build_evaluator(
-            supernet,
-            splits.calibration,
-            draw_images(splits.validation, config.validation_images, run.random_seed),
-            config.evaluation,
-        )
+        threads = set_threads(run.threads, supernet, 2, data.input_size, middle)
+        config = config.with_threads(threads)
+        facts = supernet_facts(space, data.dataset, data.train_portion)
+        load_supernet(config.checkpoint, supernet, facts)
+        images = draw_images(splits.validation, config.validation_images, run.random_seed)
+        evaluator = build_evaluator(supernet, splits.calibration, images, config.evaluation)
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
 
-    name = f"ranking_{Path(config.space.search_space).stem}_{config.data.dataset}"
-    folder = make_run_folder(run.run_dir, run.title, run.resume, name)
-    start_log(folder, stream=sys.stderr, quiet=run.quiet)
-    if not run.resume:
-        write_config(folder / "config.yaml", config)
+    folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
+    record_run(folder, config, device)
+    networks = benchmark.architectures
     log.info(
-        f"run folder {folder}, device {device}{threads_text(device)}: "
-        f"{len(benchmark.accuracy)} distinct networks "
-        f"({benchmark.num_codes} codes in {config.benchmark})"
+        f"{len(networks)} distinct networks ({benchmark.num_codes} codes in {config.benchmark})"
     )
     logged = ScoreLog(workers, folder / "candidates.log", space)
-    networks = benchmark.architectures
     with phases("scoring"), logged.progress(len(networks), "ranking"):
         score = logged(networks)  # but what an interrupted run logged
         scores = {
@@ -196,11 +188,10 @@ def main() -> None:
         folder / "ranking.png",
         score,
         benchmark.accuracy,
-        table.cost(benchmark.architectures, config.info_metric) / MILLION,
+        table.cost(networks, config.info_metric) / MILLION,
         table.metric(config.info_metric).label,
         SCORE_LABELS[config.evaluation.score],
-        f"{space.name} on {config.data.dataset}, {len(score)} networks: τ = "
-        f"{found['kendall_tau']:.3f}",
+        f"{space.name} on {data.dataset}, {len(score)} networks: τ = {found['kendall_tau']:.3f}",
     )
     print(text)
 

@@ -1,4 +1,4 @@
-"""Train a supernet alone.
+"""Train a supernet; search.py trains its own with `train` from here.
 
 python train_supernet.py                                  # proxylessnas on the embedded digits
 python train_supernet.py --search-space fbnet --dataset cifar10 --title fbnet_c10
@@ -10,91 +10,237 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
-from config_file.arg_config.fields import answer_help
-from config_file.arg_config.supernet_config import TrainSupernetConfig
-from utils.startup import wait_without_spinning
+from utils.startup import start_up
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
+from config_file.arg_config.fields import answer_help, plain
+from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
+
+if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
-    wait_without_spinning()
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.fields import changed
-from config_file.arg_config.sources import load_config, write_config
-from lookup_table import BudgetCounts
-from model import count_params
-from supernet import (
-    build_costs,
-    load_inputs,
-    new_supernet,
-    resolve_budget,
-    save_costs,
-    save_splits,
-    set_threads,
-    train,
-)
-from utils.device import pick_device, seed_everything, tune_malloc
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.start import open_run, record_run, set_up
+from data import Loader, Splits, load_splits
+from lookup_table import Budget, LookupTable, build_budget
+from lookup_table.builder import load_costs
+from lookup_table.latency import LatencySettings
+from lookup_table.user_table import TABLE_FILE, keep_costs
+from model import SearchSpace, Supernet, build_supernet, count_params, load_space
+from model.supernet import align_choices
+from model.supernet_file import load_supernet, supernet_facts
+from sampler import SAMPLERS
+from sampler.alpha import write_architecture
+from utils import distributed
+from utils.acceleration import Precision, compile_blocks
+from utils.device import SAMPLER_STREAM, stream
 from utils.errors import user_errors
+from utils.finite import LossGuard
+from utils.memory import memory_hint
 from utils.plan import TRAINING_FILES, plan_text, training_rows
-from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.threads import threads_text
+from utils.run_folder import log, start_log
+from utils.threads import set_threads
+from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
+
+SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
+
+
+def load_inputs(config: SupernetCommand, device: torch.device) -> tuple[Splits, SearchSpace]:
+    """Load the dataset's splits and the space at their input size and class count."""
+    data, run = config.data, config.run
+    batch_size = config.training.batch_size
+    splits = load_splits(data, config.augment, batch_size, run.random_seed, device, run.cache)
+    name, widths = config.space.search_space, config.space.widths
+    return splits, load_space(name, data.input_size, splits.num_classes, widths)
+
+
+def build_costs(
+    config: SupernetCommand, space: SearchSpace, metrics: Sequence[str], device: torch.device
+) -> LookupTable:
+    """Load, count or measure the costs of the space; a resumed run has kept its own."""
+    run, latency = config.run, config.latency
+    file = latency.lookup_table
+    if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
+        file = run.folder / TABLE_FILE
+    settings = LatencySettings(
+        batch_size=latency.latency_batch_size,
+        threads=latency.latency_threads,
+        seconds=latency.latency_seconds,
+    )
+    table = load_costs(space, metrics, run.cache, file, device, settings)
+    return distributed.from_main(table)  # a latency that each rank measured would be another
+
+
+def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.device) -> Supernet:
+    """Build a supernet with starting weights, on the device.
+
+    Raises:
+        ValueError: --init-from does not fit.
+    """
+    training, data = config.training, config.data
+    supernet = build_supernet(space)
+    if training.supernet_init == "aligned":
+        align_choices(supernet)
+    if training.init_from and not config.begun:  # else a checkpoint's weights follow
+        facts = supernet_facts(space, data.dataset, data.train_portion)
+        del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
+        load_supernet(training.init_from, supernet, facts)
+    supernet = supernet.to(device, memory_format=torch.channels_last)
+    return distributed.synchronise_batch_norms(supernet, device) if training.sync_bn else supernet
+
+
+class SupernetTask:
+    """A supernet's training step: the sampler's paths, then the architecture parameters.
+
+    Args:
+        architecture_loader: batches that the architecture parameters are trained on.
+        budget: for --sample-in-budget and a differentiable sampler's hardware loss.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        config: SupernetCommand,
+        architecture_loader: Loader | None,
+        budget: Budget | None,
+        writer: SummaryWriter,
+    ) -> None:
+        self.supernet = supernet
+        self.budget = budget
+        self.writer = writer
+        self.checkpoint = config.sampling.checkpoint_activations
+        rng = stream(config.run.random_seed, SAMPLER_STREAM)
+        kind = SAMPLERS[config.sampling.sample_strategy or "uniform"]
+        self.sampler = kind.from_config(config, supernet, rng, budget)
+        self.architecture = self.sampler.architecture_training(
+            config, supernet, architecture_loader, budget
+        )
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
+        self.check_path = distributed.PathCheck()
+
+    def start_epoch(self, epoch: int) -> None:
+        if self.architecture:
+            self.architecture.start_epoch(epoch)
+
+    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
+        """Add up the gradients of all paths of a step."""
+        passes, target = [], labels
+        for path in self.sampler.step_paths():
+            self.check_path(path)
+            with precision.autocast():
+                logits = self.supernet(images, path, checkpoint=self.checkpoint)
+                # a teacher's outputs are soft already; smoothing is for labels
+                criterion = self.criterion if target is labels else F.cross_entropy
+                loss = criterion(logits, target)
+            if self.architecture:
+                loss = self.architecture.weight_loss(loss)
+            precision.backward(loss)
+            passes.append(Pass(loss, logits, path))
+            if self.sampler.distills and target is labels:  # the first teaches the others
+                target = logits.detach().softmax(1)
+        return passes
+
+    def after_step(self, step: Step, guard: LossGuard) -> None:
+        """Update the architecture parameters, if there are any."""
+        if self.architecture:
+            self.architecture.step(step.epoch, step.number, (step.images, step.labels))
+            total = self.architecture.sampler.alpha.detach().sum()
+            guard.watch(total, step.number, step.lr, what="sum of the architecture parameters")
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
+        """Write the epoch's numbers to TensorBoard."""
+        epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
+        if self.architecture:
+            space = self.supernet.space
+            write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
+            self.architecture.end_epoch()
+        return {"loss": f"{epoch.loss:.3f}", "top-1": f"{epoch.top1:.1f} %"}
+
+
+def train(
+    supernet: Supernet,
+    loader: Loader,
+    config: SupernetCommand,
+    path: Path,
+    writer: SummaryWriter,
+    architecture_loader: Loader | None = None,
+    budget: Budget | None = None,
+) -> None:
+    """Train a supernet in place and leave its checkpoint at `path`; resume one that is there.
+
+    It is written after an epoch, but of short epochs not after every one: at most SAVING_SHARE of
+    the time goes into it.
+
+    Args:
+        architecture_loader, budget: see `SupernetTask`.
+
+    Raises:
+        ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
+            memory ran out.
+        Interrupted: a signal came, and the checkpoint is written.
+    """
+    training = config.training
+    task = SupernetTask(supernet, config, architecture_loader, budget, writer)
+    run = Optimisation(supernet, supernet.parameters(), loader, training)
+    if training.compile:
+        compile_blocks(supernet.blocks())
+    parts = {"sampler": task.architecture or task.sampler, "loader": loader}
+    stateful = {"supernet": supernet, **run.stateful(), **parts}
+    data = config.data
+    facts = supernet_facts(supernet.space, data.dataset, data.train_portion)
+    file = TrainingFile(path, "supernet", facts, plain(config), stateful, SAVING_SHARE)
+    hint = f"--batch-size {training.batch_size}: lower it, or --input-size or --widths"
+    with memory_hint(hint):
+        fit(task, run, loader, training.epochs, file, file.read(), "supernet")
+
+
+def supernet_rows(supernet: Supernet, loader: Loader, epochs: int) -> dict[str, str]:
+    """Rows of a plan about the training."""
+    return training_rows(
+        epochs, len(loader), loader.batch_size, loader.num_images, count_params(supernet)
+    )
 
 
 @user_errors
 def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
-    run, training = config.run, config.training
-    start_log(quiet=run.quiet)
-    check_run_folder(run.run_dir, run.title, run.resume)
-    tune_malloc()
-    device = pick_device(run.device)
-    seed_everything(run.random_seed)
-    splits, space = load_inputs(
-        run, config.space, config.data, device, training.batch_size, config.augment
-    )
-    table = counts = None
+    run, training, data = config.run, config.training, config.data
+    device = set_up(run)
+    splits, space = load_inputs(config, device)
+    table = None
     if config.needs_budget:
-        table = build_costs(space, [config.budget.info_metric], config.latency, run, device)
-        counts = BudgetCounts(table, config.budget.info_metric)
-    config = config.resolve(space, counts)
-    budget = None if counts is None else resolve_budget(config.budget, counts)
-    supernet = new_supernet(training, config.data, space, device, config.begun)
+        table = build_costs(config, space, [config.budget.info_metric], device)
+    supernet = new_supernet(config, space, device)
+    middle = space.num_choices // 2
+    threads = set_threads(run.threads, supernet, training.batch_size, data.input_size, middle)
+    config = config.resolve(space, table, threads)
+    budget = None if table is None else build_budget(table, [config.budget.limit])
+    name = f"{Path(config.space.search_space).stem}_{data.dataset}"
     if run.dry_run:
-        rows = training_rows(
-            training.epochs,
-            len(splits.train),
-            splits.train.batch_size,
-            splits.train.num_images,
-            count_params(supernet),
-        )
+        rows = supernet_rows(supernet, splits.train, training.epochs)
         rows["files"] = f"{run.run_dir}/{run.title or '<title>'}/: {TRAINING_FILES}"
-        print(plan_text(f"supernet of {space.name} on {config.data.dataset}", rows))
+        print(plan_text(f"supernet of {space.name} on {data.dataset}", rows))
         return
 
-    middle = space.num_choices // 2
-    threads = set_threads(
-        run.threads, supernet, training.batch_size, config.data.input_size, middle
-    )
-    config = changed(config, threads=threads)
-    name = f"supernet_{Path(config.space.search_space).stem}_{config.data.dataset}"
-    folder = make_run_folder(run.run_dir, run.title, run.resume, name)
-    start_log(folder, quiet=run.quiet)
-    if table is not None:
-        config = save_costs(config, folder, space, table)
-    if not run.resume:
-        write_config(folder / "config.yaml", config)
-    save_splits(folder, splits)
-    log.info(f"run folder {folder}, device {device}{threads_text(device)}")
-    if ignored := config.ignored_flags():
-        log.info(f"note: without effect in this run: {', '.join(ignored)}")
+    folder = open_run(run, f"supernet_{name}")
+    kept = None if table is None else keep_costs(folder, space, table)
+    record_run(folder, config, device, kept)
+    splits.keep(folder)
+    path = folder / "supernet.pt"
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        path = folder / "supernet.pt"
-        train(supernet, splits.train, config, path, writer, splits.architecture, budget)
-    log.info(f"search it: python search.py --checkpoint {folder / 'supernet.pt'}")
+        train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
+    log.info(f"search it: python search.py --checkpoint {path}")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,12 @@ from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
 from model import SearchSpace, load_space
+from model.supernet_file import load_supernet, supernet_facts
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
 from search_strategy.benchmark import Benchmark
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
-from supernet import load_inputs, load_supernet, new_supernet, supernet_facts
+from train_supernet import load_inputs, new_supernet
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything
 from utils.errors import user_errors
@@ -117,10 +118,11 @@ class Reference:
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
         config = load_config(SearchConfig, "", words)
         device = pick_device(config.run.device)
-        splits, self.space = load_inputs(config.run, config.space, config.data, device)
-        supernet = new_supernet(config.training, config.data, self.space, device)
+        splits, self.space = load_inputs(config, device)
+        supernet = new_supernet(config, self.space, device)
         path = args.out / title / "supernet.pt"
-        load_supernet(path, supernet, supernet_facts(config.data, self.space))
+        facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
+        load_supernet(path, supernet, facts)
         evaluator = build_evaluator(
             supernet,
             splits.calibration,

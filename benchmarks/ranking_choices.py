@@ -26,13 +26,13 @@ from config_file.arg_config.fields import flag
 from config_file.arg_config.ranking_config import RankingConfig
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import integer, widths
-from data import Splits
+from data import Splits, load_splits
 from evaluate_ranking import choose_networks, draw_images
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
-from model import Supernet, build_supernet
+from model import Supernet, build_supernet, load_space
+from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.evaluator import Batches, Evaluator
-from supernet import load_inputs, load_supernet, supernet_facts
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.run_folder import start_log
@@ -166,12 +166,13 @@ def main() -> None:
     device = pick_device(config.run.device)
     # augmented batches are as large as plain ones
     augment = AugmentConfig(augment=True)
-    splits, space = load_inputs(
-        config.run, config.space, data, device, data.eval_batch_size, augment
-    )
+    run, named = config.run, config.space
+    splits = load_splits(data, augment, data.eval_batch_size, run.random_seed, device, run.cache)
+    space = load_space(named.search_space, data.input_size, splits.num_classes, named.widths)
     benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
     supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-    load_supernet(config.checkpoint, supernet, supernet_facts(data, space))
+    facts = supernet_facts(space, data.dataset, data.train_portion)
+    load_supernet(config.checkpoint, supernet, facts)
     validation = draw_images(splits.validation, config.validation_images, config.run.random_seed)
     found = {
         "images_per_batch": data.eval_batch_size,

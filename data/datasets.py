@@ -101,7 +101,7 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
 
     if folder is not None and not folder.is_dir():
         raise ValueError(
-            f"data folder {folder} does not exist; create it (the download goes there) or mend "
+            f"data folder {folder} does not exist; create it (the download goes there) or check "
             f"--data-path"
         )
     root = folder or Path("datasets")
@@ -144,7 +144,7 @@ def sub_folders(folder: Path) -> list[str]:
         return sorted(x.name for x in folder.iterdir() if x.is_dir() and x.name[0] != ".")
     except OSError as error:
         raise ValueError(
-            f"cannot read the image folder {folder} ({error.strerror}); mend --data-path or the "
+            f"cannot read the image folder {folder} ({error.strerror}); check --data-path or the "
             f"folder's permissions"
         ) from error
 

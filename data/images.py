@@ -82,7 +82,7 @@ def read_image(path: Path) -> Image:
             return image.convert("RGB")
     except Exception as error:  # PIL's decoders raise nearly every kind there is
         reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-        raise ValueError(f"{path} is not a readable image ({reason}); mend or remove it") from error
+        raise ValueError(f"{path} is not a readable image ({reason}); fix or remove it") from error
 
 
 def as_pil(image: Image | np.ndarray) -> Image:

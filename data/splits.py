@@ -21,6 +21,8 @@ from data.images import SMALL, ImageFiles, Images, fingerprint, fit
 from data.loader import Loader, MemoryLoader, pad
 from data.stratified import stratified_split
 from data.streaming import StreamingLoader
+from utils import ranks
+from utils.files import atomic_path
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
@@ -34,7 +36,7 @@ class Splits:
         train: augmented and shuffled, drops the last, smaller batch.
         calibration: the training images as they are, in a fixed random order.
         validation: what a search looks at; as they are, in order, every image.
-        architecture: the validation images, augmented and shuffled: a differentiable search trains
+        alpha_train: the validation images, augmented and shuffled: a differentiable search trains
             architecture parameters on them.
         test: for the final network only; as they are, in order, every image.
         indices: of train and validation within the dataset's train part.
@@ -47,7 +49,7 @@ class Splits:
     train: Loader
     calibration: Loader
     validation: Loader
-    architecture: Loader
+    alpha_train: Loader
     test: Loader
     indices: dict[str, np.ndarray]
     classes: tuple[str, ...]
@@ -80,6 +82,15 @@ class Splits:
                 f"{path} has other images than the dataset has now: files were added, removed or "
                 f"renamed; restore them, or start another run"
             )
+
+    def keep(self, folder: Path) -> None:
+        """Write splits.npz of a run; in one that is resumed, check that its images are the same."""
+        path = folder / "splits.npz"
+        if path.exists():
+            self.check(path)
+            return
+        with atomic_path(path) as temporary:
+            self.save(temporary)
 
 
 class Parts(NamedTuple):
@@ -229,8 +240,8 @@ def load_splits(
     seed: int,
     device: torch.device,
     cache_dir: Path | None = None,
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
@@ -240,12 +251,14 @@ def load_splits(
         batch_size: of training, over all processes; 0 < batch_size <= training images.
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
-        rank, world_size: which part of every training batch this process gets; the other loaders
-            are whole on every process, see `Loader.sharded`.
+        rank, world_size: which part of every training batch this process gets, by default as
+            torchrun says; the other loaders are whole on every process, see `Loader.sharded`.
 
     Raises:
         ValueError: an unusable folder, file, portion, size or batch size.
     """
+    rank = ranks.rank() if rank is None else rank
+    world_size = ranks.world_size() if world_size is None else world_size
     input_size, eval_batch_size = data.input_size, data.eval_batch_size
     raw, train, validation = _carve(data.dataset, data.data_path, batch_size, data.train_portion)
     chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
@@ -266,7 +279,7 @@ def load_splits(
         train=of_train(rows(train), train_labels, batch_size, **drawn),
         calibration=of_train(rows(mixed), train_labels, eval_batch_size),
         validation=of_train(rows(validation), train_labels, eval_batch_size),
-        architecture=of_train(rows(validation), train_labels, fitting, **drawn),
+        alpha_train=of_train(rows(validation), train_labels, fitting, **drawn),
         test=of_test(torch.arange(len(test_labels)), test_labels, eval_batch_size),
         indices={"train": train, "validation": validation},
         classes=raw.classes,

@@ -5,10 +5,10 @@ These names load no torch, so that --help can read the strategies that use them.
 """
 
 from lookup_table.budget import Budget, architecture_keys
-from lookup_table.counts import BudgetCounts
+from lookup_table.counts import BudgetCounts, median_cost
 from lookup_table.equivalence import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from lookup_table.limited import LimitedBudget, build_budget
-from lookup_table.limits import Limit, LimitFlag, parse_limit, resolve_limits
+from lookup_table.limits import Limit, LimitFlag, parse_limit, resolve_limits, run_limits
 from lookup_table.table import LookupTable
 from utils.metrics import METRICS, in_millions
 
@@ -26,6 +26,8 @@ __all__ = [
     "architecture_keys",
     "build_budget",
     "in_millions",
+    "median_cost",
     "parse_limit",
     "resolve_limits",
+    "run_limits",
 ]

@@ -12,6 +12,17 @@ python -m lookup_table --search-space proxylessnas --import proxyless_lut lut.ya
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
+from config_file.arg_config.fields import answer_help, make_parser, take
+from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
+
+if __name__ == "__main__":  # before those that take seconds
+    answer_help(TableConfig, __doc__)
+
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +31,6 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.fields import make_parser, take
-from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
 from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
@@ -58,7 +67,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     }
     for flag, (value, wanted) in stored.items():
         if wanted is not None and wanted != value:
-            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; mend --{flag}")
+            raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
     return space, architecture
 
 
@@ -117,7 +126,7 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
     if architecture is not None:
         total = [int(table.cost(architecture, metric)) for metric in table.metrics]
         line("this architecture (*)", total)
-    for name, end in (("cheapest", 0), ("dearest", 1)):
+    for name, end in (("cheapest", 0), ("most expensive", 1)):
         line(name, [table.range(metric)[end] for metric in table.metrics])
     print(f"{space.size:,} architectures, {Equivalence(space).size:,} different networks")
 

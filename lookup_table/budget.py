@@ -14,7 +14,7 @@ import numpy as np
 
 from lookup_table.counts import BudgetCounts
 from lookup_table.joint import JointCounts
-from lookup_table.limits import Limit
+from lookup_table.limits import Limit, unit_guess
 from utils.metrics import in_millions
 
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window
@@ -48,6 +48,7 @@ class Budget:
     ) -> None:
         self.counts = counts
         lowest, highest = counts.table.range(counts.metric)
+        self._limit = Limit(counts.metric, low, high)
         self.low = lowest if low is None else int(low)
         self.high = highest if high is None else int(high)
         self.known = None if among is None else set(architecture_keys(among))
@@ -72,7 +73,10 @@ class Budget:
         if lowest <= self.high and self.low <= highest and self.low <= self.high:
             near = [in_millions(c) for c in self.counts.nearest(self.low, self.high)]
             text += f", the nearest costs are {' and '.join(near)}"
-        return text + "; mend --target-hc or --min-hc"
+        else:
+            end = self.high if self.high < lowest else self.low
+            text += unit_guess(end, self.counts.table, self.counts.metric)
+        return text + "; change --target-hc or --min-hc"
 
     @cached_property
     def count(self) -> int:
@@ -88,7 +92,12 @@ class Budget:
     @property
     def limits(self) -> tuple[Limit, ...]:
         """Every limit that holds; `LimitedBudget` has several."""
-        return (Limit(self.counts.metric, self.low, self.high),)
+        return (self._limit,)
+
+    @property
+    def target(self) -> int | None:
+        """Upper limit on the metric that `counts` is of; None is no limit."""
+        return self._limit.high
 
     @property
     def parts(self) -> list[Budget]:

@@ -212,3 +212,14 @@ class BudgetCounts:
                 at += state * after.shape[1]
             ways = np.take(after, at, mode="clip")
         return codes
+
+
+def median_cost(table: LookupTable, metric: str) -> int:
+    """The median cost over all architectures, of a sum or of a maximum."""
+    if metric not in table.peaks:
+        return BudgetCounts(table, metric).median
+    rows = [row[:n] for row, n in zip(table.costs[metric], table.num_choices, strict=True)]
+    fixed = table.fixed[metric]
+    costs = np.unique(np.maximum(np.concatenate(rows), fixed))
+    below = np.prod([(row[:, None] <= costs).mean(axis=0) for row in rows], axis=0)  # shares
+    return int(costs[int((below >= 0.5 - 1e-12).argmax())])

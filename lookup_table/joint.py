@@ -50,7 +50,7 @@ class Axis:
 
     @property
     def feasible(self) -> bool:
-        """False where the cheapest or the dearest choices alone break the limit."""
+        """False where the cheapest or the most expensive choices alone break the limit."""
         return self.high >= 0 and self.low <= self.span
 
     def cut(self, cells: int) -> None:

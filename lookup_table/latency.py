@@ -23,9 +23,10 @@ from torch import nn
 from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
-from model.subnet import Subnet
+from model.subnet import Subnet, count_params, fold_batch_norms
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 from utils.files import write_text
+from utils.metrics import in_millions
 from utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -86,6 +87,29 @@ def measure_speed(net: nn.Module, batch: int, input_size: int, device: torch.dev
         timer.timeit(WARM_UP)
         result = timer.blocked_autorange(min_run_time=SPEED_SECONDS)
     return Speed(batch, 1000 * result.median, 1000 * result.iqr)
+
+
+def speed_text(
+    net: Subnet,
+    architecture: np.ndarray,
+    table: LookupTable,
+    input_size: int,
+    batch: int,
+    device: torch.device,
+) -> str:
+    """Measure latency and throughput here; lines of text with the table's costs beside them."""
+    lines = [f"{device}, {torch.get_num_threads()} CPU threads, {input_size} px, float32"]
+    lines.append(f"{'':<22}{'batch':>6}{'ms (median ± IQR/2)':>22}{'images/s':>12}")
+    for name, module in (("as trained", net), ("batch norms folded", fold_batch_norms(net))):
+        for size in (1, batch):
+            speed = measure_speed(module.to(device), size, input_size, device)
+            time = f"{speed.median_ms:.3f} ± {speed.iqr_ms / 2:.3f}"
+            lines.append(f"{name:<22}{size:>6}{time:>22}{speed.images_per_s:>12,.0f}")
+    for metric in table.costs:
+        cost = in_millions(int(table.cost(architecture, metric)))
+        lines.append(f"table: {cost} {table.unit(metric)}")
+    lines.append(f"this network: {in_millions(count_params(net))} M params")
+    return "\n".join(lines)
 
 
 def _timer(module: nn.Module, images: torch.Tensor, threads: int) -> Timer:

@@ -20,7 +20,7 @@ from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.infeasible import why_infeasible
 from lookup_table.joint import JointCounts
-from lookup_table.limits import Limit
+from lookup_table.limits import Limit, unit_guess
 from lookup_table.table import LookupTable
 
 TRIAL = 1 << 13  # draws that measure how many of a superset are within all limits
@@ -96,7 +96,7 @@ class LimitedBudget(Budget):
         self.listed = None
         self.known = None if among is None else set(architecture_keys(among))
         lowest, highest = table.range(sums[0].metric)
-        self._sums, self._equivalence = sums, equivalence
+        self._limit, self._sums, self._equivalence = sums[0], sums, equivalence
         self.low = lowest if sums[0].low is None else sums[0].low
         self.high = highest if sums[0].high is None else sums[0].high
         try:
@@ -118,9 +118,11 @@ class LimitedBudget(Budget):
         high = highest if limit.high is None else limit.high
         if low > highest or high < lowest or low > high:
             whole = Limit(limit.metric, lowest, highest).text(self.table)
+            end = high if high < lowest else low
             raise ValueError(
                 f"no architecture of this space is within the limit {limit.text(self.table)}: "
-                f"the space holds {whole}; change that limit"
+                f"the space holds {whole}{unit_guess(end, self.table, limit.metric)}; change that "
+                f"limit"
             )
 
     def _choose_source(self) -> None:
@@ -173,9 +175,10 @@ class LimitedBudget(Budget):
 
     @cached_property
     def pairs(self) -> list[JointCounts]:
+        binding = [limit for limit in self._sums if (limit.low, limit.high) != (None, None)]
         return [
             JointCounts(self.table, pair, self._equivalence, self.allowed)
-            for pair in itertools.combinations(self._sums, 2)
+            for pair in itertools.combinations(binding, 2)
         ]
 
     @property
@@ -227,9 +230,9 @@ class LimitedBudget(Budget):
         return np.concatenate(kept)[:n]
 
     def largest(self) -> np.ndarray:
-        """The architecture [L] that costs most by the first limit's metric, always the same.
+        """Return the most expensive architecture, [L], by the first limit's metric.
 
-        Where the architectures are not listed, the dearest of many.
+        Deterministic; where the architectures are not listed, the most expensive of many drawn.
         """
         drawn = self.sample(BATCH, np.random.default_rng(0)) if self.listed is None else self.listed
         return drawn[int(self.table.cost(drawn, self._limits[0].metric).argmax())]

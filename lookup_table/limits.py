@@ -15,6 +15,7 @@ from lookup_table.table import MILLION, LookupTable
 from utils.metrics import in_millions
 
 MOST = 1e12  # of a bound, in its unit: single costs stay below 2^63
+SLIPS = (1e-6, 1e-3, 1e3, 1e6)  # factors between the unit of a limit and one it is mistaken for
 FLAG = re.compile(r"(?P<metric>[a-z][a-z0-9_]{0,30})=(?P<high>[^:=]+)(:(?P<low>[^:=]+))?")
 FORM = "METRIC=VALUE[:MIN] such as params=4, latency=12:6 or flops=60%"
 
@@ -99,6 +100,35 @@ def _bound(word: str, text: str) -> Bound | None:
     return Bound(value, word.endswith("%"))
 
 
+def unit_guess(cost: int, table: LookupTable, metric: str) -> str:
+    """A question for a cost that no architecture has: the value in the metric's unit, perhaps."""
+    lowest, highest = table.range(metric)
+    meant = [cost * slip for slip in SLIPS if lowest <= cost * slip <= highest]
+    return f" (did you mean {meant[0] / MILLION:.4g} {table.unit(metric)}?)" if meant else ""
+
+
+def check_upper(flag: str, limit: Limit, table: LookupTable) -> None:
+    """Refuse an upper end that limits nothing, as it is mostly a value in another unit.
+
+    Args:
+        flag: that set it, for the message.
+
+    Raises:
+        ValueError: it is above the most expensive architecture.
+    """
+    highest = table.range(limit.metric)[1]
+    if limit.high is None or limit.high <= highest:
+        return
+    if (given := in_millions(limit.high)) == (largest := in_millions(highest)):
+        return  # the largest as it is printed
+    unit = table.unit(limit.metric)
+    raise ValueError(
+        f"{flag}: {given} {unit} is more than the largest network of this space has "
+        f"({largest} {unit}){unit_guess(limit.high, table, limit.metric)}; lower it, or leave the "
+        f"upper limit out (none)"
+    )
+
+
 def resolve_limits(
     flags: Sequence[LimitFlag], table: LookupTable, taken: Collection[str] = ()
 ) -> list[Limit]:
@@ -108,7 +138,7 @@ def resolve_limits(
         taken: metrics that are limited by another flag (--info-metric by --target-hc).
 
     Raises:
-        ValueError: a metric is unknown, or limited twice.
+        ValueError: a metric is unknown or limited twice; an upper end is above the largest network.
     """
     seen = set(taken)
     for flag in flags:
@@ -119,6 +149,33 @@ def resolve_limits(
             )
         if flag.metric in seen:
             other = "--target-hc and --min-hc" if flag.metric in taken else "another --limit"
-            raise ValueError(f"--limit {flag.metric}: it is limited by {other} already")
+            raise ValueError(
+                f"--limit {flag.metric}: it is limited by {other} already; give one of them"
+            )
         seen.add(flag.metric)
-    return [flag.resolve(table) for flag in flags]
+    limits = [flag.resolve(table) for flag in flags]
+    for limit in limits:
+        check_upper(f"--limit {limit.metric}", limit, table)
+    return limits
+
+
+def run_limits(
+    metric: str,
+    low: float | None,
+    high: float | None,
+    further: Sequence[str],
+    table: LookupTable,
+) -> list[Limit]:
+    """The limits of a run: --min-hc and --target-hc of --info-metric, then each --limit.
+
+    Args:
+        low, high: in the metric's unit; None is no bound.
+        further: as `parse_limit` reads them.
+
+    Raises:
+        ValueError: a limit is unusable; see `resolve_limits`.
+    """
+    ends = (None if end is None else round(float(end) * MILLION) for end in (low, high))
+    first = Limit(metric, *ends)
+    check_upper("--target-hc", first, table)
+    return [first, *resolve_limits([parse_limit(text) for text in further], table, [metric])]

@@ -13,9 +13,9 @@ def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) 
     """Architectures [N, L] brought into the budget by a few random changes each.
 
     While one costs too much, a random layer gets a random cheaper choice of its own; while too
-    little, a dearer one; of several limits, by the metric that is furthest outside. What is inside
-    already stays as it is. In a narrow window a change can go too far, so after some rounds what
-    is still outside is returned as it is then.
+    little, a more expensive one; of several limits, by the metric that is furthest outside. What is
+    inside already stays as it is. In a narrow window a change can go too far, so after some rounds
+    what is still outside is returned as it is then.
     """
     table, limits = budget.counts.table, budget.limits
     ranges = np.array([table.range(limit.metric) for limit in limits])  # [K, 2]
@@ -37,10 +37,10 @@ def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) 
         now = result[outside]  # [M, L]
         there = costs[worst]  # [M, L, C]
         here = np.take_along_axis(there, now[:, :, None], axis=2)
-        too_dear = (cost[worst, outside] > high[worst])[:, None, None]
-        helps = np.where(too_dear, there < here, there > here) & budget.counts.allowed
+        over_budget = (cost[worst, outside] > high[worst])[:, None, None]
+        helps = np.where(over_budget, there < here, there > here) & budget.counts.allowed
         most = high[worst][:, None, None]  # of a maximum, only choices above it are the matter
-        helps &= ~(is_peak[worst][:, None, None] & too_dear) | ((here > most) & (there <= most))
+        helps &= ~(is_peak[worst][:, None, None] & over_budget) | ((here > most) & (there <= most))
         layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)
         candidates = helps[np.arange(len(now)), layer]  # [M, C]
         choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)

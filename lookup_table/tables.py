@@ -37,7 +37,7 @@ def find_table(name: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix in SUFFIXES or len(path.parts) != 1:
-        raise ValueError(f"--lookup-table {path} does not exist; mend the path")
+        raise ValueError(f"--lookup-table {path} does not exist; check the path")
     if str(name) not in known:
         raise ValueError(
             f"--lookup-table {name} does not exist{nearest(str(name), known)}: give a file, or one "
@@ -110,7 +110,7 @@ def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
     size = spec.get("input_size", space.input_size)
     if str(size) != str(space.input_size):
         raise ValueError(
-            f"{path} is of input_size {size}, this run of {space.input_size}; mend --input-size "
+            f"{path} is of input_size {size}, this run of {space.input_size}; fix --input-size "
             f"(it fits {command})"
         )
     difference = None if own is None else differences(own, space)

@@ -38,9 +38,11 @@ import yaml
 from lookup_table.table import LookupTable
 from lookup_table.tables import check_fit, find_table
 from model.space import SearchSpace
+from utils.files import write_text
 from utils.metrics import metric_of
 from utils.yaml_file import read_yaml
 
+TABLE_FILE = "lookup_table.yaml"  # of a run, in its folder
 MILLIONTHS = 10**6
 MAX_COST = 1e9  # of one block, in its unit: sums of millionths stay far inside int64
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -157,3 +159,12 @@ def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
         for layer, row in zip(space.layers, table.costs[metric], strict=True)
     ]
     return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def keep_costs(folder: Path, space: SearchSpace, table: LookupTable) -> Path | None:
+    """Write costs that cannot be counted again to a run folder; None if there are none."""
+    if not table.sources:
+        return None
+    path = folder / TABLE_FILE
+    write_text(path, user_table_text(space, table, next(iter(table.sources))))
+    return path

@@ -1,4 +1,4 @@
-"""Search spaces, supernets and standalone networks. Imports nothing else of this repository."""
+"""Search spaces, supernets, standalone networks and architecture files."""
 
 from model.architecture import (
     architecture_facts,
@@ -11,6 +11,7 @@ from model.blocks import zero_residuals
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
 from model.subnet import (
+    Preprocessing,
     Subnet,
     add_drop_path,
     count_params,
@@ -30,6 +31,7 @@ __all__ = [
     "SUPERNETS",
     "SUPERNET_INITS",
     "Architecture",
+    "Preprocessing",
     "SearchSpace",
     "Subnet",
     "SuperkernelSupernet",

@@ -107,3 +107,19 @@ def architecture_facts(space: SearchSpace, architecture: np.ndarray) -> dict:
     facts["num_classes"] = space.num_classes
     facts["choices"] = space.decode(architecture)
     return facts
+
+
+def published_text() -> str:
+    """List the networks that `--arch` takes by name, by search space and MACs."""
+    specs = {name: read_architecture(find_architecture(name)) for name in published_architectures()}
+    order = sorted(specs, key=lambda n: (specs[n]["search_space"], specs[n]["flops"]))
+    lines = [f"{'name':<22}{'space':<18}{'px':>5}{'M MACs':>10}{'M params':>10}  source"]
+    for name in order:
+        spec = specs[name]
+        macs, params = (f"{spec[m] / 1e6:,.1f}" for m in ("flops", "params"))
+        space = Path(spec["search_space"]).stem
+        lines.append(
+            f"{name:<22}{space:<18}{spec['input_size']:>5}{macs:>10}{params:>10}  "
+            f"{spec.get('paper') or spec['source'].split()[0]}"
+        )
+    return "\n".join(lines)

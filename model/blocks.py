@@ -1,10 +1,13 @@
 """The candidate blocks of all search spaces, built by name.
 
-Shapes: x is [B, C, H, W]; a stride-s block gives [B, out, ceil(H / s), ceil(W / s)]. No conv has a
-bias (BN follows each). Names: `k5_e6` is an MBConv with a 5x5 depthwise kernel and expansion 6
-(MobileNetV2, https://arxiv.org/abs/1801.04381), `k3_e1_g2` FBNet's block with group convolution,
-`shuffle_k3` and `xception` the SPOS blocks, `skip` an identity that exists only where shapes
-allow, `identity` NAS-Bench-Macro's, which is a strided 1x1 conv where they do not.
+Shapes: x is [B, C, H, W]; a stride-s block returns [B, out, ceil(H / s), ceil(W / s)]. No conv has
+a bias, because a BN follows each. Names:
+
+k5_e6                 MBConv, 5x5 depthwise, expansion 6 (MobileNetV2, arXiv 1801.04381)
+k3_e1_g2              FBNet's block with group convolutions (arXiv 1812.03443, table 2)
+shuffle_k3, xception  the blocks of SPOS (arXiv 1904.00420)
+skip                  identity; exists only where stride is 1 and in = out
+identity              NAS-Bench-Macro's; a strided 1x1 conv where the shape changes
 """
 
 from __future__ import annotations
@@ -35,24 +38,26 @@ class BlockStyle:
     activation: str = "relu"
     bn_eps: float = 1e-5
     bn_affine: bool = True
-    expand_e1: bool = False  # expansion 1 has an expansion conv (timm's FBNet-C does)
+    expand_e1: bool = False  # expansion 1 has an expansion conv, as in timm's FBNet-C
 
     def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
-        """A convolution with "same" padding and without bias."""
+        """Return a convolution with "same" padding and without bias."""
         return nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def bn(self, chs: int) -> nn.BatchNorm2d:
+        """Return a batch norm over `chs` channels."""
         return nn.BatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
 
     def act(self) -> nn.Module:
+        """Return the activation."""
         return ACTIVATIONS[self.activation]()
 
 
 class UncountedBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d that does not count its batches, which on a GPU is one more kernel each time.
+    """nn.BatchNorm2d that does not count batches, which saves a GPU kernel per call.
 
-    Only a cumulative mean (momentum None) needs the count, and has it. Everything else, the state
-    dict included, is the same; the count stays where it was.
+    Only a cumulative mean (momentum None) needs the count; there it is kept. Outputs, gradients,
+    statistics and state dict keys are those of nn.BatchNorm2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,9 +68,10 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
 
 
 class TrainingStyle(BlockStyle):
-    """The same blocks made of faster modules, for networks that only this toolkit runs.
+    """Style of networks that only this toolkit runs: the same functions, faster modules.
 
-    A finished network keeps `nn.Conv2d` and `nn.BatchNorm2d`, which other tools know by class.
+    Exported networks use `BlockStyle`: converters and profilers know `nn.Conv2d` and
+    `nn.BatchNorm2d` by class.
     """
 
     def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
@@ -77,7 +83,7 @@ class TrainingStyle(BlockStyle):
         return UncountedBatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
 
     def act(self) -> nn.Module:
-        # in place where the gradient needs the output alone; the others would copy their input
+        # hswish and swish need their input for the gradient, so in place would copy it
         in_place = {"relu": nn.ReLU(inplace=True), "relu6": InPlaceReLU6()}
         return in_place.get(self.activation) or super().act()
 
@@ -85,7 +91,7 @@ class TrainingStyle(BlockStyle):
 class ConvBN(nn.Sequential):
     """Conv, BN and, unless it is a linear projection, activation."""
 
-    conv: nn.Conv2d
+    conv: nn.Conv2d  # attributes of nn.Sequential by name, for type checkers
     bn: nn.BatchNorm2d
 
 
@@ -99,7 +105,7 @@ def conv_bn(
     groups: int = 1,
     act: bool = True,
 ) -> ConvBN:
-    """A `ConvBN` with "same" padding."""
+    """Build a `ConvBN` with "same" padding."""
     conv = style.conv(in_chs, out_chs, kernel, stride, groups)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=style.bn(out_chs))
     if act:
@@ -108,7 +114,7 @@ def conv_bn(
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
-    """ShuffleNet's channel shuffle: [B, g * n, H, W] seen as g x n, transposed."""
+    """ShuffleNet's channel shuffle: view [B, g * n, H, W] as g x n channels and transpose."""
     b, c, h, w = x.shape
     return x.view(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
@@ -134,7 +140,7 @@ class MBConv(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_chs * expansion
-        self.groups = groups
+        self.groups = groups  # of the 1x1 convs; the depthwise conv has `hidden`
         self.residual = residual and stride == 1 and in_chs == out_chs
         self.expand = (
             conv_bn(in_chs, hidden, 1, 1, style, groups=groups)
@@ -153,9 +159,9 @@ class MBConv(nn.Module):
 class ShuffleBlock(nn.Module):
     """SPOS's ShuffleNetV2 block (https://arxiv.org/abs/1904.00420, section 4 and its release).
 
-    Where shapes stay, even channels pass and odd channels go through the branch; the result is
-    (pass, branch), so the shuffle is at the input. Where they change, a projection branch keeps
-    `in` channels and the main branch makes `out - in`. The middle width is out / 2.
+    If the shape stays, even channels pass and odd channels go through the branch; the output is
+    (pass, branch), so the shuffle is at the input. If it changes, a projection branch keeps `in`
+    channels and the main branch makes `out - in`. The middle width is out / 2.
     """
 
     def __init__(
@@ -172,7 +178,7 @@ class ShuffleBlock(nn.Module):
         self.keeps_shape = stride == 1 and in_chs == out_chs
         mid = out_chs // 2
         branch_in = in_chs // 2 if self.keeps_shape else in_chs
-        branch_out = out_chs - branch_in
+        branch_out = out_chs - branch_in  # the rest passes, or comes from the projection
 
         def depthwise(chs: int, k: int, s: int) -> ConvBN:
             return conv_bn(chs, chs, k, s, style, groups=chs, act=False)
@@ -181,6 +187,7 @@ class ShuffleBlock(nn.Module):
             return conv_bn(i, o, 1, 1, style)
 
         if xception:
+            # three separable convs; the first has the stride
             parts = [depthwise(branch_in, 3, stride), pointwise(branch_in, mid)]
             parts += [depthwise(mid, 3, 1), pointwise(mid, mid)]
             parts += [depthwise(mid, 3, 1), pointwise(mid, branch_out)]
@@ -195,7 +202,7 @@ class ShuffleBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.projection is None:
+        if self.projection is None:  # slicing even and odd channels is the shuffle of 2 groups
             return torch.cat((x[:, 0::2], self.branch(x[:, 1::2])), dim=1)
         return torch.cat((self.projection(x), self.branch(x)), dim=1)
 
@@ -221,14 +228,15 @@ SKIPS = ("skip", "identity")
 
 
 def parse_mbconv(name: str) -> tuple[int, int, int] | None:
-    """(kernel, expansion, groups) of an MBConv's name; None for other blocks."""
+    """Return (kernel, expansion, groups) of an MBConv's name; None for other blocks."""
     match = MBCONV_NAME.fullmatch(name)
-    if match is None or int(match["kernel"]) % 2 == 0:
+    if match is None or int(match["kernel"]) % 2 == 0:  # an even kernel has no "same" padding
         return None
     return int(match["kernel"]), int(match["expansion"]), int(match["groups"] or 1)
 
 
 def is_block_name(name: str) -> bool:
+    """True if `build_block` knows the name, at some shape."""
     shuffle = SHUFFLE_NAME.fullmatch(name)
     return (
         name in (*SKIPS, "xception")
@@ -240,11 +248,15 @@ def is_block_name(name: str) -> bool:
 def build_block(
     name: str, in_chs: int, out_chs: int, stride: int, style: BlockStyle, *, residual: bool = True
 ) -> nn.Module:
-    """Build the block called `name`. Raises ValueError for a name or shape that does not exist."""
+    """Build the block called `name`.
+
+    Raises:
+        ValueError: no such name, or `skip` where the shape changes.
+    """
     keeps_shape = stride == 1 and in_chs == out_chs
     if name in SKIPS and keeps_shape:
         return nn.Identity()
-    if name == "identity":
+    if name == "identity":  # a linear projection: NAS-Bench-Macro has no activation here
         return conv_bn(in_chs, out_chs, 1, stride, style, act=False)
     if name == "xception":
         return ShuffleBlock(in_chs, out_chs, stride, 3, style, xception=True)
@@ -269,9 +281,9 @@ def inner_kernel(kernel: Tensor, size: int) -> Tensor:
 def inner_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
     """Return a view of the part of a larger block's tensor that a smaller block shares with it.
 
-    The first channels of every kind, and the inner k x k of a conv kernel [O, I, K, K].
+    That is the first channels along both axes, and the inner k x k of a conv kernel [O, I, K, K].
     """
-    if tensor.dim() == 4:
+    if tensor.dim() == 4:  # a conv kernel; BN tensors and biases have channels only
         tensor = inner_kernel(tensor, shape[-1])
     return tensor[tuple(slice(n) for n in shape[:2])]
 
@@ -282,16 +294,17 @@ def residual_blocks(module: nn.Module) -> list[MBConv]:
 
 
 def zero_residuals(module: nn.Module) -> None:
-    """Let residual branches start at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
+    """Start residual branches at zero (https://arxiv.org/abs/1706.02677, section 5.1)."""
     for block in residual_blocks(module):
-        if block.project.bn.affine:
+        if block.project.bn.affine:  # a supernet's BN may have no scale (SPOS)
             nn.init.zeros_(block.project.bn.weight)
 
 
 def init_weights(module: nn.Module) -> None:
-    """He initialisation over each conv's fan-out per group (so depthwise kernels are not tiny)."""
+    """Initialise convs by He's rule over the fan-out, classifiers with standard deviation 0.01."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
+            # per group: over all channels, depthwise kernels would start near zero
             fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels // m.groups
             nn.init.normal_(m.weight, 0.0, math.sqrt(2.0 / fan_out))
         elif isinstance(m, nn.Linear):

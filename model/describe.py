@@ -1,4 +1,4 @@
-"""A network as rows for people and figures: what every layer is."""
+"""Description of a network as one row per block, for tables and figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from utils.draw import DrawnBlock, choice_color
 
 
 def conv_shape(block: nn.Module, out_chs: int) -> tuple[int | None, int]:
-    """(kernel, hidden channels) of a block, read off its convolutions.
+    """Return (kernel, hidden channels) of a block, read off its convolutions.
 
-    Kernel 0 where nothing is computed, None where something is, but not by a convolution.
+    The kernel is 0 for an identity, and None for a block that computes without convolutions.
     """
     convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
     if not convs:
@@ -28,14 +28,14 @@ def conv_shape(block: nn.Module, out_chs: int) -> tuple[int | None, int]:
 def block_shape(
     name: str, in_chs: int, out_chs: int, stride: int, style: BlockStyle
 ) -> tuple[int | None, int]:
-    """`conv_shape` of the block called `name`."""
+    """Return `conv_shape` of the block called `name`."""
     with torch.device("meta"):  # shapes without memory or random numbers
         return conv_shape(build_block(name, in_chs, out_chs, stride, style), out_chs)
 
 
 def choice_colors(space: SearchSpace) -> dict[str, str]:
-    """Colours of all choices: the kernel decides the hue, the place among its choices the shade."""
-    kernels: dict[str, int | None] = {}
+    """Map choice names to colours: hue by kernel, shade by position among equal kernels."""
+    kernels: dict[str, int | None] = {}  # in order of first use, so that colours are stable
     for layer in space.layers:
         for name in layer.choices:
             shape = layer.in_chs, layer.out_chs, layer.stride
@@ -45,7 +45,7 @@ def choice_colors(space: SearchSpace) -> dict[str, str]:
 
 
 def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock]:
-    """Stem, (first,) searchable layers and head of an architecture [L]."""
+    """List stem, (first,) searchable layers and head of an architecture [L]."""
     colors = choice_colors(space)
 
     def block(place: str, name: str, layer: Layer) -> DrawnBlock:
@@ -53,19 +53,8 @@ def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock
         kernel, hidden = block_shape(name, *shape, space.style)
         return DrawnBlock(place, name, kernel, hidden, *shape, layer.in_size, colors.get(name))
 
-    rows = [
-        DrawnBlock(
-            "stem",
-            "conv",
-            3,
-            space.stem_width,
-            3,
-            space.stem_width,
-            space.stem_stride,
-            space.input_size,
-            None,
-        )
-    ]
+    shape = 3, space.stem_width, space.stem_stride, space.input_size
+    rows = [DrawnBlock("stem", "conv", 3, None, *shape, None)]
     if space.first_block is not None:
         first = Layer(
             in_chs=space.stem_width,
@@ -77,7 +66,5 @@ def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock
         rows.append(block("first", space.first_block, first))
     for i, (layer, choice) in enumerate(zip(space.layers, architecture, strict=True), 1):
         rows.append(block(str(i), layer.choices[int(choice)], layer))
-    width = space.last_width
-    in_chs = space.layers[-1].out_chs
-    rows.append(DrawnBlock("head", "conv", 1, width, in_chs, width, 1, space.last_size, None))
-    return rows
+    shape = space.layers[-1].out_chs, space.last_width, 1, space.last_size
+    return [*rows, DrawnBlock("head", "conv", 1, None, *shape, None)]

@@ -1,13 +1,13 @@
-"""Convolutions that stay fast on a CPU where maps are small.
+"""Convolutions that stay fast on a CPU when maps are small.
 
 oneDNN computes the weight gradient of a depthwise convolution 10 to 100 times slower than its
 forward pass once the kernel is about as large as the map, and has a fixed cost per pointwise
 convolution that exceeds the work of one on a few pixels. Both are most of a training step on images
-of 8 to 16 px. What stands here computes the same sums in an order that suits small maps: taps that
+of 8 to 16 px. The functions here compute the same sums in an order that suits small maps: taps that
 only ever meet padding are cropped (on a 1x1 map one multiplication is left), a depthwise weight
 gradient is one batched matrix product, and a pointwise convolution is one matrix product. Each is
-used where `benchmarks/small_maps.py` measured it to win, with and without AVX-512; everywhere else,
-and whenever a graph is compiled or exported, the call is `F.conv2d`.
+used where `benchmarks/small_maps.py` measured it to be faster, with and without AVX-512. Everywhere
+else, and in compiled or exported graphs, the call is `F.conv2d`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def conv2d(
     padding: int = 0,
     groups: int = 1,
 ) -> Tensor:
-    """Compute `F.conv2d` by the fastest exact way for the map, the device and the kind of kernel.
+    """Compute `F.conv2d` by the fastest exact method for the map, the device and the kernel.
 
     Args:
         x: [B, I, H, W].
@@ -59,7 +59,7 @@ def conv2d(
 
 
 def _must_be_stock(x: Tensor) -> bool:
-    """True where a graph is to show a plain convolution, or dtypes are autocast's to choose."""
+    """True if a compiled graph must contain a plain convolution, or autocast chooses dtypes."""
     return (
         torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or x.dtype not in DTYPES
     )
@@ -88,10 +88,10 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
 
 
 class InPlaceReLU6(nn.ReLU6):
-    """`nn.ReLU6` that overwrites its input on a CPU: for the output of a batch norm.
+    """`nn.ReLU6` that overwrites its input on a CPU, for the output of a batch norm.
 
-    PyTorch's own in-place form keeps a copy of the input for its gradient, which the output tells
-    as well. Less memory traffic, the same bits.
+    PyTorch's own in-place form keeps a copy of the input for the gradient; the output is enough.
+    Less memory traffic, the same bits.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,6 +100,8 @@ class InPlaceReLU6(nn.ReLU6):
 
 
 class _ReLU6(torch.autograd.Function):
+    """In-place ReLU6 whose gradient is computed from its output."""
+
     @staticmethod
     def forward(ctx, x):
         ctx.mark_dirty(x)
@@ -143,7 +145,8 @@ class _DepthwiseConv(torch.autograd.Function):
 def _input_gradient(
     x: Tensor, weight: Tensor, grad: Tensor, stride: int, padding: tuple[int, int]
 ) -> Tensor:
-    """PyTorch's own; `torch.nn.grad.conv2d_input` would make and copy an input of zeros."""
+    """Return PyTorch's own input gradient of a depthwise convolution."""
+    # torch.nn.grad.conv2d_input does the same, but makes and copies an input of zeros
     return torch.ops.aten.convolution_backward(
         grad,
         x,
@@ -160,17 +163,17 @@ def _input_gradient(
 
 
 def _by_channel(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [C, B, HW]."""
+    """Reorder [B, C, H, W] to [C, B, HW]."""
     b, c, h, w = x.shape
     return x.permute(0, 2, 3, 1).reshape(-1, c).t().contiguous().view(c, b, h * w)
 
 
 @lru_cache(maxsize=256)
 def _taps(sizes: tuple[int, ...], stride: int, padding: tuple[int, int]) -> Tensor:
-    """Which tap connects an input pixel with an output pixel: 0 or 1, [HW * H'W', taps].
+    """Return 1 where a tap connects an input pixel with an output pixel, [HW * H'W', taps].
 
     Args:
-        sizes: of input, output and kernel, (H, W, H', W', K, K').
+        sizes: (H, W, H', W', K, K') of input, output and kernel.
     """
     axes = []
     for axis in range(2):

@@ -1,7 +1,7 @@
-"""A search space: a YAML description resolved, for an input size and class count, into layers.
+"""Search space: a YAML description, resolved for an input size and a class count into layers.
 
-Legend: L searchable layers, C the most choices of any layer. An architecture is an int vector [L]
-of indices into each layer's own choice list; on disk it is the list of choice names.
+Legend: L searchable layers, C the largest number of choices of any layer. An architecture is an int
+vector [L] of indices into each layer's own choice list; on disk it is the list of choice names.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Architecture = Sequence[int] | np.ndarray  # [L]
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
 MIN_SIZE, MAX_SIZE = 8, 1024  # px
 MAX_CLASSES = 1_000_000
-MAX_WEIGHTS = 2**32  # of a supernet, about; four bytes each
-MAX_SPACE = 300  # decimal digits of a space's size: counts are float64 beyond 2^62
+MAX_WEIGHTS = 2**32  # estimated parameters of a supernet: 16 GiB in float32
+MAX_SPACE = 300  # decimal digits of a space's size: counts above 2^62 are float64, up to 1e308
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """A search space at one input size and class count. Immutable."""
+    """An immutable search space at one input size and class count."""
 
     name: str
     supernet: str  # "multipath" or "superkernel"
@@ -67,7 +67,7 @@ class SearchSpace:
 
     @property
     def first_width(self) -> int:
-        """Channels into the first searchable layer."""
+        """Input channels of the first searchable layer."""
         return self.widths[1] if self.first_block else self.widths[0]
 
     @property
@@ -86,16 +86,17 @@ class SearchSpace:
 
     @property
     def training_style(self) -> BlockStyle:
-        """The style of a standalone network while it is trained."""
+        """Style of a standalone network while it is trained."""
         return TrainingStyle(**dataclasses.asdict(self.style))
 
     @property
     def supernet_style(self) -> BlockStyle:
+        """Style of the supernet; SPOS has BNs without scale and shift there."""
         return dataclasses.replace(self.training_style, bn_affine=self.affine_in_supernet)
 
     @cached_property
     def num_choices(self) -> np.ndarray:
-        """Choices of each layer, int [L]."""
+        """Number of choices of each layer, int [L]."""
         return np.array([len(layer.choices) for layer in self.layers])
 
     @property
@@ -104,19 +105,23 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """Number of architectures (codes)."""
-        return int(np.prod(self.num_choices.astype(object)))
+        """Number of encodings, the product of `num_choices`."""
+        return int(np.prod(self.num_choices.astype(object)))  # Python integers: no overflow
 
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of everything that decides the shapes and parameters of a network."""
         facts = dataclasses.asdict(self)
-        for key in ("name", "default_widths"):
+        for key in ("name", "default_widths"):  # these change no network
             del facts[key]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def encode(self, names: Sequence[str]) -> np.ndarray:
-        """Choice names -> int [L]. Raises ValueError naming the layer and the choice."""
+        """Map choice names to indices, int [L].
+
+        Raises:
+            ValueError: wrong length, or a choice that its layer does not have; names both.
+        """
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"an architecture is a list of choice names, not {names!r}")
         if len(names) != self.num_layers:
@@ -135,12 +140,12 @@ class SearchSpace:
         return np.array([la.choices.index(n) for n, la in zip(names, self.layers, strict=True)])
 
     def decode(self, architecture: Iterable[int]) -> list[str]:
-        """int [L] -> choice names."""
+        """Map indices, int [L], to choice names."""
         return [la.choices[int(c)] for c, la in zip(architecture, self.layers, strict=True)]
 
 
 def make_divisible(width: float, divisor: int = 8) -> int:
-    """Round to a multiple of `divisor`, but never below 90 % (MobileNetV2's rule)."""
+    """Round to a multiple of `divisor`, never below 90 % of `width` (MobileNetV2's rule)."""
     rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * width else rounded
 
@@ -160,7 +165,7 @@ def _resolve_widths(spec: dict, where: str, widths: Sequence[int] | None) -> lis
             f"[stem, {first}one per stage, last], not {chosen}"
         )
     if (multiplier := spec.get("width_mult", 1.0)) != 1.0 and widths is None:
-        # as in MobileNetV2: the last conv grows with the network, but does not shrink below it
+        # MobileNetV2's rule: the last conv grows with the network, but never shrinks
         body = [make_divisible(w * multiplier) for w in chosen[:-1]]
         chosen = [*body, make_divisible(chosen[-1] * max(1.0, multiplier))]
     return chosen
@@ -185,11 +190,13 @@ def _resolve_layers(
             stride = stage["stride"] if i == 0 else 1
             if stride == 2 and to_unstride:
                 stride, to_unstride = 1, False
+            # the most specific list counts: of the layer, of the stage, of the space
             names = stage.get("choices") or spec["choices"]
             if overrides := stage.get("layer_choices"):
                 names = overrides.get(i + 1) or names
             keeps_shape = stride == 1 and in_chs == out_chs
             if spec["supernet"] == "superkernel":
+                # Single-Path NAS never skips the first layer of a stage
                 keeps_shape = keeps_shape and i > 0
             choices = tuple(n for n in names if n != "skip" or keeps_shape)
             if not choices:
@@ -198,7 +205,7 @@ def _resolve_layers(
                 in_chs=in_chs, out_chs=out_chs, stride=stride, in_size=size, choices=choices
             )
             layers.append(layer)
-            in_chs, size = out_chs, -(-size // stride)
+            in_chs, size = out_chs, -(-size // stride)  # "same" padding: ceil(size / stride)
     return layers
 
 
@@ -208,8 +215,10 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
         for name in layer.choices:
             in_chs, out_chs = layer.in_chs, layer.out_chs
             keeps_shape = layer.stride == 1 and in_chs == out_chs
+            # the 1x1 convs of a `_g2` block split both channel counts into groups
             odd = "_g" in name and (in_chs % int(name[-1]) or out_chs % int(name[-1]))
             if name.startswith("shuffle") or name == "xception":
+                # half of the channels pass; at stride 2 the main branch makes out - in of them
                 odd = out_chs % 2 or (not keeps_shape and out_chs <= in_chs)
             if odd:
                 raise ValueError(
@@ -225,7 +234,7 @@ def _check_size(where: str, layers: Sequence[Layer], last: int, num_classes: int
     weights = layers[-1].out_chs * last + last * num_classes
     for layer in layers:
         for name in layer.choices:
-            kernel, expansion, groups = parse_mbconv(name) or (7, 1, 1)
+            kernel, expansion, groups = parse_mbconv(name) or (7, 1, 1)  # others: at most this
             hidden = layer.in_chs * expansion
             weights += hidden * (layer.in_chs + layer.out_chs) // groups + hidden * kernel**2
     if weights > MAX_WEIGHTS:

@@ -1,7 +1,7 @@
-"""Reading and checking a search space's YAML: every key known, every value of the right kind.
+"""Reader and schema of a search space's YAML.
 
 `extends: NAME` starts from another space and replaces the keys given; `stages` is replaced as a
-whole. The schema is the dict below: key -> (check, what the value must be).
+whole. The schema is the dicts below: key -> (check, description of a valid value).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
 from utils.errors import nearest
@@ -21,7 +20,7 @@ MAX_CHOICES = 64  # of a layer
 MAX_LAYERS = 256  # searchable ones
 MAX_EXTENDS = 8  # files that extend each other
 
-Check = tuple[Callable[[Any], bool], str]
+Check = tuple[Callable[[object], bool], str]
 
 
 def _int(low: int, high: int) -> Check:
@@ -38,14 +37,14 @@ def _number(low: float, high: float) -> Check:
     )
 
 
-def _one_of(*values: Any) -> Check:
+def _one_of(*values: str | bool) -> Check:
     return (
         lambda v: type(v) in {type(x) for x in values} and v in values,
         "one of " + ", ".join(str(v).lower() for v in values),
     )
 
 
-def _is_choice_list(v: Any) -> bool:
+def _is_choice_list(v: object) -> bool:
     return (
         isinstance(v, list)
         and 0 < len(v) <= MAX_CHOICES
@@ -96,7 +95,7 @@ NESTED = {"stem": STEM, "first": FIRST, "classifier": CLASSIFIER, "bn": BN}
 
 
 def _check_mapping(
-    value: Any, required: dict[str, Check], optional: dict[str, Check], where: str
+    value: object, required: dict[str, Check], optional: dict[str, Check], where: str
 ) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a mapping of keys to values")
@@ -113,7 +112,11 @@ def _check_mapping(
 
 
 def check_space(spec: dict, where: str) -> None:
-    """Raises ValueError naming file and key for anything that is not as the schema says."""
+    """Check a space's content against the schema.
+
+    Raises:
+        ValueError: a key is unknown, missing or of the wrong kind; names file and key.
+    """
     top = {key: value for key, value in spec.items() if key not in (*NESTED, "stages")}
     _check_mapping(top, TOP, TOP_OPTIONAL, where)
     for key, schema in NESTED.items():
@@ -143,6 +146,7 @@ def check_space(spec: dict, where: str) -> None:
 
 
 def shipped_spaces() -> list[str]:
+    """Return the names of the spaces in config_file/search_space/, sorted."""
     return sorted(path.stem for path in SPACE_DIR.glob("*.yaml"))
 
 

@@ -1,6 +1,6 @@
 """The standalone network of one architecture, a plain nn.Module, and its weights on disk.
 
-A trained network from its two files, without a supernet:
+Load a trained network from its two files, without a supernet:
 
 from model import load_subnet
 net = load_subnet("best_architecture.yaml", "weights.safetensors")
@@ -12,7 +12,7 @@ import copy
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,23 @@ from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual
 from model.space import Architecture, SearchSpace
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
 
-METADATA_KEY = "oneshot_nas"  # its value: JSON of input_size, mean, std, classes
+METADATA_KEY = "oneshot_nas"  # its value: JSON of Preprocessing
+
+
+class Preprocessing(TypedDict, total=False):
+    """What a trained network expects of its images; empty where the weights came without."""
+
+    input_size: int  # px
+    mean: list[float]  # per channel, of images scaled to [0, 1]
+    std: list[float]
+    classes: list[str]  # names, in the order of the logits
 
 
 class Subnet(nn.Module):
     """One architecture: stem, first, layers, head. Images [B, 3, H, W] -> [B, num_classes].
 
     Args:
-        style: modules that the blocks are made of; by default plain ones, which other tools know.
+        style: module classes of the blocks; by default PyTorch's own, which other tools know.
     """
 
     def __init__(
@@ -51,13 +60,15 @@ class Subnet(nn.Module):
 
 
 def add_drop_path(subnet: Subnet, rate: float) -> int:
-    """Let residual branches be dropped in training, in place; the state dict stays as it is.
+    """Add stochastic depth to the residual branches, in place; the state dict keys stay.
 
-    Stochastic depth (https://arxiv.org/abs/1603.09382) per image, at a rate that rises linearly
-    with depth to `rate` at the last layer. Returns how many branches have it: a space without
-    residuals has none.
+    Branches are dropped per image in training (https://arxiv.org/abs/1603.09382), at a rate that
+    rises linearly with depth to `rate` at the last layer.
+
+    Returns:
+        Number of residual branches; 0 for a space without residuals.
     """
-    from torchvision.ops import StochasticDepth  # training alone needs torchvision
+    from torchvision.ops import StochasticDepth  # lazily: only training needs torchvision
 
     residual = residual_blocks(subnet.layers)
     for i, block in enumerate(subnet.layers, 1):
@@ -68,13 +79,13 @@ def add_drop_path(subnet: Subnet, rate: float) -> int:
 
 
 def set_dropout(subnet: Subnet, rate: float) -> None:
-    """Set the dropout before the classifier in place of the space's."""
+    """Replace the space's dropout before the classifier."""
     subnet.head.dropout.p = rate
 
 
 @torch.no_grad()
 def fold_batch_norms(subnet: nn.Module) -> nn.Module:
-    """Copy a network in eval mode with its BNs folded into the convs: the same function, faster."""
+    """Return a copy in eval mode with BNs folded into the convs: the same function, faster."""
     folded = copy.deepcopy(subnet).eval()
     for part in folded.modules():
         if isinstance(part, ConvBN):
@@ -84,14 +95,15 @@ def fold_batch_norms(subnet: nn.Module) -> nn.Module:
 
 
 def count_params(module: nn.Module) -> int:
+    """Count the parameters, shared ones once."""
     return sum(p.numel() for p in module.parameters())
 
 
 @torch.no_grad()
 def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Architecture) -> None:
-    """Copy a path's weights and BN statistics (a superkernel's slices) into its standalone network.
+    """Copy weights and BN statistics of a path (a superkernel's slices) into its subnet, in place.
 
-    Where the supernet's BN has no scale and shift, the subnet keeps 1 and 0.
+    If the supernet's BNs have no scale and shift (SPOS), the subnet keeps 1 and 0.
     """
     own = [subnet.stem, subnet.first, *subnet.layers, subnet.head]
     for target, source in zip(own, supernet.path_modules(architecture), strict=True):
@@ -106,7 +118,7 @@ def load_subnet(
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
 ) -> Subnet:
-    """The standalone network of an architecture file, in eval mode.
+    """Load the standalone network of an architecture file, in eval mode.
 
     Args:
         architecture: a YAML or JSON file, or the name of a published network.
@@ -131,7 +143,14 @@ def load_subnet(
 
 
 def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """Copy a state dict. Raises ValueError naming the first entry in which it does not fit."""
+    """Load a state dict.
+
+    Args:
+        source: names the tensors in the error.
+
+    Raises:
+        ValueError: an entry is missing, left over or of another shape; names the first.
+    """
     own = subnet.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         here, there = own.get(name), tensors.get(name)
@@ -139,32 +158,38 @@ def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) 
             shapes = ["absent" if t is None else str(list(t.shape)) for t in (there, here)]
             raise ValueError(
                 f"{source} is of another architecture: {name} is {shapes[0]} there and "
-                f"{shapes[1]} in this network; mend the architecture or the weights"
+                f"{shapes[1]} in this network; fix the architecture or the weights"
             )
     subnet.load_state_dict(tensors)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. Raises ValueError where it cannot be read."""
+    """Read the tensors of a .safetensors file.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; mend the path")
+        raise ValueError(f"weights {path} do not exist; check the path")
     try:
         return load_file(os.fspath(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
-def load_preprocessing(path: str | Path) -> dict[str, Any]:
-    """What the network expects: `input_size` (px), `mean` and `std` per channel of images scaled to
-    [0, 1], `classes` (names). Empty where the weights were written without.
+def load_preprocessing(path: str | Path) -> Preprocessing:
+    """Read the preprocessing that the network expects.
+
+    Raises:
+        ValueError: the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; mend the path")
+        raise ValueError(f"weights {path} do not exist; check the path")
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -173,8 +198,8 @@ def load_preprocessing(path: str | Path) -> dict[str, Any]:
     return json.loads(metadata.get(METADATA_KEY, "{}"))
 
 
-def save_weights(subnet: nn.Module, path: str | Path, preprocessing: dict[str, Any]) -> None:
-    """Write a .safetensors file, with what `load_preprocessing` gives back. Not atomic."""
+def save_weights(subnet: nn.Module, path: str | Path, preprocessing: Preprocessing) -> None:
+    """Write a .safetensors file with the metadata that `load_preprocessing` reads. Not atomic."""
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}

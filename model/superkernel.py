@@ -1,8 +1,8 @@
 """The superkernel supernet of Single-Path NAS (https://arxiv.org/abs/1904.02877, section 3.1).
 
 One MBConv per layer holds all its choices: a smaller kernel is the inner part of the depthwise
-kernel, a smaller expansion the first channels of the hidden layer, skip uses none of it. The
-interface is the multi-path supernet's, and the choice is an argument here too.
+kernel, a smaller expansion the first channels of the hidden layer, and skip uses none of it. The
+interface is that of the multi-path supernet.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from model.small_maps import conv2d
 from model.space import Architecture, SearchSpace
 from model.supernet import Supernet
 
-TINY_NORM = 1e-12  # squared: the slope of a root at 0 is infinite
+TINY_NORM = 1e-12  # lower bound of a squared norm: the slope of the root at 0 is infinite
 
 
 def sliced_batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """[B, n, H, W] through the first n channels of a wider BN, whose other statistics stay."""
+    """Normalise [B, n, H, W] by the first n channels of a wider BN; the others stay as they are."""
     n = x.shape[1]
     momentum = bn.momentum
     assert bn.num_batches_tracked is not None  # BNs of a supernet track statistics
     assert bn.running_mean is not None and bn.running_var is not None
-    if bn.training and momentum is None:  # cumulative mean; what else needs no count
+    if bn.training and momentum is None:  # a cumulative mean is the only user of the count
         bn.num_batches_tracked.add_(1)
         momentum = 1.0 / float(bn.num_batches_tracked)
     weight, bias = (bn.weight[:n], bn.bias[:n]) if bn.affine else (None, None)
@@ -54,7 +54,7 @@ class SuperMBConv(MBConv):
         self.act = style.act()
 
     def forward(self, x: Tensor, kernel: int, expansion: int) -> Tensor:  # type: ignore[override]
-        """[B, in, H, W] -> [B, out, H / stride, W / stride] with the slice k, e."""
+        """Run the slice (kernel, expansion): [B, in, H, W] -> [B, out, H / stride, W / stride]."""
         hidden = self.in_chs * expansion
         y = x
         if expansion != 1 or self.expand_e1:
@@ -63,14 +63,15 @@ class SuperMBConv(MBConv):
         filters = inner_kernel(self.depthwise.conv.weight[:hidden], kernel)
         y = conv2d(y, filters, stride=self.stride, padding=kernel // 2, groups=hidden)
         y = self.act(sliced_batch_norm(self.depthwise.bn, y))
+        # every slice has all output channels, so the last BN is used whole
         y = self.project.bn(conv2d(y, self.project.conv.weight[:, :hidden]))
         return x + y if self.residual else y
 
     def forward_gated(self, x: Tensor, gates: LayerGates) -> Tensor:
-        """The whole block behind gates in [0, 1]; with all of them 0 or 1 it is a slice's output.
+        """Run the whole block with gates in [0, 1]; if all are 0 or 1, the output is a slice's.
 
-        The rings of the kernel are gated as in equation 4. Channel groups are gated behind the
-        depthwise BN and activation: a BN shifts a zeroed channel, a slice does not have it.
+        The rings of the kernel are gated as in equation 4. Channel groups are gated after the
+        depthwise BN and activation, as a BN would shift a zeroed channel away from zero.
         """
         y = self.expand(x)
         y = conv2d(
@@ -85,14 +86,17 @@ class SuperMBConv(MBConv):
         return x + y if self.residual else y
 
 
+Slices = list[tuple[int, int] | None]  # (kernel, expansion) of a layer's choices; None: skip
+
+
 @dataclass(frozen=True)
 class LayerGates:
-    """What thresholds decide of one layer's superkernel; see `gate_margins` for G.
+    """Gates of one layer's superkernel at given thresholds; `gate_margins` lists the G gates.
 
     Attributes:
-        margins: norm minus threshold of each gate, [G]; a gate is open where it is above 0. Gates
-            that the layer does not have are always open (+inf).
-        gates: the indicators of the margins, [G]; 0 or 1 forward, the sigmoid backward.
+        margins: norm minus threshold of each gate, [G]; a gate is open if it is above 0. Gates that
+            the layer does not have are always open (+inf).
+        gates: indicators of the margins, [G]; 0 or 1 forward, the sigmoid's slope backward.
         kernel: the depthwise kernel with its closed rings zeroed, [H, 1, K, K].
         channels: the gate of each hidden channel, [H].
     """
@@ -104,6 +108,7 @@ class LayerGates:
 
     @property
     def skip(self) -> Tensor:
+        """The gate that keeps the layer; 0 skips it."""
         return self.gates[0]
 
 
@@ -113,28 +118,27 @@ def indicator(margin: Tensor) -> Tensor:
     return (margin > 0).to(soft.dtype) + (soft - soft.detach())
 
 
-def _distinct(slices: list, which: int) -> list[int]:
-    """The sorted kernels (0) or expansions (1) of a layer's choices."""
+def _distinct(slices: Slices, which: int) -> list[int]:
+    """Return the sorted kernels (0) or expansions (1) of a layer's choices."""
     return sorted({part[which] for part in slices if part is not None})
 
 
 class SuperkernelSupernet(Supernet):
     """Supernet with one superkernel per layer: `layers[i]` holds all choices of layer i.
 
-    Its differentiable form (section 3.2) decides each layer by `num_gates` = G gates: whether it
-    is kept at all, then each larger kernel, then each larger expansion, smallest first. A gate is
-    open where the norm of the weights that it would add is above its threshold [L, G].
-    Norms are in units of their expectation at He's initialisation, as otherwise groups of
-    thousands of weights would leave the sigmoid without a slope. Equation numbers: the paper's.
+    Its differentiable form (section 3.2) decides each layer by `num_gates` = G gates: one that
+    keeps the layer, then one per larger kernel, then one per larger expansion, smallest first. A
+    gate is open if the norm of the weights that it adds is above its threshold [L, G]. Norms are in
+    units of their expectation at He's initialisation: plain norms of groups of thousands of weights
+    would saturate the sigmoid. Equation numbers are the paper's.
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        # [L][C]: kernel and expansion of each choice; None is skip
-        self.slices = [
+        self.slices: list[Slices] = [  # [L][C]
             [spec[:2] if (spec := parse_mbconv(n)) else None for n in layer.choices]
             for layer in space.layers
         ]
-        super().__init__(space)
+        super().__init__(space)  # builds the layers, which need the slices
         self.skip = nn.Identity()
 
     def build_layer(self, layer: int, style: BlockStyle) -> nn.Module:
@@ -144,16 +148,17 @@ class SuperkernelSupernet(Supernet):
         return SuperMBConv(spec.in_chs, spec.out_chs, spec.stride, *largest, style)
 
     def block(self, layer: int) -> SuperMBConv:
-        """The one block that holds all choices of a layer."""
+        """Return the block that holds all choices of a layer."""
         return cast(SuperMBConv, self.layers[layer])
 
     @property
     def num_gates(self) -> int:
+        """G: one gate to keep the layer, and one per kernel and expansion above the smallest."""
         kernels, expansions = (max(len(_distinct(s, i)) for s in self.slices) for i in (0, 1))
         return kernels + expansions - 1
 
     def check_thresholds(self) -> None:
-        """Raises ValueError where a layer's choices are not all combinations that gates allow."""
+        """Raise ValueError if a layer's choices are not all combinations that the gates allow."""
         for i, slices in enumerate(self.slices, 1):
             wanted = {(k, e) for k in _distinct(slices, 0) for e in _distinct(slices, 1)}
             can_skip = None not in slices or self.block(i - 1).residual
@@ -164,9 +169,10 @@ class SuperkernelSupernet(Supernet):
                 )
 
     def layer_gates(self, layer: int, thresholds: Tensor) -> LayerGates:
-        """The gates of one layer with thresholds [G]; differentiable, also in the weights."""
+        """Compute the gates of one layer at thresholds [G]; differentiable, also in the weights."""
         slices, block = self.slices[layer], self.block(layer)
         kernels, expansions = _distinct(slices, 0), _distinct(slices, 1)
+        # gates have the same place in all layers, so layers of fewer kernels leave some unused
         first_expansion = self.num_gates - max(len(_distinct(s, 1)) for s in self.slices) + 1
         w = block.depthwise.conv.weight  # [H, 1, K, K]
         unit = 2 / w.shape[-1] ** 2  # He's variance of a weight
@@ -180,7 +186,7 @@ class SuperkernelSupernet(Supernet):
 
         gate = w.new_ones(())
         edge = (w.shape[-1] - kernels[0]) // 2
-        kernel = F.pad(inner_kernel(w, kernels[0]), (edge,) * 4)
+        kernel = F.pad(inner_kernel(w, kernels[0]), (edge,) * 4)  # the smallest is always there
         for j, k in enumerate(kernels[1:], 1):  # eq. 4, nested for more than two
             edge, hole = (w.shape[-1] - k) // 2, (k - kernels[j - 1]) // 2
             ring = inner_kernel(w, k) - F.pad(inner_kernel(w, kernels[j - 1]), (hole,) * 4)
@@ -198,24 +204,24 @@ class SuperkernelSupernet(Supernet):
         return LayerGates(stacked, indicator(stacked), kernel, torch.cat(channels))
 
     def gate_margins(self, thresholds: Tensor) -> Tensor:
-        """Thresholds [L, G] -> norm minus threshold of each gate [L, G]; +inf where there is none.
+        """Compute norm minus threshold of each gate, [L, G], of thresholds [L, G].
 
-        Gate 0 keeps the layer (else it is skipped), then come its larger kernels, from the second
-        smallest on, then its larger expansions.
+        Gate 0 keeps the layer (else it is skipped); next are its larger kernels, from the second
+        smallest on, then its larger expansions. Gates that a layer does not have are +inf.
         """
         layers = [self.layer_gates(i, t).margins for i, t in enumerate(thresholds)]
         return torch.stack(layers)
 
     def choice_gates(self, thresholds: Tensor) -> Tensor:
-        """One-hot decisions [L, C], the products of eq. 6 to 8, with the sigmoids' gradients."""
+        """Return one-hot decisions [L, C], the products of eq. 6 to 8; backward, the sigmoids'."""
         gates = indicator(self.gate_margins(thresholds))
         return self._per_choice(gates, 1 - gates, lambda parts: torch.stack(parts).prod(0))
 
     def choice_scores(self, thresholds: Tensor) -> Tensor:
-        """Scores [L, C], -inf beyond a layer's choices: minus the margins to be overcome.
+        """Score each choice, [L, C]: minus the sum of the margins that decide against it.
 
-        The decided choice has 0, the largest. Between two choices that one gate tells apart the
-        difference is its log-odds.
+        The decided choice has 0, the largest score. Two choices that differ in one gate differ by
+        that gate's log-odds. Entries beyond a layer's choices are -inf.
         """
         margins = self.gate_margins(thresholds)
         demands = margins.clamp(max=0), (-margins).clamp(max=0)
@@ -226,16 +232,20 @@ class SuperkernelSupernet(Supernet):
     def _per_choice(
         self, opened: Tensor, closed: Tensor, combine: Callable[[list[Tensor]], Tensor]
     ) -> Tensor:
-        """[L, C], 0 beyond a layer's choices: combines what each choice takes of its gates [L, G].
+        """Combine each choice's terms of its gates [L, G] into [L, C], 0 beyond a layer's choices.
 
         A choice needs the gates up to its kernel and expansion open, and the next ones closed.
+
+        Args:
+            opened: the term of a gate that is to be open.
+            closed: the term of a gate that is to be closed.
         """
         num_kernels = max(len(_distinct(s, 0)) for s in self.slices)
         rows = []
         for i, slices in enumerate(self.slices):
             row = []
             for part in slices:
-                if part is None:
+                if part is None:  # skip: the first gate alone decides
                     row.append(closed[i, 0])
                     continue
                 terms = [opened[i, 0]]
@@ -257,10 +267,10 @@ class SuperkernelSupernet(Supernet):
         used: np.ndarray | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
-        """Logits [B, num_classes] of images [B, 3, H, W] along a path, int [L].
+        """Return logits [B, num_classes] of images [B, 3, H, W] along a path, int [L].
 
-        A float tensor [L, G] is thresholds, which decide the path. There is no weighted sum, so
-        `used` and `checkpoint` have no meaning here.
+        A float tensor [L, G] holds thresholds, which decide the path. There is no weighted sum, so
+        `used` and `checkpoint` are ignored.
 
         Raises:
             ValueError: the path's length is wrong, or it is weights [L, C].
@@ -293,5 +303,5 @@ SUPERNETS: dict[str, type[Supernet]] = {
 
 
 def build_supernet(space: SearchSpace) -> Supernet:
-    """Build a space's supernet; its weights are drawn from torch's global generator."""
+    """Build a space's supernet; torch's global generator draws its weights."""
     return SUPERNETS[space.supernet](space)

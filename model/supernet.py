@@ -1,8 +1,8 @@
-"""The multi-path supernet: every choice of every layer, run along the path that is passed in.
+"""The multi-path supernet, and the builders of all parts of a network.
 
-`supernet(x, path)` runs one choice per layer; `supernet(x, weights)` the weighted sum of choices.
-No module remembers a path. Layers and heads are built by the functions here, which the standalone
-subnet and the lookup table use too, so that the three cannot disagree.
+`supernet(x, path)` runs one choice per layer, `supernet(x, weights)` the weighted sum of choices.
+The path is an argument; no module stores it. The standalone subnet and the lookup table use the
+same builders, so the three cannot disagree.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SUPERNET_INITS = ("independent", "aligned")
 
 
 def build_stem(space: SearchSpace, style: BlockStyle) -> nn.Module:
+    """Build the first convolution, 3x3."""
     return conv_bn(IN_CHS, space.stem_width, 3, space.stem_stride, style)
 
 
@@ -46,11 +47,13 @@ def build_first(space: SearchSpace, style: BlockStyle) -> nn.Module:
 
 
 def build_choice(space: SearchSpace, layer: int, choice: int, style: BlockStyle) -> nn.Module:
+    """Build one choice of a searchable layer."""
     spec = space.layers[layer]
     return build_block(spec.choices[choice], spec.in_chs, spec.out_chs, spec.stride, style)
 
 
 def build_head(space: SearchSpace, style: BlockStyle) -> Head:
+    """Build the last convolution, pooling and classifier."""
     return Head(
         space.layers[-1].out_chs,
         space.last_width,
@@ -65,7 +68,7 @@ def build_head(space: SearchSpace, style: BlockStyle) -> Head:
 def still_statistics(module: nn.Module) -> Iterator[None]:
     """Restore the running statistics of all batch norms on exit."""
     before = [(m, dict(m._buffers)) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    for m, buffers in before:
+    for m, buffers in before:  # work on copies; the originals, untouched, are put back
         m._buffers.update({name: b.clone() for name, b in buffers.items() if b is not None})
     try:
         yield
@@ -76,10 +79,10 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Leave weights out of the graph that is built inside, which costs their gradients otherwise.
+    """Leave weights out of the graph built inside, which saves computing their gradients.
 
-    autograd.grad of other tensors would not do: a custom function computes all gradients that its
-    inputs can have.
+    Asking `autograd.grad` for other tensors alone does not save it: a custom autograd function
+    computes the gradients of all inputs that require one.
     """
     for weight in weights:
         weight.requires_grad_(False)
@@ -91,7 +94,10 @@ def frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 def checkpointed(module: nn.Module, x: Tensor) -> Tensor:
-    """module(x) that keeps x only; the second computation does not move BN statistics again."""
+    """Return module(x), keeping only x for the backward pass (activation checkpointing).
+
+    The recomputation does not update BN statistics a second time.
+    """
     return recompute(
         module,
         x,
@@ -128,14 +134,14 @@ class Supernet(nn.Module):
         used: np.ndarray | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
-        """Logits along a path.
+        """Return logits [B, num_classes] along a path.
 
         Args:
             x: images [B, 3, H, W].
             path: int [L], the choice of each layer; or weights, a float tensor [L, C] that
                 multiplies each choice's output (columns beyond a layer's choices are ignored).
-            used: of weights, the choices that take part, bool [L, C]; None is all.
-            checkpoint: compute each weighted choice again in the backward pass instead of keeping
+            used: with weights, the choices that take part, bool [L, C]; None means all.
+            checkpoint: with weights, recompute each choice in the backward pass instead of keeping
                 its activations.
 
         Raises:
@@ -147,10 +153,10 @@ class Supernet(nn.Module):
             )
         x = self.first(self.stem(x))
         if isinstance(path, Tensor) and path.is_floating_point():
-            values = path.detach().cpu().numpy()
+            values = path.detach().cpu().numpy()  # to skip zeros without a GPU synchronisation
             if used is None:
                 used = np.ones(values.shape, dtype=bool)
-            weights = path.to(x.device, non_blocking=x.is_cuda)  # no wait for what it has queued
+            weights = path.to(x.device, non_blocking=x.is_cuda)  # do not wait for queued kernels
             for i in range(len(self.layers)):
                 x = self.mix_layer(x, i, weights[i], values[i], used[i], checkpoint)
         else:
@@ -167,10 +173,10 @@ class Supernet(nn.Module):
         used: np.ndarray,
         checkpoint: bool,
     ) -> Tensor:
-        """The weighted sum of a layer's choices; `values` are the weights [C] on the CPU.
+        """Return the weighted sum of a layer's choices; `values` are the weights [C] on the CPU.
 
-        A choice of weight 0 does not pass its input's or its own gradient on: it is left out, or,
-        where the weight wants its gradient (output times output's gradient), run without a graph.
+        A choice of weight 0 has no gradient to its input or its own weights. It is left out or, if
+        the weight requires a gradient (output times gradient of the output), run without a graph.
         """
         total = None
         for c, module in enumerate(self.choices(layer)):
@@ -188,19 +194,19 @@ class Supernet(nn.Module):
         return total
 
     def choices(self, layer: int) -> nn.ModuleList:
-        """The modules of all choices of one layer, in order."""
+        """Return the modules of all choices of one layer, in order."""
         return cast(nn.ModuleList, self.layers[layer])
 
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
-        """[B, in, H, W] -> [B, out, H / stride, W / stride] through one choice of one layer."""
+        """Run one choice of one layer: [B, in, H, W] -> [B, out, H / stride, W / stride]."""
         return self.choices(layer)[choice](x)
 
     def choice_module(self, layer: int, choice: int) -> nn.Module:
-        """The module that holds the weights of one choice of one layer."""
+        """Return the module that holds the weights of one choice of one layer."""
         return self.choices(layer)[choice]
 
     def blocks(self) -> dict[str, nn.Module]:
-        """Every module that paths are made of, by a name that can be part of an identifier."""
+        """Map names, which can be part of an identifier, to all modules that paths consist of."""
         layers = enumerate(self.layers)
         parts = {
             f"{i}_{c}": block
@@ -210,7 +216,7 @@ class Supernet(nn.Module):
         return {"stem": self.stem, "first": self.first, **parts, "head": self.head}
 
     def path_modules(self, path: Architecture) -> Iterator[nn.Module]:
-        """The modules that a path runs through, in order."""
+        """Yield the modules along a path, in order."""
         yield self.stem
         yield self.first
         for layer, choice in enumerate(path):
@@ -219,7 +225,7 @@ class Supernet(nn.Module):
 
 
 def path_bns(supernet: Supernet, path: Architecture) -> list[nn.BatchNorm2d]:
-    """The batch norms along a path."""
+    """List the batch norms along a path."""
     return [
         m
         for part in supernet.path_modules(path)
@@ -229,27 +235,30 @@ def path_bns(supernet: Supernet, path: Architecture) -> list[nn.BatchNorm2d]:
 
 
 def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
-    """Return the first o x i filters' inner k x k of [O, I, K, K], at He's scale for [o, i, k, k].
+    """Slice [O, I, K, K] to [o, i, k, k], at the scale of a kernel of that shape.
 
-    A depthwise filter has a fan-out of its own, k^2; others share o k^2.
+    The slice is the inner k x k of the first o x i filters, with the variance that `init_weights`
+    gives a kernel of its shape.
     """
+    # the fan-out is k^2 of a depthwise filter, o k^2 of others
     filters, target_filters = (1, 1) if kernel.shape[1] == 1 else (kernel.shape[0], shape[0])
     fan_outs = filters * kernel.shape[-1] ** 2, target_filters * shape[-1] ** 2
     return inner_slice(kernel, shape) * math.sqrt(fan_outs[0] / fan_outs[1])
 
 
 def _convs(module: nn.Module) -> dict[str, nn.Conv2d]:
+    """Map the names of a block's convolutions to them; equal names play equal parts."""
     return {name: m for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
 
 
 @torch.no_grad()
 def align_choices(supernet: Supernet) -> None:
-    """Start a supernet so that its paths agree from the first step.
+    """Initialise a layer's choices as slices of its largest, and residual branches at zero.
 
-    Published supernets train for some 100,000 steps before the choices of a layer compute
-    compatible features. With a few hundred steps to spend, every choice of a layer starts as a
-    slice of its largest (inner kernel, first channels), as in a superkernel (Single-Path NAS,
-    https://arxiv.org/abs/1904.02877), and every residual branch at zero.
+    Published supernets train for about 100,000 steps before the choices of a layer compute
+    compatible features. For a few hundred steps, every choice starts as a slice (inner kernel,
+    first channels) of the layer's largest choice, as in a superkernel (Single-Path NAS,
+    https://arxiv.org/abs/1904.02877).
     """
     for choices in supernet.layers:
         modules = list(choices) if isinstance(choices, nn.ModuleList) else [choices]
@@ -261,6 +270,7 @@ def align_choices(supernet: Supernet) -> None:
                 if big is None or module is largest:
                     continue
                 shapes = zip(conv.weight.shape, big.weight.shape, strict=True)
+                # a grouped and a dense kernel of equal name differ in the meaning of axis 1
                 same_kind = (big.groups == 1) == (conv.groups == 1)
                 if same_kind and all(a <= b for a, b in shapes):
                     conv.weight.copy_(slice_kernel(big.weight, conv.weight.shape))

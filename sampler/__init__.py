@@ -1,6 +1,6 @@
-"""Samplers: what a supernet trains on, step by step (`protocol.Sampler`); see docs/samplers.md.
+"""Samplers: draw the paths of each training step of a supernet; see docs/samplers.md.
 
-An `ArchitectureSampler` also has `draw()`, what an architecture step (`alpha`) runs.
+An `ArchitectureSampler` also has architecture parameters and draws for their steps.
 """
 
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler

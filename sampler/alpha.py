@@ -1,8 +1,8 @@
 """The architecture step of differentiable training, and all its state.
 
 Training the supernet is the search (DARTS, https://arxiv.org/abs/1806.09055, algorithm 1, first
-order): after each weight step on a training batch, the architecture parameters take a step on a
-batch of the other part of the training images (`--train-portion`).
+order): after each weight step on a training batch, the architecture parameters take one step on a
+batch of the validation part of the training images (`--train-portion`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from utils.plots import probability_map
 from utils.run_folder import log
 
 Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W], labels [B]
-LOGGED = {  # of the summary -> what the log calls it
+LOGGED = {  # key of the summary -> its label in the log
     "expected_over_target": "E/T",
     "ce": "CE",
     "constraint": "constraint",
@@ -40,7 +40,7 @@ SEEN = ("ce", "constraint", "gradient_norm", "steps")  # summed over the steps o
 
 
 class StatefulBatches(Protocol):
-    """Batches (images [B, 3, H, W], labels [B]) that repeat from a state between two passes."""
+    """Batches (images [B, 3, H, W], labels [B]) that repeat from a state taken between passes."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -50,7 +50,7 @@ class StatefulBatches(Protocol):
 
 
 class EndlessBatches:
-    """One pass after another; its state can be taken anywhere, also in the middle of a pass."""
+    """Endless passes over batches; the state can be taken anywhere, also in mid-pass."""
 
     def __init__(self, batches: StatefulBatches) -> None:
         self.batches = batches
@@ -62,7 +62,7 @@ class EndlessBatches:
         self.iterator = iter(self.batches)
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        for _ in range(2):
+        for _ in range(2):  # the current pass may be over; a new one is not empty
             for batch in self.iterator:
                 self.drawn += 1
                 return batch
@@ -75,24 +75,24 @@ class EndlessBatches:
     def load_state_dict(self, state: dict) -> None:
         self.batches.load_state_dict(state["start"])
         self._begin()
-        for _ in range(state["drawn"]):
+        for _ in range(state["drawn"]):  # batches have random crops: replay, do not jump
             next(self)
 
 
 class ArchitectureTraining:
-    """The architecture's half of the alternation, and all its state.
+    """The architecture steps of the alternation, and all their state.
 
     Args:
         sampler: holds the parameters.
-        supernet: its weights are used and not changed by `step`, but its BN statistics are.
+        supernet: `step` does not change its weights, but does change its BN statistics.
         batches: images of the part that does not train the weights.
         optimizer: of `sampler.alpha`.
         hardware: the constraint.
-        warmup_epochs: epochs in which only the weights are trained, without the constraint.
-        temperature: epoch -> temperature, for samplers that have one.
-        checkpoint: keep no activations of weighted choices.
+        warmup_epochs: epochs that train only the weights, without the constraint.
+        temperature: maps the epoch to the temperature, for samplers that have one.
+        checkpoint: recompute the activations of weighted choices instead of keeping them.
         every: weight steps per architecture step.
-        one_level: parameters learn from the weights' batches, not from `batches`.
+        one_level: train the parameters on the weights' batches, not on `batches`.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ArchitectureTraining:
         batches: StatefulBatches,
         budget: Budget,
     ) -> ArchitectureTraining:
-        """What trains the architecture parameters of a run; the budget's upper end is the target.
+        """Make the architecture steps of a run; the budget's upper end is the target.
 
         Raises:
             ValueError: the target does not go with --hc-loss.
@@ -162,19 +162,24 @@ class ArchitectureTraining:
         )
 
     def start_epoch(self, epoch: int) -> None:
+        """Set the sampler's temperature and warm-up flag."""
         self.sampler.temperature = self.temperature(epoch)
         self.sampler.warming_up = epoch < self.warmup_epochs
 
     def weight_loss(self, ce: Tensor) -> Tensor:
-        """A superkernel's weights feel the constraint through their norms (1904.02877, eq. 9)."""
+        """Add the constraint to a weight step's loss if the weights decide costs.
+
+        A superkernel's weights do, by their norms (https://arxiv.org/abs/1904.02877, eq. 9).
+        """
         if self.sampler.constrains_weights and not self.sampler.warming_up:
             return self.hardware(ce, self.sampler.cost_probabilities())
         return ce
 
     def step(self, epoch: int, number: int = 0, batch: Batch | None = None) -> None:
-        """One update of the architecture parameters, if it is time for one.
+        """Update the architecture parameters, if an update is due.
 
         Args:
+            epoch: counted from 0.
             number: of the weight step just done, counted from 1 over the whole run.
             batch: images and labels of that step, for `one_level`.
         """
@@ -189,23 +194,24 @@ class ArchitectureTraining:
             logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
             ce = F.cross_entropy(logits, labels)
             loss = self.hardware(ce, drawn.probabilities)
-            # a network in which no gate is left to train has no gradient at all
+            # no gradient at all if no gate is left to train
             (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
         ce, loss = average_gradients([alpha], ce.detach(), loss.detach())
         before = alpha.detach().clone()
         self.optimizer.step()
         self.sampler.after_update(drawn, before)
+        # sums stay on the device: reading them here would wait for the step
         norm = torch.zeros(()) if alpha.grad is None else alpha.grad.norm()
         parts = [part.double() for part in (ce, loss - ce, norm.to(ce.device), torch.ones_like(ce))]
         self.seen = self.seen.to(ce.device) + torch.stack(parts)
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:
-        """State of the parameters, and means over the steps since `start_epoch`.
+        """Return the state of the parameters, and means over the steps since `end_epoch`.
 
-        Entropy of a layer (nats, mean; share of uniform), expected cost (millions or ms; share of
-        the target), cross-entropy and constraint of the steps, norm of their gradients,
-        temperature.
+        Entropy of a layer (nats, mean; relative to uniform), expected cost (millions or ms;
+        relative to the target), cross-entropy and constraint of the steps, norm of their
+        gradients, temperature.
         """
         p = self.sampler.probabilities()
         cost = float(self.hardware.expected_cost(self.sampler.cost_probabilities())) / MILLION
@@ -224,7 +230,7 @@ class ArchitectureTraining:
         return values
 
     def end_epoch(self) -> None:
-        """Forget the steps of the epoch."""
+        """Reset the sums over the steps of the epoch."""
         self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
 
     def state_dict(self) -> dict:
@@ -249,7 +255,7 @@ def write_architecture(
     writer: SummaryWriter,
     done: int,
 ) -> None:
-    """Log and TensorBoard after `done` epochs: numbers, the network read off now, a heat map."""
+    """Log the parameters after `done` epochs; TensorBoard also gets a map of probabilities."""
     numbers = architecture.summary()
     for tag, value in numbers.items():
         writer.add_scalar(f"arch/{tag}", value, done)

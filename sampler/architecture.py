@@ -1,7 +1,8 @@
-"""What all differentiable samplers share: architecture parameters, and what a step draws.
+"""Base of the differentiable samplers: architecture parameters and the draws of their steps.
 
-Legend: L layers, C the most choices of any layer. Parameters alpha [L, C] live here, on the CPU,
-not in the supernet; entries beyond a layer's choices have probability 0 and gradient 0.
+Legend: L layers, C the most choices of any layer. The parameters alpha [L, C] belong to the
+sampler, not the supernet, and are on the CPU; entries beyond a layer's choices have probability 0
+and gradient 0.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArchitectureDraw:
-    """What one architecture step runs; both tensors are differentiable in the parameters.
+    """One draw for an architecture step; both tensors are differentiable in the parameters.
 
     Attributes:
         weights: second argument of the supernet, float [L, C] (thresholds of a superkernel).
-        used: choices that take part, bool [L, C]; None is all.
         probabilities: of the choices, float [L, C], for the expected cost.
+        used: choices that take part, bool [L, C]; None means all.
     """
 
     weights: Tensor
@@ -39,15 +40,15 @@ class ArchitectureDraw:
 
 
 def choice_mask(num_choices: np.ndarray) -> Tensor:
-    """bool [L, C]: which entries are choices."""
+    """Return True for the entries that are choices, bool [L, C]."""
     return torch.from_numpy(np.arange(num_choices.max()) < np.asarray(num_choices)[:, None])
 
 
 class ArchitectureSampler(Sampler):
-    """Base of the samplers with alpha [L, C]: all choices start with the same probability.
+    """Base of the samplers with alpha [L, C]; all choices start with the same probability.
 
-    `step_paths` gives what a weight step runs, without gradients to alpha; `draw` what an
-    architecture step runs. A subclass says what is drawn.
+    A subclass has `step_paths`, the draw of a weight step, without gradients to alpha, and `draw`,
+    that of an architecture step.
     """
 
     uses_temperature = False
@@ -70,38 +71,38 @@ class ArchitectureSampler(Sampler):
 
     @property
     def logits(self) -> Tensor:
-        """float [L, C], -inf beyond a layer's choices."""
+        """alpha, float [L, C], with -inf beyond a layer's choices."""
         return self.alpha.masked_fill(~self.mask, -torch.inf)
 
     def probabilities(self) -> Tensor:
-        """softmax(alpha) [L, C]."""
+        """Return softmax(alpha), [L, C]."""
         return self.logits.softmax(1)
 
     def cost_probabilities(self) -> Tensor:
-        """[L, C], by which costs are expected."""
+        """Return the probabilities that weigh the costs in the expected cost, [L, C]."""
         return self.probabilities()
 
     def gumbel_noise(self) -> Tensor:
-        """-log(-log(u)) [L, C] from the run's generator, the same on every device and rank."""
+        """Draw Gumbel noise [L, C] from the run's generator, the same on every device and rank."""
         noise = torch.from_numpy(self.rng.gumbel(size=tuple(self.mask.shape)))
         return noise.to(self.alpha.dtype)
 
     def step_paths(self) -> Sequence[np.ndarray | Tensor]:
-        """What one weight step runs: paths, int [L], or weights, float [L, C]."""
+        """Draw one weight step: paths, int [L], or weights, float [L, C]."""
         raise NotImplementedError
 
     def draw(self) -> ArchitectureDraw:
-        """What one architecture step runs."""
+        """Draw one architecture step."""
         raise NotImplementedError
 
     def after_update(self, drawn: ArchitectureDraw, before: Tensor) -> None:
-        """After the optimiser has changed alpha, which was `before`; nothing by default."""
+        """Correct alpha after the optimiser has changed it from `before`; nothing by default."""
 
     def state_dict(self) -> dict:
         return {
             "rng": self.rng.bit_generator.state,
             "alpha": self.alpha.detach().clone(),
-            "probabilities": self.probabilities().detach().clone(),  # for those who only search
+            "probabilities": self.probabilities().detach().clone(),  # a search reads these alone
             "temperature": self.temperature,
         }
 

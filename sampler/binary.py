@@ -11,34 +11,34 @@ from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
 class BinaryGateSampler(ArchitectureSampler):
-    """One path, drawn from softmax(alpha), at a time; two of each layer in an architecture step.
+    """Weight steps run one path drawn from softmax(alpha); architecture steps, two choices a layer.
 
-    The two are drawn without replacement; all others are masked as if they did not exist, a gate
-    opens one of the two, and the gradient through the gates (equation 4) changes the two alphas.
+    The two are drawn without replacement, and all others are masked as if they did not exist. A
+    gate opens one of the two; the gradient through the gates (equation 4) changes the two alphas.
     """
 
     def step_paths(self) -> list[np.ndarray]:
         return [(self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()]
 
     def draw(self) -> ArchitectureDraw:
-        # the two largest of alpha + Gumbel noise: two draws without replacement
+        # Gumbel top-k: the two largest of alpha + noise are two draws without replacement
         order = (self.logits.detach() + self.gumbel_noise()).argsort(1, descending=True)[:, :2]
         used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask
         pair = self.alpha.masked_fill(~used, -torch.inf).softmax(1)  # p of the two, reset
         opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)
         # d weights_j / d alpha_i = p_j (delta_ij - p_i): equation 4, the gates in place of weights
         gates = F.one_hot(opened, pair.shape[1]) + (pair - pair.detach())
-        # E[cost] keeps its value; its gradient is that of the pair's own softmax, not scaled by the
-        # probability of the pair, as in the authors' code
+        # the value of E[cost] is over all choices; its gradient is that of the pair's own softmax,
+        # not scaled by the probability of the pair, as in the authors' code
         probabilities = self.probabilities().detach() + (pair - pair.detach())
         return ArchitectureDraw(gates, probabilities, used.numpy())
 
     @torch.no_grad()
     def after_update(self, drawn: ArchitectureDraw, before: Tensor) -> None:
-        """Rescale the two so that the probabilities of all others are as they were (section 3.3).
+        """Rescale the two so that the probabilities of all others stay the same (section 3.3).
 
-        exp(alpha) of the two is multiplied by one ratio per layer. Momentum and weight decay do
-        not move the others either.
+        exp(alpha) of the two is multiplied by one ratio per layer. The others are set back to
+        `before`, since momentum and weight decay of the optimiser would move them.
         """
         used = torch.from_numpy(drawn.used)
         changed = torch.where(used, self.alpha, before)

@@ -1,4 +1,4 @@
-"""How far architecture parameters have come, and what to change where they did not converge.
+"""Diagnosis of architecture parameters: entropy, expected cost, skips, and advice.
 
 Legend: L layers, C the most choices of any layer. Probabilities are float [L, C], 0 beyond a
 layer's choices.
@@ -13,33 +13,34 @@ from lookup_table.table import MILLION
 from model import SearchSpace
 from model.blocks import SKIPS
 
-MAX_ENTROPY_SHARE = 0.8  # above it, the answer is close to a random draw
+# beyond these a warning is given
+MAX_ENTROPY_SHARE = 0.8  # relative to uniform choices: the answer is close to a random draw
 MAX_COST_ERROR = 0.1  # of the expected cost, relative to the target
 MAX_SKIP_SHARE = 0.5  # of the layers that can be skipped
 
 
 def entropies(probabilities: np.ndarray) -> np.ndarray:
-    """Entropy of each layer in nats, [L]."""
+    """Compute the entropy of each layer in nats, [L]."""
     p = probabilities
-    return -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+    return -(p * np.log(np.maximum(p, 1e-300))).sum(1)  # 0 log 0 = 0
 
 
 def entropy_share(probabilities: np.ndarray, num_choices: np.ndarray) -> float:
-    """Entropy of all layers as a share of that of uniform choices, 0 to 1."""
+    """Compute the entropy of all layers relative to uniform choices, 0 to 1."""
     uniform = np.log(num_choices).sum()
     return float(entropies(probabilities).sum() / uniform) if uniform else 0.0
 
 
 def expected_cost(probabilities: np.ndarray, table: LookupTable, metric: str) -> float:
-    """Mean cost of networks drawn from the probabilities, in the table's integer units."""
+    """Compute the mean cost of networks drawn from the probabilities, in the table's units."""
     return float(table.fixed[metric] + (probabilities * table.costs[metric]).sum())
 
 
 def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
-    """The probabilities by which costs are expected, [L, C].
+    """Return the probabilities that weigh the costs in the expected cost, [L, C].
 
-    A superkernel's thresholds decide one network, the most probable one, and its cost is what
-    trains them; elsewhere all choices count.
+    A superkernel's thresholds decide one network, the most probable one, and are trained on its
+    cost; elsewhere all choices count.
     """
     if space.supernet != "superkernel":
         return probabilities
@@ -47,7 +48,7 @@ def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
 
 
 def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]:
-    """Layers that an architecture [L] skips, and layers that it could skip."""
+    """Count the layers that an architecture [L] skips, and those that it could skip."""
     skippable = [
         (layer, int(choice))
         for layer, choice in zip(space.layers, architecture, strict=True)
@@ -57,7 +58,7 @@ def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]
 
 
 def network_text(space: SearchSpace, counts: BudgetCounts, architecture: np.ndarray) -> str:
-    """Cost, skips and choices of an architecture [L] in one line."""
+    """Describe cost, skips and choices of an architecture [L] in one line."""
     table, metric = counts.table, counts.metric
     cost = table.cost(architecture, metric) / MILLION
     skipped, skippable = count_skips(space, architecture)
@@ -72,14 +73,14 @@ def convergence_rows(
     answer: np.ndarray,
     target: int | None,
 ) -> tuple[dict[str, str], list[str]]:
-    """What the summary of a search says about the parameters behind its answer.
+    """Describe the parameters behind the answer of a search, for its summary.
 
     Args:
-        answer: the architecture read off, [L].
+        answer: the architecture derived from the probabilities, [L].
         target: of the expected cost, in the table's integer units.
 
     Returns:
-        Rows of the summary; warnings, each with what to change.
+        Rows of the summary; warnings, each with a remedy.
     """
     table, metric = counts.table, counts.metric
     share = entropy_share(probabilities, space.num_choices)

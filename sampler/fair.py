@@ -8,11 +8,11 @@ from sampler.protocol import Sampler
 
 
 class FairSampler(Sampler):
-    """As many paths per step as the widest layer has choices; each choice is in exactly one.
+    """m paths per step, m being the most choices of any layer; each choice is in exactly one.
 
-    A layer with fewer choices n of m deals out one random permutation of them after another, so
-    its counts differ by at most one at any time, and are equal again after every n / gcd(m, n)
-    steps. The gradients of a step's paths add up before its one update.
+    A layer with n < m choices deals out one random permutation after another, so its counts differ
+    by at most one at any time and are equal after every n / gcd(m, n) steps. The gradients of a
+    step's paths add up before its one update.
 
     Args:
         num_choices: choices of each layer, int [L].
@@ -25,11 +25,11 @@ class FairSampler(Sampler):
         self.left: list[list[int]] = [[] for _ in num_choices]  # dealt, not yet in a path
 
     def step_paths(self) -> np.ndarray:
-        """The paths of one training step, int [C, L]."""
+        """Draw the paths of one training step, int [C, L]."""
         paths = int(self.num_choices.max())
         columns = []
         for left, n in zip(self.left, self.num_choices, strict=True):
-            while len(left) < paths:
+            while len(left) < paths:  # a permutation may span two steps
                 left += self.rng.permutation(n).tolist()
             columns.append(left[:paths])
             del left[:paths]

@@ -16,12 +16,12 @@ class GumbelSampler(ArchitectureSampler):
     """Weights softmax((alpha + Gumbel noise) / temperature), new noise in every step.
 
     Args:
-        hard: one choice per layer, the largest weight, passes forward, the soft weights backward
-            (straight-through, https://arxiv.org/abs/1611.01144, section 2.2). A weight step then
-            runs that path alone.
-        sampled_gradient: of a hard draw, only the sampled choices are computed, as in GDAS
-            (https://arxiv.org/abs/1910.04465, section 3.2): the others count as having output 0.
-            Cheaper, and biased; False gives the exact straight-through gradient.
+        hard: forward, one choice per layer (the largest weight); backward, the soft weights
+            (straight-through, https://arxiv.org/abs/1611.01144, section 2.2). A weight step runs
+            that path alone.
+        sampled_gradient: with `hard`, compute only the sampled choices and count the output of the
+            others as 0, as in GDAS (https://arxiv.org/abs/1910.04465, section 3.2). Cheaper, but
+            biased; False gives the exact straight-through gradient.
     """
 
     uses_temperature = True
@@ -51,6 +51,7 @@ class GumbelSampler(ArchitectureSampler):
         )
 
     def soft_weights(self) -> Tensor:
+        """Draw softmax((alpha + noise) / temperature), [L, C]."""
         return ((self.logits + self.gumbel_noise()) / self.temperature).softmax(1)
 
     def step_paths(self) -> list[np.ndarray | Tensor]:

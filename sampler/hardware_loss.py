@@ -16,7 +16,7 @@ from torch import Tensor
 from lookup_table import LookupTable
 from lookup_table.table import MILLION
 
-LOWEST_LOG = 1e-3  # of log E: E below a million has no positive logarithm
+LOWEST_LOG = 1e-3  # lower bound of log E: costs below a million have no positive logarithm
 
 # (cross-entropy, E[cost] in millions or ms, target in the same unit, weight) -> total loss
 HC_LOSSES: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
@@ -47,7 +47,7 @@ class HardwareLoss:
         table, metric: what is limited.
         target: T, in the table's own integer units (single MACs or params, ns).
         kind: one of HC_LOSSES.
-        weight: w; 0 is no constraint.
+        weight: w; 0 means no constraint.
 
     Raises:
         ValueError: a target too small to take logarithms.
@@ -68,11 +68,11 @@ class HardwareLoss:
         self.weight = weight
 
     def expected_cost(self, probabilities: Tensor) -> Tensor:
-        """[L, C] -> scalar float64, in the table's units."""
+        """Compute the expected cost of probabilities [L, C], a float64 scalar in table units."""
         return self.fixed + (probabilities.double() * self.costs).sum()
 
     def __call__(self, ce: Tensor, probabilities: Tensor) -> Tensor:
-        """The total loss; just the cross-entropy where there is no target."""
+        """Return the total loss; the plain cross-entropy if there is no target."""
         if self.target is None or self.weight == 0:
             return ce
         cost = self.expected_cost(probabilities) / MILLION

@@ -1,4 +1,4 @@
-"""What a supernet's training uses of a sampler."""
+"""The protocol of samplers, as a supernet's training uses them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """Draws what each training step runs; `state_dict` holds all its state.
+    """Draws the paths of each training step; `state_dict` holds all its state.
 
     Attributes:
-        distills: the first path of a step teaches the others.
+        distills: the others of a step's paths learn from the outputs of the first.
     """
 
     distills: ClassVar[bool] = False
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
-        """Draw from `num_choices` [L] choices with `rng`, the source of all randomness."""
+        """Store the number of choices of each layer, int [L], and the only source of randomness."""
 
     @classmethod
     def from_config(
@@ -36,18 +36,29 @@ class Sampler(Protocol):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> Sampler:
-        """Make the sampler of a run; one with flags of its own replaces this."""
+        """Make the sampler of a run; a sampler with flags of its own overrides this.
+
+        Args:
+            budget: of the run; None if its training looks at no costs.
+        """
         return cls(supernet.space.num_choices, rng)
 
     def architecture_training(
         self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
     ) -> ArchitectureTraining | None:
-        """What trains its architecture parameters on `batches`; None if it has no parameters."""
+        """Make the trainer of the architecture parameters; None for samplers without any.
+
+        Args:
+            batches: images of the part that does not train the weights.
+        """
         return None
 
     def step_paths(self) -> np.ndarray | Sequence[np.ndarray | Tensor]:
-        """The supernet's second arguments for one weight step, whose gradients add up before one
-        update: paths, int [L], or weights, float [L, C]."""
+        """Draw the supernet's second arguments for one weight step.
+
+        Returns:
+            Paths, int [L], or weights, float [L, C], whose gradients add up before one update.
+        """
         ...
 
     def state_dict(self) -> dict: ...

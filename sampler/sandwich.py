@@ -13,8 +13,9 @@ RANDOM_PATHS = 2  # between the largest and the smallest, as in the paper's n = 
 
 
 def size_order(names: tuple[str, ...]) -> list[int]:
-    """A layer's choices from the smallest slice to the largest; skip is smaller than all."""
+    """Sort a layer's choices from the smallest slice to the largest; skip is the smallest."""
     slices = [parse_mbconv(name) or (0, 0, 0) for name in names]
+    # expansion first: it scales the costs of all three convolutions, the kernel only of one
     return sorted(range(len(names)), key=lambda c: (slices[c][1], slices[c][0]))
 
 
@@ -34,7 +35,7 @@ class SandwichSampler(Sampler):
         self.largest = np.array([order[-1] for order in orders])
 
     def step_paths(self) -> np.ndarray:
-        """The paths of one training step, int [4, L], the largest first."""
+        """Draw the paths of one training step, int [4, L], the largest first."""
         size = RANDOM_PATHS, len(self.num_choices)
         between = self.rng.integers(0, self.num_choices, size=size)
         return np.stack([self.largest, *between, self.smallest])

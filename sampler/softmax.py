@@ -8,7 +8,7 @@ from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
 class SoftmaxSampler(ArchitectureSampler):
-    """Every layer is the sum of all its choices, weighted by softmax(alpha)."""
+    """Each layer is the sum of all its choices, weighted by softmax(alpha)."""
 
     def step_paths(self) -> list[Tensor]:
         return [self.probabilities().detach()]

@@ -15,13 +15,13 @@ from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
 class ThresholdSampler(ArchitectureSampler):
-    """One path, which the superkernels' group norms and trained thresholds decide.
+    """One path, decided by group norms of the superkernels and trained thresholds.
 
-    Its parameters `alpha` are the thresholds [L, G] of `SuperkernelSupernet.gate_margins`; they
-    start at 0, where every gate is open.
+    The parameters `alpha` are the thresholds [L, G] of `SuperkernelSupernet.gate_margins`; they
+    start at 0, where all gates are open.
 
     Args:
-        dropout: chance of each gate to be closed in a weight step of a warm-up epoch, so that
+        dropout: probability that a gate is closed in a weight step of a warm-up epoch, so that
             smaller slices are trained too (indicator dropout). Nothing else is random.
 
     Raises:
@@ -51,24 +51,26 @@ class ThresholdSampler(ArchitectureSampler):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> ThresholdSampler:
-        superkernel = cast(SuperkernelSupernet, supernet)  # the flags are checked
+        superkernel = cast(SuperkernelSupernet, supernet)  # check_sampling refuses others
         return cls(superkernel, supernet.space.num_choices, rng, config.alpha.indicator_dropout)
 
     def probabilities(self) -> Tensor:
-        """[L, C]: softmax of the choices' scores; its largest entries are the decisions."""
+        """Return the softmax of the choices' scores, [L, C]; its maxima are the decisions."""
         return self.supernet.choice_scores(self.alpha).cpu().softmax(1)
 
     def decisions(self) -> Tensor:
-        """One-hot [L, C], with the sigmoids' gradients to thresholds and supernet weights."""
+        """Return one-hot [L, C], with the sigmoids' gradients to thresholds and weights."""
         return self.supernet.choice_gates(self.alpha).cpu()
 
     def cost_probabilities(self) -> Tensor:
+        """Return the decisions: the paper's runtime model is that of the decided network."""
         return self.decisions()
 
     def step_paths(self) -> list[Tensor]:
         thresholds = self.alpha.detach()
         if not (self.warming_up and self.dropout):
             return [thresholds]
+        # an infinite threshold closes its gate
         closed = torch.from_numpy(self.rng.random(tuple(thresholds.shape)) < self.dropout)
         return [thresholds.masked_fill(closed, torch.inf)]
 

@@ -13,7 +13,7 @@ from sampler.protocol import Sampler
 from sampler.sandwich import SandwichSampler
 
 DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]
-AHEAD = 64  # paths drawn at a time where a draw has a cost of its own
+AHEAD = 64  # paths per call of `draw`, which has a fixed cost
 
 
 class UniformSampler(Sampler):
@@ -22,8 +22,8 @@ class UniformSampler(Sampler):
     Args:
         num_choices: choices of each layer, int [L].
         rng: the run's generator; its state is the sampler's state.
-        draw: draws n paths in place of the plain uniform draw, such as `Budget.sample`: uniform
-            over the architectures within a budget.
+        draw: replaces the plain uniform draw; `Budget.sample` is uniform over the architectures
+            within a budget.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class UniformSampler(Sampler):
             return SandwichSampler(supernet.space, rng)
         if not config.sampling.sample_in_budget:
             return cls(supernet.space.num_choices, rng)
-        assert budget is not None
+        assert budget is not None  # --sample-in-budget makes the run build one
         return cls(supernet.space.num_choices, rng, budget.sample)
 
     def step_paths(self) -> np.ndarray:
-        """The paths of one training step, int [1, L]."""
+        """Draw the path of one training step, int [1, L]."""
         if self.draw is None:
             return self.rng.integers(0, self.num_choices)[None]
         if not len(self.ahead):

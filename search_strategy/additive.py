@@ -74,7 +74,7 @@ class AdditiveSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
-        """How many candidates it will ask for at most."""
+        """Most candidates that it will ask for."""
         return min(self.iterations + 1, self.budget.count)
 
     def ask(self) -> np.ndarray:

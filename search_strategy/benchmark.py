@@ -105,12 +105,12 @@ class Benchmark:
 
 
 def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float]:
-    """Check one entry of a benchmark file; its accuracy and std, NaN where it has none."""
+    """Check one entry of a benchmark file; return accuracy and std, NaN where it has none."""
     example = "one digit per layer, the index of its choice"
     if len(key) != space.num_layers:
         raise ValueError(
             f"{path}: key '{key}' has {len(key)} digits, but {space.name} has "
-            f"{space.num_layers} layers ({example}); mend --search-space or take a benchmark of it"
+            f"{space.num_layers} layers ({example}); fix --search-space or take a benchmark of it"
         )
     for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
         if not ("0" <= digit <= "9" and int(digit) < allowed):
@@ -139,13 +139,13 @@ def _check_costs(
         for (key, entry), cost in zip(content.items(), costs, strict=True):
             if metric in entry and entry[metric] != cost:
                 raise ValueError(
-                    f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; mend "
+                    f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; fix "
                     f"--input-size ({space.input_size}), --dataset or --widths"
                 )
 
 
 def digits(architecture: Sequence[int] | np.ndarray) -> str:
-    """int [L] -> the key of a benchmark file."""
+    """Key of an architecture, int [L], in a benchmark file."""
     return "".join(str(int(choice)) for choice in architecture)
 
 
@@ -175,8 +175,8 @@ def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | N
 def budget_regret(
     benchmark: Benchmark, score: np.ndarray, cost: np.ndarray, budgets: Sequence[float]
 ) -> list[dict]:
-    """For each budget (in millions): the network of the highest score within it, and how far its
-    true accuracy is below the best within it, in points.
+    """Regret of choosing by score within each budget (in millions): the points of true accuracy
+    that the network of the highest score is below the best network.
 
     Raises:
         ValueError: a budget that no network of the benchmark keeps.
@@ -212,7 +212,7 @@ def ranking_csv(
     benchmark: Benchmark,
     scores: dict[str, np.ndarray],
 ) -> str:
-    """index, digits, architecture, flops, params, accuracy of the networks, then their scores."""
+    """Format index, digits, architecture, flops, params, accuracy and the scores of networks."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", *scores])

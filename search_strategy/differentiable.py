@@ -7,6 +7,7 @@ its architecture parameters: the most probable one within the budget.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import yaml
@@ -38,6 +39,7 @@ class DifferentiableSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
+        """Most candidates that it will ask for."""
         return 1
 
     def ask(self) -> np.ndarray:
@@ -55,7 +57,7 @@ class DifferentiableSearch(SearchStrategy):
         return argmax_architecture(self.prior, self.budget.counts.num_choices)
 
     def findings(self, search: FinishedSearch) -> Findings:
-        """Write the most probable architecture without a budget; the parameters' convergence."""
+        """Write the most probable architecture without a budget; report convergence."""
         from sampler.convergence import convergence_rows  # lazily: --help does not wait for torch
 
         assert self.prior is not None
@@ -93,12 +95,26 @@ def argmax_architecture(probabilities: np.ndarray, num_choices: Iterable[int]) -
 
 
 def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> float:
-    """Of an architecture [L] whose layers are independent, in nats."""
+    """Log-probability in nats of an architecture [L] whose layers are independent."""
     chosen = probabilities[np.arange(len(architecture)), architecture]
     return float(np.log(np.maximum(chosen, 1e-300)).sum())
 
 
-def learned_prior(state: dict) -> np.ndarray | None:
-    """Choice probabilities float [L, C] in a supernet's checkpoint; None if it learned none."""
-    probabilities = state["sampler"].get("probabilities")
-    return None if probabilities is None else probabilities.double().numpy()
+@dataclass(frozen=True)
+class Prior:
+    """What a supernet's training has learned about the choices.
+
+    Attributes:
+        probabilities: float [L, C], or None if it learned none.
+        validation_trained: they were trained on the validation images.
+    """
+
+    probabilities: np.ndarray | None = None
+    validation_trained: bool = False
+
+    @classmethod
+    def of(cls, state: dict) -> Prior:
+        """The prior in a supernet's checkpoint."""
+        learned = state["sampler"].get("probabilities")
+        probabilities = None if learned is None else learned.double().numpy()
+        return cls(probabilities, not state["config"].get("one_level", False))

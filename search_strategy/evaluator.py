@@ -33,11 +33,12 @@ CACHE_MB = 512  # default bound of the activations kept at branching points
 
 
 def common_prefix(a: Key, b: Key) -> int:
+    """Number of choices that two architectures begin with in common."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
 def branching_points(keys: Sequence[Key]) -> list[set[int]]:
-    """For each of the sorted keys, the depths at which a later one leaves its path."""
+    """List for each of the sorted keys the depths at which a later one leaves its path."""
     points: list[set[int]] = [set()]
     for key, following in zip(keys[-2::-1], keys[:0:-1], strict=True):
         shared = common_prefix(key, following)
@@ -116,6 +117,7 @@ class Evaluator:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         if score not in SCORES:
             raise ValueError(f"score {score!r} is not one of {', '.join(SCORES)}")
+        self.supernet = supernet
         self.parts = Parts(supernet)
         self.calibration = calibration
         self.validation = validation

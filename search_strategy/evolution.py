@@ -77,11 +77,12 @@ class EvolutionSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
-        """How many candidates it will ask for at most."""
+        """Most candidates that it will ask for."""
         return min(self.config.generation_num * self.config.population, self.budget.count)
 
     @property
     def finished(self) -> bool:
+        """True after the last generation, or `patience` ones without a better best."""
         stalled = self.generation - 1 - self.best_generation
         return self.generation == self.config.generation_num or 0 < self.config.patience <= stalled
 
@@ -97,8 +98,8 @@ class EvolutionSearch(SearchStrategy):
         if len(self.parents):
             crossed = int(self.config.crossover_prob * self.config.population)
             mutated = self.config.population - crossed
-            parts.append(new_children(self._mutate, mutated, self.budget, taken, self.rng))
-            parts.append(new_children(self._cross, crossed, self.budget, taken, self.rng))
+            parts.append(new_children(self.mutants, mutated, self.budget, taken, self.rng))
+            parts.append(new_children(self.crossed, crossed, self.budget, taken, self.rng))
         rest = self.config.population - sum(map(len, parts))
         parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
         return np.concatenate(parts)
@@ -117,10 +118,12 @@ class EvolutionSearch(SearchStrategy):
             self.best, self.best_generation = float(scores.max()), self.generation
         self.generation += 1
 
-    def _mutate(self, n: int) -> np.ndarray:
+    def mutants(self, n: int) -> np.ndarray:
+        """Mutate random parents, int [n, L]; costs are not looked at."""
         parents = self.parents[self.rng.integers(len(self.parents), size=n)]
         return mutate(parents, self.num_choices, self.config.mutation_prob, self.rng, self.prior)
 
-    def _cross(self, n: int) -> np.ndarray:
+    def crossed(self, n: int) -> np.ndarray:
+        """Cross random pairs of parents, int [n, L]; costs are not looked at."""
         mothers, fathers = self.parents[self.rng.integers(len(self.parents), size=(2, n))]
         return cross(mothers, fathers, self.rng)

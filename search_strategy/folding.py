@@ -25,7 +25,7 @@ STEM, HEAD = -1, -2  # "layers" of the fixed parts
 
 
 def micro_batch(x: Tensor, widest: int) -> int:
-    """How many images of x [B, C, H, W] to run at a time through layers of up to `widest` chs."""
+    """Number of images of x [B, C, H, W] to run at a time through layers of up to `widest` chs."""
     if x.device.type != "cpu":
         return max(1, len(x))
     per_image = widest * x.shape[2] * x.shape[3] * x.element_size()

@@ -39,7 +39,7 @@ def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
     """[N, M] -> int [N]: 0 for the front, 1 for the front of the rest, ... (section III-A)."""
     dominating = dominates(points)
     ranks = np.full(len(points), -1)
-    left = dominating.sum(axis=0)  # by how many of those not yet ranked each is dominated
+    left = dominating.sum(axis=0)  # not yet ranked ones that dominate each
     rank = 0
     while (front := np.flatnonzero((left == 0) & (ranks < 0))).size:
         ranks[front] = rank
@@ -134,7 +134,7 @@ class ParetoSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
-        """How many candidates it will ask for at most."""
+        """Most candidates that it will ask for."""
         return min(self.config.generation_num * self.config.population, self.budget.count)
 
     @property
@@ -160,7 +160,7 @@ class ParetoSearch(SearchStrategy):
         parts = []
         if len(self.survivors):
             parts.append(
-                new_children(self._children, self.config.population, self.budget, taken, self.rng)
+                new_children(self.children, self.config.population, self.budget, taken, self.rng)
             )
         rest = self.config.population - sum(map(len, parts))
         parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
@@ -182,8 +182,8 @@ class ParetoSearch(SearchStrategy):
         self.ranks, self.crowding = ranks[kept], crowding[kept]
         self.generation += 1
 
-    def _tournaments(self, n: int) -> np.ndarray:
-        """Winners [n, L] between two random survivors each."""
+    def winners(self, n: int) -> np.ndarray:
+        """Winners, int [n, L], of tournaments between two random survivors each (section III-C)."""
         first, second = self.rng.integers(len(self.survivors), size=(2, n))
         nearer = self.ranks[first] < self.ranks[second]
         lonelier = (self.ranks[first] == self.ranks[second]) & (
@@ -191,14 +191,15 @@ class ParetoSearch(SearchStrategy):
         )
         return self.survivors[np.where(nearer | lonelier, first, second)]
 
-    def _children(self, n: int) -> np.ndarray:
-        mothers, fathers = self._tournaments(n), self._tournaments(n)
+    def children(self, n: int) -> np.ndarray:
+        """Cross tournament winners and mutate them, int [n, L]; costs are not looked at."""
+        mothers, fathers = self.winners(n), self.winners(n)
         alone = self.rng.random(n) >= self.config.crossover_prob
         children = np.where(alone[:, None], mothers, cross(mothers, fathers, self.rng))
         return mutate(children, self.num_choices, self.config.mutation_prob, self.rng, self.prior)
 
     def findings(self, search: FinishedSearch) -> Findings:
-        """Write the front of all candidates; how many networks it has, and its hypervolume."""
+        """Write the front of all candidates; report its size and hypervolume."""
         source = f"pareto search, run {search.folder.name}"
         number = save_front(search.folder, search.history, self.config.objectives, source)
         row = (
@@ -209,7 +210,7 @@ class ParetoSearch(SearchStrategy):
 
 
 def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
-    """Indices of the candidates that none beats in top-1 and all costs, by the first cost.
+    """Return indices of the candidates that none beats in top-1 and all costs, by the first cost.
 
     Of several with the same numbers the first evaluated.
     """
@@ -218,10 +219,10 @@ def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
 
 
 def save_front(folder: Path, history: History, objectives: Sequence[str], source: str) -> int:
-    """pareto_front.csv and pareto_front/NNN.yaml, numbered by its index column.
+    """Write pareto_front.csv and pareto_front/NNN.yaml, numbered by its index column.
 
     Returns:
-        How many networks are on the front.
+        The number of networks on the front.
     """
     front = pareto_front(history, objectives)
     architectures = history.architectures[front]

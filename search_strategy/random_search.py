@@ -43,7 +43,7 @@ class RandomSearch(SearchStrategy):
 
     @property
     def total(self) -> int:
-        """How many candidates it will ask for at most."""
+        """Most candidates that it will ask for."""
         return min(self.iterations, self.budget.count)
 
     def ask(self) -> np.ndarray:

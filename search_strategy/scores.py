@@ -1,4 +1,4 @@
-"""Scores of candidates: who computes them, over which ranks, and what is known already.
+"""Scores of candidates: the protocol of a scorer, the log of known scores, ranks.
 
 Every score is appended to a log once known, so a search is resumed by repeating it with the same
 random numbers and taking from the log what was evaluated before. Architectures are evaluated in
@@ -171,7 +171,7 @@ class ScoreLog:
 
 
 class SharedScores:
-    """A scorer whose candidates are spread over the ranks; rank 0 asks, the others `run_worker`."""
+    """Scorer that spreads candidates over the ranks; rank 0 asks, the others `run_worker`."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer

@@ -1,4 +1,4 @@
-"""What the search, its report and --help use of a strategy."""
+"""The protocol of a search strategy: all that the search, its report and --help use of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StrategyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedSearch:
-    """A search that has ended, as its strategy sees it for its part of the report.
+    """A finished search, as its strategy sees it for its part of the report.
 
     Attributes:
         folder: the run folder, for files of the strategy's own.
@@ -112,7 +112,7 @@ class SearchStrategy(Protocol):
 
     @property
     def total(self) -> int:
-        """How many candidates it will ask for at most."""
+        """Most candidates that it will ask for."""
         ...
 
     def ask(self) -> np.ndarray:
@@ -129,5 +129,5 @@ class SearchStrategy(Protocol):
         return {}
 
     def findings(self, search: FinishedSearch) -> Findings:
-        """Write files of its own to the run folder; its part of the report."""
+        """Write files of its own to the run folder; return its part of the report."""
         return Findings()

@@ -37,7 +37,7 @@ def shares(architectures: np.ndarray, number: int) -> list[np.ndarray]:
 
 
 class LocalWorkers:
-    """A scorer whose candidates are spread over processes; every score is the same as alone.
+    """Scorer that spreads candidates over processes; every score is the same as alone.
 
     The processes are forked at the first call, when the weights are trained, so they share them and
     the images with this one. They end with it.
@@ -131,7 +131,7 @@ def build_evaluator(
     validation: Batches,
     config: EvaluationConfig,
 ) -> Evaluator:
-    """An evaluator that calibrates on the first batches of a loader.
+    """Make an evaluator that calibrates on the first batches of a loader.
 
     Raises:
         ValueError: the training images do not fill so many calibration batches.

@@ -42,13 +42,12 @@ from config_file.arg_config.sources import load_config  # noqa: E402
 from config_file.arg_config.subnet_config import SubnetConfig  # noqa: E402
 from config_file.arg_config.supernet_config import TrainSupernetConfig  # noqa: E402
 from config_file.arg_config.table_config import TableConfig  # noqa: E402
-from lookup_table import BudgetCounts, LookupTable  # noqa: E402
+from lookup_table import BudgetCounts, LookupTable, build_budget  # noqa: E402
 from lookup_table.builder import load_table  # noqa: E402
 from lookup_table.user_table import read_user_table, user_table_text  # noqa: E402
 from model import SearchSpace, build_supernet, load_architecture, load_space  # noqa: E402
 from model.space_file import SPACE_DIR, shipped_spaces  # noqa: E402
 from search_strategy.benchmark import Benchmark  # noqa: E402
-from supernet import resolve_budget  # noqa: E402
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.errors import MAX_CHARS, one_line, raised_here  # noqa: E402
 from utils.run_folder import check_title  # noqa: E402
@@ -209,15 +208,15 @@ def plan_search(argv: list[str]) -> None:
         check_title(config.run.title)
     given = config.space
     space = load_space(given.search_space, config.data.input_size, 10, given.widths)
-    config = config.resolve(space, None)
+    config = config.resolve(space, None, 1)
     metric = config.budget.info_metric
     if metric == "latency":  # measured, which is no part of a plan
         return
     if max(space.widths) <= 64 and space.input_size <= 32 and space.num_layers <= 8:
         if space.fingerprint not in _tables:
             _tables[space.fingerprint] = load_table(space)
-        counts = BudgetCounts(_tables[space.fingerprint], metric)
-        budget = resolve_budget(config.resolve(space, counts).budget, counts)
+        table = _tables[space.fingerprint]
+        budget = build_budget(table, [config.resolve(space, table, 1).budget.limit])
         flags = config.strategies[config.search_strategy]
         config.strategy(flags, budget, np.random.default_rng(0))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_evaluator import batches
+from helpers import batches
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 

@@ -104,6 +104,7 @@ def test_rows_for_figures() -> None:
     second = rows[2]
     assert (second.name, second.in_chs, second.hidden, second.out_chs) == ("k3_e3", 16, 48, 24)
     assert (second.stride, second.in_size, second.out_size) == (2, 112, 56)
+    assert (rows[0].hidden, rows[-1].hidden) == (None, None)  # plain convolutions
     assert rows[12].name == "k5_e1_g2" and rows[-1].in_size == 7
     assert {row.kernel for row in describe(*load_architecture("spos"))} == {1, 3, 5, 7}
 

@@ -9,22 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers import independent_counts
 from scipy.stats import chisquare
-from torch.utils.flop_counter import FlopCounterMode
 
 from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
 from lookup_table.builder import load_table
-from model import SearchSpace, Subnet, load_space
+from model import SearchSpace, load_space
 from model.space_file import shipped_spaces
-
-
-def independent_counts(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]:
-    """MACs by PyTorch's own counter (2 FLOPs a MAC; conv and matmul only), params by numel."""
-    subnet = Subnet(space, architecture).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        subnet(torch.zeros(1, 3, space.input_size, space.input_size))
-    return counter.get_total_flops() // 2, sum(p.numel() for p in subnet.parameters())
 
 
 def every_architecture(space: SearchSpace) -> np.ndarray:

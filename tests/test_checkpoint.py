@@ -139,7 +139,7 @@ def test_kinds_are_not_mixed_up(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"c\.pt: its supernet does not fit"):
         restore("c.pt", {"supernet": {"w": torch.ones(1)}}, {"supernet": nn.Linear(2, 2)})
-    with pytest.raises(ValueError, match="has input size 8, this run 16; mend --input-size"):
+    with pytest.raises(ValueError, match="has input size 8, this run 16; fix --input-size"):
         check_facts("c.pt", {"input_size": 8}, {"input_size": 16})
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 import torchvision
 from conftest import load_splits
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from benchmarks import results_data
 from data import DATASETS
 from data.loader import MemoryLoader, pad
 from data.stratified import stratified_split
@@ -225,6 +227,38 @@ def test_cifar10_is_read_through_torchvision(
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in raw.mean_std)
     assert torch.allclose(got * std + mean, torch.from_numpy(images[40:]) / 255, atol=1e-5)
     assert labels.tolist() == [i % 10 for i in range(40, 60)]
+
+
+def test_the_folders_of_the_results_are_cifars_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In CIFAR's order within each class; files of 16 px are what is read of those of 32 px."""
+    images = make_cifar10(tmp_path / "cifar", monkeypatch).transpose(0, 2, 3, 1)
+    for size in (32, 16):
+        results_data.make_cifar10(tmp_path / str(size), size, tmp_path / "cifar")
+    Image.fromarray(images[27]).save(tmp_path / "one.jpg", quality=75)
+    third = tmp_path / "32" / "train" / "class7" / "0002.jpg"
+    assert third.read_bytes() == (tmp_path / "one.jpg").read_bytes()
+    large, small = (
+        load_splits("image_folder", tmp_path / str(size), 16, 10, 20, 0.5) for size in (32, 16)
+    )
+    assert all(np.array_equal(large.indices[k], small.indices[k]) for k in ("train", "validation"))
+    assert torch.equal(gather(large.test)[0], gather(small.test)[0])
+    with pytest.raises(ValueError, match="exists"):
+        results_data.make_cifar10(tmp_path / "32", 32, tmp_path / "cifar")
+
+
+def test_the_half_benchmark_is_made_of_the_published_file(tmp_path: Path) -> None:
+    entry = {"test_acc": [1.0, 2.0], "mean_acc": 1.55556, "std": 0.5, "params": 3, "flops": 4}
+    half = results_data.half_of({code: entry for code in ("11", "00", "10", "01")}, "6")
+    assert half == {k: {"mean_acc": 1.5556, "std": 0.5, "params": 3, "flops": 4} for k in half}
+    assert list(half) == ["01", "10"]
+    chosen = int("".join(results_data.HALF.read_text().split()), 16)
+    assert chosen.bit_count() == 3281 and chosen.bit_length() == 3**8
+    (tmp_path / "other.json").write_text("{}")
+    for name, says in (("other.json", "has sha256"), ("none.json", "download it")):
+        with pytest.raises(ValueError, match=says):
+            results_data.make_macro(tmp_path / name, tmp_path / "half.json")
 
 
 def test_a_damaged_cifar_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

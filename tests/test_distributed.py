@@ -16,8 +16,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
 from conftest import ROOT, TINY, load_splits
+from helpers import batches
 from kills import ARCHITECTURE
-from test_evaluator import batches
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
+from helpers import all_codes, built
 from scipy.stats import chisquare
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from model import SearchSpace, load_space
-from model.supernet import build_choice
 
 BOTH = pytest.mark.parametrize("skips", ["last", "first"])
-
-
-def all_codes(space: SearchSpace) -> np.ndarray:
-    return np.array(list(itertools.product(*(range(n) for n in space.num_choices))))
-
-
-def built(space: SearchSpace, architecture: np.ndarray) -> str:
-    """The modules of the standalone network in order, without what does nothing."""
-    blocks = [repr(build_choice(space, i, int(c), space.style)) for i, c in enumerate(architecture)]
-    return "".join(block for block in blocks if block != "Identity()")
 
 
 @BOTH

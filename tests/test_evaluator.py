@@ -5,56 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import batches, plain_network, trained_like
 from torch import Tensor, nn
 
-from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
+from model import SearchSpace, load_space
 from search_strategy.evaluator import ActivationCache, Evaluator, branching_points, common_prefix
 from search_strategy.folding import Part
-
-
-def batches(n: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    g = torch.Generator().manual_seed(seed)
-    return [
-        (torch.randn(b, 3, size, size, generator=g), torch.randint(0, 10, (b,), generator=g))
-        for b in [20] * n + [7]
-    ]
-
-
-def trained_like(space: SearchSpace) -> nn.Module:
-    """A supernet whose BN statistics are no longer at their start."""
-    torch.manual_seed(0)
-    supernet = build_supernet(space)
-    for m in supernet.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.running_mean.normal_()
-            m.running_var.uniform_(0.5, 2)
-            if m.affine:
-                m.weight.data.uniform_(0.5, 1.5)
-                m.bias.data.normal_(0, 0.3)
-    return supernet.train()
-
-
-def plain_network(supernet, space, architecture, calibration, dtype=torch.float32) -> Subnet:
-    """A standalone network, its BN reset and averaged over the calibration batches."""
-    subnet = Subnet(space, architecture)
-    inherit_weights(subnet, supernet, architecture)
-    for m in subnet.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.reset_running_stats()
-            m.momentum = None
-    subnet.to(dtype).train()
-    subnet.head.dropout.eval()
-    with torch.no_grad():
-        for images in calibration:
-            subnet(images.to(dtype))
-    return subnet.eval()
-
-
-def naive_top1(supernet, space, architecture, calibration, validation) -> float:
-    subnet = plain_network(supernet, space, architecture, calibration)
-    with torch.no_grad():
-        hits = [(subnet(x).argmax(1) == y).float() for x, y in validation]
-    return 100 * torch.cat(hits).mean().item()
 
 
 def logits_of(evaluator: Evaluator, architectures: np.ndarray, images: Tensor) -> dict:

@@ -60,7 +60,7 @@ def test_plot_of_one_candidate(tmp_path: Path) -> None:
 
 def test_summary_wraps_long_values() -> None:
     text = summary_table("t", {"short": "1", "long": " ".join(["k3_e6"] * 40)})
-    assert max(map(len, text.splitlines())) <= 96
+    assert max(map(len, text.splitlines())) <= 80
     assert text.count("k3_e6") == 40
     assert (clock(7.31), clock(125)) == ("7.3 s", "2 min 05 s")
 

@@ -58,9 +58,12 @@ def test_certain_choices_that_do_not_fit_give_way() -> None:
     """Probability 0 is no obstacle where nothing else is within the budget."""
     counts = BudgetCounts(some_table(np.random.default_rng(0), 30), "flops")
     low, _ = counts.table.range("flops")
-    dearest = [row[:n].argmax() for row, n in zip(counts.table.costs["flops"], counts.num_choices)]  # noqa: B905
+    most_expensive = [
+        row[:n].argmax()
+        for row, n in zip(counts.table.costs["flops"], counts.num_choices, strict=True)
+    ]
     budget = Budget(counts, None, low)
-    found = most_probable(np.eye(4)[dearest], budget)
+    found = most_probable(np.eye(4)[most_expensive], budget)
     assert counts.table.cost(found, "flops") == low
 
 

@@ -18,8 +18,10 @@ from lookup_table import (
     architecture_keys,
     build_budget,
     limited,
+    median_cost,
     parse_limit,
     resolve_limits,
+    run_limits,
 )
 from lookup_table.builder import load_table
 from lookup_table.joint import JointCounts
@@ -115,8 +117,8 @@ def test_counts_and_draws_against_brute_force(
     some = budget.sample_unique(len(expected) // 2, rng, exclude=architecture_keys(expected[:9]))
     assert len(set(architecture_keys(some))) == len(some) == len(expected) // 2
     assert not set(architecture_keys(some)) & set(architecture_keys(expected[:9]))
-    dearest = table.cost(expected, limits[0].metric).max()
-    assert table.cost(budget.largest(), limits[0].metric) == dearest
+    most_expensive = table.cost(expected, limits[0].metric).max()
+    assert table.cost(budget.largest(), limits[0].metric) == most_expensive
 
 
 def inside_mask(among: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -223,7 +225,7 @@ def test_one_limit_is_the_budget_of_one_limit(
     tiny: SearchSpace, tiny_table: LookupTable, rng: np.random.Generator
 ) -> None:
     budget = build_budget(tiny_table, [Limit("flops", None, 10**9)], Equivalence(tiny))
-    assert type(budget) is Budget and budget.limits == (Limit("flops", budget.low, 10**9),)
+    assert type(budget) is Budget and budget.limits == (Limit("flops", None, 10**9),)
     known = networks(tiny)[::2]
     limits = [Limit("flops", None, 10**9), Limit("params", None, 10**9)]
     budget = build_budget(tiny_table, limits, Equivalence(tiny), among=known)
@@ -304,3 +306,47 @@ def test_a_metric_is_known_and_limited_once(tiny_table: LookupTable) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             resolve_limits([parse_limit(flag) for flag in flags], tiny_table, taken=["flops"])
+
+
+@pytest.mark.parametrize("metric", ["flops", "height"])
+def test_the_median_of_a_sum_and_of_a_maximum(macro: SearchSpace, metric: str) -> None:
+    table, everything = (
+        costly(load_table(macro), np.random.default_rng(5)),
+        codes(macro.num_choices),
+    )
+    assert median_cost(table, metric) == quantile(table, everything, metric, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (11, None),
+        (12, None),
+        (12.0000001, None),  # the largest, as it is printed
+        (13, r"13.000 M params is more than the largest .* \(12.000 M params\); lower it"),
+        (8_000_000, r"did you mean 8 M params\?"),
+        (8_000, r"did you mean 8 M params\?"),
+    ],
+)
+def test_upper_limits_in_another_unit_are_refused(value: float, says: str | None) -> None:
+    costs = np.array([[5, 10]]) * 10**6
+    table = LookupTable(
+        {"params": costs, "flops": costs}, {"params": 2 * 10**6, "flops": 0}, np.array([2])
+    )
+    for flag, metric, high, further in (
+        ("--target-hc", "params", value, ()),
+        ("--limit params", "flops", None, (f"params={value}",)),
+    ):
+        if says is None:
+            assert run_limits(metric, None, high, further, table)[-1].high == round(1e6 * value)
+        else:
+            with pytest.raises(ValueError, match=f"{flag}: .*{says}"):
+                run_limits(metric, None, high, further, table)
+
+
+def test_a_limit_below_the_smallest_in_another_unit(tiny_table: LookupTable) -> None:
+    lowest, highest = tiny_table.range("flops")
+    limit = Limit("flops", None, (lowest + highest) // 2 // 1000)
+    for limits in ([limit], [limit, Limit("params", None, 10**9)]):
+        with pytest.raises(ValueError, match=r"did you mean .* M MACs\?"):
+            build_budget(tiny_table, limits)

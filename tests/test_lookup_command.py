@@ -65,7 +65,7 @@ def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
     again = json.loads(lookup(tmp_path, *flags, "--lookup-table", "cpu.yaml"))
     assert again["latency"] == facts["latency"]
     flags = ("--search-space", TINY, "--input-size", 16, "--lookup-table", "cpu.yaml")
-    assert "mend --input-size" in lookup(tmp_path, *flags, ok=False)
+    assert "fix --input-size" in lookup(tmp_path, *flags, ok=False)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
         ({"choices": ["skip"] + ["k3_e3"] * 20}, (), "layer 1 of 21: choice 'skip' is not allowed"),
         ({"choices": ["k3_e9"] * 21}, (), "layer 1 of 21: choice 'k3_e9' is unknown"),
         ({"search_space": "fbnet"}, (), "fbnet has 22"),
-        ({}, ("--search-space", "spos"), "mend --search-space"),
-        ({}, ("--input-size", 64), "mend --input-size"),
+        ({}, ("--search-space", "spos"), "fix --search-space"),
+        ({}, ("--input-size", 64), "fix --input-size"),
         ({"input_size": "big"}, (), "'input_size' must be of type int"),
     ],
 )

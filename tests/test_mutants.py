@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from test_equivalence import all_codes, built
-from test_evaluator import batches, trained_like
+from helpers import all_codes, batches, built, trained_like
 from torch import nn
 from torch.nn import functional as F
 
@@ -22,7 +21,6 @@ from lookup_table.latency import LatencySettings
 from lookup_table.user_table import read_user_table
 from model import SearchSpace, Subnet, load_architecture, load_space
 from model.blocks import BlockStyle, ShuffleBlock, shuffle_channels
-from sampler.fair import FairSampler
 from search_strategy import evaluator
 from search_strategy.breeding import new_children
 from search_strategy.evaluator import Evaluator
@@ -142,16 +140,6 @@ def test_the_knapsack_keeps_to_the_code_of_a_network(rng: np.random.Generator) -
         assert highest_sum(values, budget, canonical=True).tolist() == best.tolist()
 
 
-def test_a_restored_fair_sampler_has_what_was_dealt() -> None:
-    num_choices = np.array([5, 3, 2])  # the smaller layers are in the middle of a permutation
-    one = FairSampler(num_choices, np.random.default_rng(0))
-    one.step_paths()
-    other = FairSampler(num_choices, np.random.default_rng(1))
-    other.load_state_dict(one.state_dict())
-    for _ in range(4):
-        assert np.array_equal(one.step_paths(), other.step_paths())
-
-
 def test_every_calibration_batch_counts_once(tiny: SearchSpace) -> None:
     """Also where nodes are computed again for want of room."""
     keys = sorted(map(tuple, all_codes(tiny)[::5].tolist()))
@@ -200,10 +188,10 @@ def test_the_less_crowded_of_one_front_wins(tiny: SearchSpace, tiny_table: Looku
     search = ParetoSearch(ParetoConfig(population=30), budget, np.random.default_rng(0))
     everyone = all_codes(tiny)
     front = everyone[np.unique(tiny_table.cost(everyone, "flops"), return_index=True)[1]][:30]
-    scores = 50 + np.linspace(0, 20, len(front)) ** 1.5 / 10  # dearer is better: one front
+    scores = 50 + np.linspace(0, 20, len(front)) ** 1.5 / 10  # more expensive is better: one front
     search.tell(front, scores)
     assert (search.ranks == 0).all()
     order = np.argsort(-search.crowding)
     place = {tuple(a): i for i, a in enumerate(search.survivors[order].tolist())}
-    winners = [place[tuple(a)] for a in search._tournaments(3000).tolist()]
+    winners = [place[tuple(a)] for a in search.winners(3000).tolist()]
     assert np.mean(winners) < 0.4 * len(front)  # at random 0.5, the lonelier of two 0.33

@@ -77,7 +77,7 @@ def test_against_pymoo(rng: np.random.Generator) -> None:
 
 
 def fitness(a: np.ndarray) -> np.ndarray:
-    """A conflict with cost: dear choices are better, with a hidden taste."""
+    """A conflict with cost: expensive choices are better, with a hidden taste."""
     return 50 + 3 * np.sin(a * np.arange(1, a.shape[1] + 1)).sum(1)
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import batches, independent_counts, trained_like
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from test_budget import independent_counts
-from test_evaluator import batches, trained_like
 
 from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
 from lookup_table.builder import load_table

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, Command
+from helpers import all_codes
 
 import evaluate_ranking
 from benchmarks import ranking_choices
@@ -36,10 +37,6 @@ from utils.statistics import (
     top_k_overlap,
     without_nan,
 )
-
-
-def all_codes(space: SearchSpace) -> np.ndarray:
-    return np.array(list(itertools.product(*map(range, space.num_choices))))
 
 
 def naive_tau(x: np.ndarray, y: np.ndarray) -> float:
@@ -148,7 +145,7 @@ def test_other_costs_than_the_benchmarks_are_refused() -> None:
     path = ROOT / "tests/data/nas_bench_macro_sample.json"
     space, small = (load_space("nas_bench_macro", size, 10) for size in (32, 16))
     Benchmark.read(path, space, load_table(space))
-    with pytest.raises(ValueError, match=r"flops, here it is .*; mend --input-size \(16\)"):
+    with pytest.raises(ValueError, match=r"flops, here it is .*; fix --input-size \(16\)"):
         Benchmark.read(path, small, load_table(small))
 
 

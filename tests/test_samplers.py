@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
+from helpers import all_codes, architecture_sampler, in_size, trained_like
 from scipy.stats import chisquare
-from test_differentiable import in_size
-from test_evaluator import trained_like
 from torch import Tensor
 from torch.nn import functional as F
 
-from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
+from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
 from sampler import (
-    BinaryGateSampler,
+    ArchitectureSampler,
     FairSampler,
     GumbelSampler,
+    Sampler,
     SandwichSampler,
-    SoftmaxSampler,
     ThresholdSampler,
     UniformSampler,
+    uniform,
 )
+from sampler.alpha import ArchitectureTraining
+from sampler.hardware_loss import HardwareLoss
 
 NUM_CHOICES = np.array([6, 7, 1, 3, 7])
-
-
-def with_alpha(sampler, dtype: torch.dtype = torch.float32, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    alpha = torch.randn(sampler.alpha.shape, generator=generator, dtype=dtype)
-    sampler.alpha = alpha.requires_grad_()
-    return sampler
 
 
 def counts_of(paths: np.ndarray) -> list[np.ndarray]:
@@ -58,28 +54,15 @@ def test_strict_fairness_is_exact(rng: np.random.Generator) -> None:
     assert chisquare(pairs).pvalue > 1e-4  # layers are permuted independently
 
 
-def test_fair_gradients_add_up(tiny: SearchSpace) -> None:
-    """One step's accumulated gradient is that of the sum of the paths' losses."""
-    paths = FairSampler(tiny.num_choices, np.random.default_rng(0)).step_paths()
-    x = torch.randn(4, 3, 8, 8)
-    one_by_one, at_once = (trained_like(tiny) for _ in range(2))
-    at_once.load_state_dict(one_by_one.state_dict())
-    for path in paths:
-        one_by_one.eval()(x, path).square().sum().backward()
-    sum(at_once.eval()(x, path).square().sum() for path in paths).backward()
-    for a, b in zip(one_by_one.parameters(), at_once.parameters(), strict=True):
-        assert a.grad is not None and torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-3)
-
-
-def test_in_budget_paths_are_uniform_over_the_budget(tiny: SearchSpace, tiny_table) -> None:
+def test_in_budget_paths_are_those_that_the_budget_draws(tiny: SearchSpace, tiny_table) -> None:
+    """Which are uniform (test_budget.py)."""
     counts = BudgetCounts(tiny_table, "flops")
     budget = Budget(counts, int(0.8 * counts.median), counts.median)
-    inside = {key: i for i, key in enumerate(architecture_keys(budget.enumerate()))}
     sampler = UniformSampler(tiny.num_choices, np.random.default_rng(0), budget.sample)
-    drawn = np.concatenate([sampler.step_paths() for _ in range(20 * len(inside))])
-    assert 10 < len(inside) < 192
-    frequencies = np.bincount([inside[k] for k in architecture_keys(drawn)], minlength=len(inside))
-    assert chisquare(frequencies).pvalue > 1e-4
+    drawn = np.concatenate([sampler.step_paths() for _ in range(300)])
+    ahead = np.random.default_rng(0)
+    expected = np.concatenate([budget.sample(uniform.AHEAD, ahead) for _ in range(6)])
+    assert np.array_equal(drawn, expected[:300])
 
 
 def test_sandwich_has_the_largest_first_and_the_smallest_last() -> None:
@@ -91,28 +74,26 @@ def test_sandwich_has_the_largest_first_and_the_smallest_last() -> None:
     assert paths.shape == (4, 21) and (paths[1] != paths[2]).any()
 
 
-def make(kind: str, space: SearchSpace, table: LookupTable):
+def restorable(kind: str, space: SearchSpace, table: LookupTable) -> Sampler:
     rng = np.random.default_rng(5)
-    return {
-        "uniform": lambda: UniformSampler(space.num_choices, rng),
-        "in_budget": lambda: UniformSampler(
-            space.num_choices, rng, Budget(BudgetCounts(table, "flops"), None, None).sample
-        ),
-        "fair": lambda: FairSampler(np.array([3, 4, 2, 4]), rng),
-        "softmax": lambda: SoftmaxSampler(space.num_choices, rng),
-        "gumbel": lambda: GumbelSampler(space.num_choices, rng),
-        "binary": lambda: BinaryGateSampler(space.num_choices, rng),
-    }[kind]()
+    if kind == "uniform":
+        return UniformSampler(space.num_choices, rng)
+    if kind == "in_budget":
+        draw = Budget(BudgetCounts(table, "flops"), None, None).sample
+        return UniformSampler(space.num_choices, rng, draw)
+    if kind == "fair":
+        return FairSampler(np.array([5, 3, 2, 4]), rng)
+    return architecture_sampler(kind, space.num_choices, 5)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "in_budget", "fair", "softmax", "gumbel", "binary"])
 def test_a_restored_sampler_goes_on_the_same(kind: str, tiny, tiny_table) -> None:
-    sampler, other = (make(kind, tiny, tiny_table) for _ in range(2))
-    if hasattr(sampler, "alpha"):
-        with_alpha(sampler)
+    """In the middle of what was drawn ahead, and of a permutation that was dealt."""
+    sampler, other = (restorable(kind, tiny, tiny_table) for _ in range(2))
+    if isinstance(sampler, ArchitectureSampler):
+        sampler.alpha = torch.randn(sampler.alpha.shape).requires_grad_()
         sampler.temperature = 2.5
-    for _ in range(3):
-        sampler.step_paths()
+    sampler.step_paths()
     other.load_state_dict(copy.deepcopy(sampler.state_dict()))
     for _ in range(70):
         for a, b in zip(sampler.step_paths(), other.step_paths(), strict=True):
@@ -122,7 +103,8 @@ def test_a_restored_sampler_goes_on_the_same(kind: str, tiny, tiny_table) -> Non
 @pytest.mark.parametrize("hard", [False, True])
 def test_gumbel_equals_torch_under_the_same_noise(hard: bool, monkeypatch) -> None:
     """Values and gradients, with a layer of fewer choices among full ones."""
-    sampler = with_alpha(GumbelSampler(np.array([4, 4, 3]), np.random.default_rng(0), hard))
+    kind = "gumbel_hard" if hard else "gumbel"
+    sampler = architecture_sampler(kind, np.array([4, 4, 3]), random_alpha=torch.float32)
     sampler.temperature = 0.7
     torch.manual_seed(3)
     noise = -torch.empty(3, 4).exponential_().log()
@@ -141,15 +123,9 @@ def test_gumbel_equals_torch_under_the_same_noise(hard: bool, monkeypatch) -> No
     assert sampler.alpha.grad[2, 3] == 0
 
 
-@pytest.mark.parametrize("kind", ["gumbel", "binary"])
+@pytest.mark.parametrize("kind", ["gumbel_hard", "binary"])
 def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
-    rng = np.random.default_rng(1)
-    sampler = (
-        GumbelSampler(NUM_CHOICES, rng, hard=True)
-        if kind == "gumbel"
-        else BinaryGateSampler(NUM_CHOICES, rng)
-    )
-    with_alpha(sampler)
+    sampler = architecture_sampler(kind, NUM_CHOICES, 1, torch.float32)
     paths = np.array([sampler.step_paths()[0] for _ in range(1500)])
     p = sampler.probabilities().detach().double().numpy()
     for row, count, n in zip(p, counts_of(paths), NUM_CHOICES, strict=True):
@@ -158,24 +134,16 @@ def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary"])
-def test_expected_cost_is_the_mean_of_sampled_costs(kind: str, tiny, tiny_table) -> None:
-    from sampler.hardware_loss import HardwareLoss
+def test_expected_cost_is_the_mean_over_all_architectures(kind: str, tiny, tiny_table) -> None:
+    sampler = architecture_sampler(kind, tiny.num_choices, random_alpha=torch.float32)
+    p, codes = sampler.probabilities().detach().double().numpy(), all_codes(tiny)
+    expected = p[range(4), codes].prod(1) @ tiny_table.cost(codes, "flops")
+    found = cost_of(tiny_table)(sampler.draw().probabilities)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
 
-    rng = np.random.default_rng(2)
-    sampler = {
-        "softmax": lambda: SoftmaxSampler(tiny.num_choices, rng),
-        "gumbel": lambda: GumbelSampler(tiny.num_choices, rng),
-        "gumbel_hard": lambda: GumbelSampler(tiny.num_choices, rng, hard=True),
-        "binary": lambda: BinaryGateSampler(tiny.num_choices, rng),
-    }[kind]()
-    with_alpha(sampler)
-    hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
-    drawn = sampler.draw().probabilities
-    expected = hardware.expected_cost(drawn).item()
-    p = sampler.probabilities().detach().double().numpy()
-    columns = [rng.choice(len(r), 20000, p=r / r.sum()) for r in p]
-    costs = tiny_table.cost(np.stack(columns, axis=1), "flops")
-    assert abs(costs.mean() - expected) < 5 * costs.std() / 20000**0.5
+
+def cost_of(table: LookupTable) -> Callable[[Tensor], Tensor]:
+    return HardwareLoss(table, "flops", None, "abs", 0.0).expected_cost
 
 
 def double_supernet(space: SearchSpace) -> Supernet:
@@ -187,26 +155,30 @@ def loss_of(supernet: Supernet, x: Tensor, weights: Tensor, used=None) -> Tensor
     return F.cross_entropy(supernet(x, weights, used), labels)
 
 
+def numeric_slope(loss: Callable[[], Tensor], at: Tensor, *index: int) -> float:
+    """The derivative of `loss` by one entry of `at`, a leaf that it reads, by differences."""
+    values = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            at[index] += step
+            values.append(loss().item())
+    with torch.no_grad():
+        at[index] += 1e-5
+    return (values[0] - values[1]) / 2e-5
+
+
 @pytest.mark.parametrize(
     ("kind", "hc_loss"),
     [
-        ("softmax", "abs"),
-        ("softmax", "l2"),
-        ("gumbel", "hinge"),
-        ("softmax", "log_ratio"),
-        ("gumbel", "log"),
-        ("gumbel", "multiplicative"),
+        *(("softmax", hc_loss) for hc_loss in ("abs", "l2", "log_ratio")),
+        *(("gumbel", hc_loss) for hc_loss in ("hinge", "log", "multiplicative")),
     ],
 )
 def test_architecture_gradients_equal_finite_differences(
     kind: str, hc_loss: str, tiny, tiny_table, monkeypatch
 ) -> None:
-    from sampler.hardware_loss import HardwareLoss
-
     supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    rng = np.random.default_rng(0)
-    made = SoftmaxSampler if kind == "softmax" else GumbelSampler
-    sampler = with_alpha(made(tiny.num_choices, rng), torch.float64)
+    sampler = architecture_sampler(kind, tiny.num_choices, random_alpha=torch.float64)
     sampler.temperature = 1.3
     noise = sampler.gumbel_noise()
     monkeypatch.setattr(sampler, "gumbel_noise", lambda: noise)
@@ -218,76 +190,50 @@ def test_architecture_gradients_equal_finite_differences(
         return hardware(loss_of(supernet, x, drawn.weights), drawn.probabilities)
 
     (gradient,) = torch.autograd.grad(loss(), [sampler.alpha])
-    alpha = sampler.alpha
-    for layer, choice in [(0, 0), (2, 1), (3, 2)]:
-        values = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                alpha[layer, choice] += sign * 1e-5
-                values.append(loss().item())
-                alpha[layer, choice] -= sign * 1e-5
-        numeric = (values[0] - values[1]) / 2e-5
-        assert gradient[layer, choice].item() == pytest.approx(numeric, rel=1e-5, abs=1e-9)
+    for place in [(0, 0), (2, 1), (3, 2)]:
+        numeric = numeric_slope(loss, sampler.alpha, *place)
+        assert gradient[place].item() == pytest.approx(numeric, rel=1e-5, abs=1e-9)
     assert (gradient[~sampler.mask] == 0).all()
+
+
+def pairs_of(sampler: ArchitectureSampler, used: np.ndarray) -> Iterator[tuple]:
+    """Per layer: the two open gates, their softmax, and the gates that stay closed."""
+    for layer, row in enumerate(used):
+        pair = np.flatnonzero(row)
+        yield layer, pair, sampler.alpha.detach()[layer, pair].softmax(0).tolist(), ~row
 
 
 def test_binary_gate_gradient_is_the_papers_equation_4(tiny: SearchSpace) -> None:
     """dL/d alpha_i = sum_j dL/dg_j p_j (delta_ij - p_i), with dL/dg by finite differences."""
     supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    sampler = with_alpha(
-        BinaryGateSampler(tiny.num_choices, np.random.default_rng(4)), torch.float64
-    )
+    sampler = architecture_sampler("binary", tiny.num_choices, 4, torch.float64)
     drawn = sampler.draw()
-    gates = drawn.weights.detach()
+    gates = drawn.weights.detach().clone()
     assert drawn.used.sum(1).tolist() == [2, 2, 2, 2] and (gates.sum(1) == 1).all()
-    (gradient,) = torch.autograd.grad(
-        loss_of(supernet, x, drawn.weights, drawn.used), [sampler.alpha]
-    )
-    for layer in range(4):
-        i, j = np.flatnonzero(drawn.used[layer])
-        slopes = []
-        for choice in (i, j):
-            values = []
-            for sign in (1, -1):
-                moved = gates.clone()
-                moved[layer, choice] += sign * 1e-5
-                with torch.no_grad():
-                    values.append(loss_of(supernet, x, moved).item())
-            slopes.append((values[0] - values[1]) / 2e-5)
-        a, b = sampler.alpha[layer, [i, j]].exp().tolist()
-        p = a / (a + b), b / (a + b)
+    loss = loss_of(supernet, x, drawn.weights, drawn.used)
+    (gradient,) = torch.autograd.grad(loss, [sampler.alpha])
+    for layer, pair, p, closed in pairs_of(sampler, drawn.used):
+        slopes = [numeric_slope(lambda: loss_of(supernet, x, gates), gates, layer, c) for c in pair]
         for me in (0, 1):
             formula = sum(slopes[k] * p[k] * ((k == me) - p[me]) for k in (0, 1))
-            got = gradient[layer, (i, j)[me]].item()
-            assert got == pytest.approx(formula, rel=1e-4, abs=1e-10)
-        others = np.flatnonzero(~drawn.used[layer])
-        assert (gradient[layer, others] == 0).all()
+            assert gradient[layer, pair[me]].item() == pytest.approx(formula, rel=1e-4, abs=1e-10)
+        assert (gradient[layer, closed] == 0).all()
 
 
 def test_the_cost_of_two_gates_has_the_pairs_own_gradient(tiny: SearchSpace, tiny_table) -> None:
-    """E is that of all choices; d E / d alpha_i = p_i p_j (c_i - c_j), p the pair's softmax."""
-    from sampler.hardware_loss import HardwareLoss
-
-    sampler = with_alpha(BinaryGateSampler(tiny.num_choices, np.random.default_rng(4)))
-    hardware = HardwareLoss(tiny_table, "flops", None, "abs", 0.0)
+    """d E / d alpha_i = p_i p_j (c_i - c_j), p the pair's softmax."""
+    sampler = architecture_sampler("binary", tiny.num_choices, 4, torch.float32)
     drawn = sampler.draw()
-    cost = hardware.expected_cost(drawn.probabilities)
-    whole = hardware.expected_cost(sampler.probabilities())
-    assert cost.item() == pytest.approx(whole.item(), rel=1e-6)
-    (gradient,) = torch.autograd.grad(cost, [sampler.alpha])
-    for layer in range(4):
-        i, j = np.flatnonzero(drawn.used[layer])
-        a, b = sampler.alpha.detach()[layer, [i, j]].exp().tolist()
-        p = a / (a + b), b / (a + b)
-        slope = p[0] * p[1] * float(np.subtract(*tiny_table.costs["flops"][layer, [i, j]]))
-        assert gradient[layer, i].item() == pytest.approx(slope, rel=1e-4)
-        assert gradient[layer, j].item() == pytest.approx(-slope, rel=1e-4)
-        assert (gradient[layer, np.flatnonzero(~drawn.used[layer])] == 0).all()
+    (gradient,) = torch.autograd.grad(cost_of(tiny_table)(drawn.probabilities), [sampler.alpha])
+    for layer, pair, p, closed in pairs_of(sampler, drawn.used):
+        slope = p[0] * p[1] * float(np.subtract(*tiny_table.costs["flops"][layer, pair]))
+        assert gradient[layer, pair].tolist() == pytest.approx([slope, -slope], rel=1e-4)
+        assert (gradient[layer, closed] == 0).all()
 
 
 def test_two_gates_are_drawn_without_replacement() -> None:
     """The frequency of each pair is p_i p_j (1 / (1 - p_i) + 1 / (1 - p_j))."""
-    sampler = with_alpha(BinaryGateSampler(np.array([4]), np.random.default_rng(0)))
+    sampler = architecture_sampler("binary", np.array([4]), random_alpha=torch.float32)
     p = sampler.probabilities().detach()[0].tolist()
     pairs = [(i, j) for i in range(4) for j in range(i)]
     expected = [p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i, j in pairs]
@@ -303,7 +249,7 @@ def test_two_gates_are_drawn_without_replacement() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_an_update_of_two_gates_leaves_the_others_alone(optimizer: str) -> None:
     """Also with momentum and weight decay; of the two, one gains what the other loses."""
-    sampler = with_alpha(BinaryGateSampler(np.array([5, 3, 1]), np.random.default_rng(0)))
+    sampler = architecture_sampler("binary", np.array([5, 3, 1]), random_alpha=torch.float32)
     step = (
         torch.optim.SGD([sampler.alpha], 0.5, 0.9, weight_decay=0.1)
         if optimizer == "sgd"
@@ -340,9 +286,7 @@ class Calls:
 def test_hard_gumbel_is_exact_without_graphs_of_what_it_does_not_take(tiny: SearchSpace) -> None:
     """The gradient is that of the full sum of all choices, each with its graph."""
     supernet, x = double_supernet(tiny), torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    sampler = with_alpha(
-        GumbelSampler(tiny.num_choices, np.random.default_rng(0), hard=True), torch.float64
-    )
+    sampler = architecture_sampler("gumbel_hard", tiny.num_choices, random_alpha=torch.float64)
     drawn = sampler.draw()
     calls = Calls(supernet)
     loss = loss_of(supernet, x, drawn.weights, drawn.used)
@@ -362,12 +306,9 @@ def test_hard_gumbel_is_exact_without_graphs_of_what_it_does_not_take(tiny: Sear
 def test_weight_steps_of_hard_samplers_run_one_path(tiny: SearchSpace) -> None:
     supernet, x = trained_like(tiny), torch.randn(2, 3, 8, 8)
     calls = Calls(supernet)
-    for sampler in (
-        GumbelSampler(tiny.num_choices, np.random.default_rng(0), hard=True),
-        BinaryGateSampler(tiny.num_choices, np.random.default_rng(0)),
-    ):
+    for kind in ("gumbel_hard", "binary"):
         calls.made.clear()
-        for path in sampler.step_paths():
+        for path in architecture_sampler(kind, tiny.num_choices).step_paths():
             supernet(x, path)
         assert len(calls.made) == 4
     calls.made.clear()
@@ -396,12 +337,6 @@ def test_checkpointed_activations_change_nothing(tiny: SearchSpace) -> None:
         assert torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6)
 
 
-def random_thresholds(space: SearchSpace, seed: int) -> Tensor:
-    return 0.2 + 1.4 * torch.rand(
-        space.num_layers, 3, generator=torch.Generator().manual_seed(seed)
-    )
-
-
 @pytest.mark.parametrize("training", [False, True])
 def test_thresholds_run_the_path_they_decide(training: bool) -> None:
     space = load_space("singlepath", 8, 10)
@@ -412,7 +347,7 @@ def test_thresholds_run_the_path_they_decide(training: bool) -> None:
         for i in range(space.num_layers):  # norms near 1, as at the start of a training
             torch.nn.init.normal_(gated.layers[i].depthwise.conv.weight, 0, (2 / 25) ** 0.5)
         sliced.load_state_dict(gated.state_dict())
-        thresholds = random_thresholds(space, seed)
+        thresholds = torch.rand(21, 3, generator=torch.Generator().manual_seed(seed)) * 1.4 + 0.2
         with torch.no_grad():
             one_hot = gated.choice_gates(thresholds)
             path = one_hot.argmax(1).numpy()
@@ -457,10 +392,17 @@ def test_threshold_decisions_are_the_papers_equations() -> None:
     assert slope[1, 1] == pytest.approx((derivative[1] * (5.0 - 3.0)).item(), rel=1e-4)
 
 
-def test_threshold_gradients_reach_thresholds_and_weights() -> None:
+def thresholds_of_singlepath(
+    dropout: float = 0.0,
+) -> tuple[Supernet, ThresholdSampler]:
     space = load_space("singlepath", 8, 10)
     supernet = build_supernet(space)
-    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    return supernet, ThresholdSampler(supernet, space.num_choices, rng, dropout)
+
+
+def test_threshold_gradients_reach_thresholds_and_weights() -> None:
+    supernet, sampler = thresholds_of_singlepath()
     drawn = sampler.draw()
     supernet(torch.randn(4, 3, 8, 8), drawn.weights).square().sum().backward()
     margins = supernet.gate_margins(sampler.alpha)
@@ -472,9 +414,7 @@ def test_threshold_gradients_reach_thresholds_and_weights() -> None:
 
 def test_indicator_dropout_closes_gates_in_warm_up_only() -> None:
     """At its rate, without a trace in the thresholds; a closed gate is a smaller slice."""
-    space = load_space("singlepath", 8, 10)
-    supernet = build_supernet(space)
-    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0), 0.4)
+    supernet, sampler = thresholds_of_singlepath(0.4)
     assert torch.equal(sampler.step_paths()[0], sampler.alpha)
     sampler.warming_up = True
     closed, seen = 0.0, set()
@@ -490,13 +430,8 @@ def test_indicator_dropout_closes_gates_in_warm_up_only() -> None:
 
 
 def test_weights_feel_the_constraint_after_the_warm_up_only() -> None:
-    from sampler.alpha import ArchitectureTraining
-    from sampler.hardware_loss import HardwareLoss
-
-    space = load_space("singlepath", 8, 10)
-    supernet = build_supernet(space)
-    sampler = ThresholdSampler(supernet, space.num_choices, np.random.default_rng(0), 0.4)
-    table = load_table(space)
+    supernet, sampler = thresholds_of_singlepath(0.4)
+    table = load_table(supernet.space)
     target = BudgetCounts(table, "flops").median
     optimizer = torch.optim.SGD([sampler.alpha], 0.1)
     hardware = HardwareLoss(table, "flops", target, "log", 0.5)

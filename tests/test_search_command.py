@@ -229,7 +229,7 @@ def test_an_oracle_takes_the_place_of_the_supernet(command: Command, tmp_path: P
     assert all(float(row["top1"]) % 2 == 1 for row in rows)
     assert not (tmp_path / "runs" / "o" / "supernet.pt").exists()
     wrong = command("search.py", *flags, "--title", "o2", ok=False)
-    assert "mend --search-space" in wrong.stderr
+    assert "fix --search-space" in wrong.stderr
 
 
 @pytest.mark.parametrize(

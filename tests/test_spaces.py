@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_budget import independent_counts
+from helpers import independent_counts
 
 from lookup_table.builder import load_table
 from model import Subnet, build_supernet, load_architecture, load_space

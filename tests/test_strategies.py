@@ -97,11 +97,11 @@ def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
     strategy.tell(first, np.arange(20.0))
     parents = first[::-1][:4]  # the four best, best first
     assert np.array_equal(strategy.parents, parents)
-    mutants = strategy._mutate(4000)
+    mutants = strategy.mutants(4000)
     changed = (mutants[:, None] != parents).mean(2).min(1)
     expected = 0.1 * (1 - 1 / budget.counts.num_choices).mean()  # a fresh draw can be the same
     assert changed.mean() == pytest.approx(expected, rel=0.05)
-    crossed = strategy._cross(1000)
+    crossed = strategy.crossed(1000)
     assert (crossed[:, None] == parents).any(1).all()
     assert len(set(architecture_keys(crossed))) > 500
 
@@ -224,9 +224,9 @@ def test_crossover_prob_is_the_share_of_crossed_children(share: float, tiny_tabl
     )
     strategy = EvolutionSearch(config, budget, np.random.default_rng(0))
     made = {"mutated": 0, "crossed": 0}
-    mutate_n, cross_n = strategy._mutate, strategy._cross
-    strategy._mutate = lambda n: made.update(mutated=n) or mutate_n(n)  # type: ignore[method-assign]
-    strategy._cross = lambda n: made.update(crossed=n) or cross_n(n)  # type: ignore[method-assign]
+    mutate_n, cross_n = strategy.mutants, strategy.crossed
+    strategy.mutants = lambda n: made.update(mutated=n) or mutate_n(n)  # type: ignore[method-assign]
+    strategy.crossed = lambda n: made.update(crossed=n) or cross_n(n)  # type: ignore[method-assign]
     strategy.tell(strategy.ask(), np.arange(40.0))
     assert len(strategy.ask()) == 40
     assert made["crossed"] == OVERDRAW * 40 * share

@@ -21,13 +21,13 @@ from model import (
     load_space,
     zero_residuals,
 )
+from model.export import check_onnx_packages, export_onnx, export_torch
+from model.weights import load_from_supernet
 from search_strategy.evaluator import Evaluator
-from subnet.export import check_onnx_packages, export_onnx, export_torch
-from subnet.objective import build_mixing, distillation_loss
-from subnet.weights import load_from_supernet
 from utils.checkpoint import save_checkpoint
 from utils.draw import DrawnBlock, draw_architecture, plot_confusion
 from utils.evaluation import evaluate
+from utils.losses import build_mixing, distillation_loss
 from utils.optim import build_optimizer, decay_groups
 
 SPACES = ["proxylessnas", "fbnet", "spos", "singlepath", "nas_bench_macro"]
@@ -190,7 +190,7 @@ def test_an_export_that_differs_is_not_written(
     tiny: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = living_network(tiny)
-    monkeypatch.setattr("subnet.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("model.export.TOLERANCE", -1.0)
     with pytest.raises(ValueError, match=r"logits differ .* was not written"):
         export_torch(net, tmp_path / "n.pt2", 8, {})
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_evaluator import batches, naive_top1, trained_like
+from helpers import batches, naive_top1, trained_like
 from torch import nn
 from torch.nn import functional as F
 

@@ -76,7 +76,7 @@ def test_macs_do_not_rank_the_titan_at_batch_1(rng: np.random.Generator) -> None
     [
         (("fbnet", 32, 10), "channels .*1504, here .*1984; it fits --search-space fbnet_hwnas"),
         (("proxylessnas", 32, 10), "searchable layers: 22, here 21"),
-        (("fbnet_hwnas", 64, 10), "of input_size 32, this run of 64; mend --input-size"),
+        (("fbnet_hwnas", 64, 10), "of input_size 32, this run of 64; fix --input-size"),
         (("fbnet", 32, 10, [16, 16, 24, 32, 64, 112, 184, 352, 1504]), "expansion 1: yes, here no"),
         (
             ("fbnet_hwnas", 32, 10, [16, 16, 24, 32, 64, 112, 184, 360, 1504]),
@@ -104,7 +104,7 @@ def test_it_is_what_a_space_is_that_counts(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_is_refused(tiny: SearchSpace) -> None:
-    for name, says in (("pixel4", "did you mean 'pixel3'"), ("no.yaml", "mend the path")):
+    for name, says in (("pixel4", "did you mean 'pixel3'"), ("no.yaml", "check the path")):
         with pytest.raises(ValueError, match=says):
             read_user_table(name, tiny, bare(tiny))
 

@@ -19,8 +19,7 @@ from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS
 from model import build_supernet, load_space
 from model.supernet import align_choices
 from sampler import UniformSampler
-from supernet import new_supernet, train
-from supernet.training import SupernetTask
+from train_supernet import SupernetTask, new_supernet, train
 from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
@@ -52,7 +51,7 @@ def run_training(
     seed_everything(config.run.random_seed)
     size, seed = config.data.input_size, config.run.random_seed
     splits = load_splits("digits", None, size, config.training.batch_size, 128, 0.8, seed, CPU)
-    supernet = new_supernet(config.training, config.data, load_space(TINY, size, 10), CPU)
+    supernet = new_supernet(config, load_space(TINY, size, 10), CPU)
     writer = writer or NullWriter()
 
     class Stop(Exception):
@@ -197,7 +196,7 @@ def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: P
     assert load_checkpoint(tmp_path / "large.pt")["facts"]["input_size"] == 12
 
     other = arguments("--train-portion", 0.5, *start)
-    with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; mend --train-portion"):
+    with pytest.raises(ValueError, match=r"portion 0.8, this run 0.5; fix --train-portion"):
         run_training(other, tmp_path / "other.pt")
 
 
@@ -206,7 +205,7 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
     config = arguments("--sandwich", "--label-smoothing", 0.3, "--search-space", "singlepath")
     space = load_space("singlepath", 8, 10, [8] * 9)
     seed_everything(0)
-    supernet = new_supernet(config.training, config.data, space, CPU)
+    supernet = new_supernet(config, space, CPU)
     splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
     task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)))
     images, labels = next(iter(splits.train))

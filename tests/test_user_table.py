@@ -110,7 +110,7 @@ def test_wide_costs_are_counted_in_cells_and_still_exact(rng: np.random.Generato
         (lambda s: s["layers"][0].update(skip=float("nan")), "must be (a )?finite"),
         (lambda s: s["layers"][0].update(skip="fast"), "cost 'fast' is not a number"),
         (lambda s: s.update(search_space="fbnet"), "of search_space fbnet, this run of"),
-        (lambda s: s.update(input_size=224), "of input_size 224, this run of 8; mend --input-size"),
+        (lambda s: s.update(input_size=224), "of input_size 224, this run of 8; fix --input-size"),
         (lambda s: s.update(metric="Zeit in ms"), "is not a name"),
         (lambda s: s.update(layers="none"), "has no list of layers"),
     ],

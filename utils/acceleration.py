@@ -1,4 +1,4 @@
-"""Mixed precision and compilation of training, as --amp and --compile ask for them."""
+"""Mixed precision (--amp) and compiled blocks (--compile) of training."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Gradients at their true size, to be clipped; infinite where fp16 has overflowed."""
+        """Bring gradients to their true size for clipping; infinite where fp16 has overflowed."""
         self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> None:
-        """Of the optimiser, left out where fp16 has overflowed: then the scale is lowered."""
+        """Step the optimiser, unless fp16 has overflowed: then lower the scale."""
         self.scaler.step(optimizer)
         self.scaler.update()
 

@@ -57,7 +57,7 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     except (OSError, ValueError):  # too long for a name, or with a NUL in it
         there = False
     if not there:
-        raise ValueError(f"checkpoint {path} does not exist; mend the path")
+        raise ValueError(f"checkpoint {path} does not exist; check the path")
     _check_archive(path)
     foreign = f"{path} is not a checkpoint of this toolkit"
     try:
@@ -128,7 +128,7 @@ def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]
             flag = f"--{key.replace('_', '-')}" if key != "fingerprint" else "the space's YAML"
             raise ValueError(
                 f"checkpoint {path} has {key.replace('_', ' ')} {stored.get(key)}, this run "
-                f"{value}; mend {flag} or take another checkpoint"
+                f"{value}; fix {flag} or take another checkpoint"
             )
 
 

@@ -1,4 +1,4 @@
-"""Which device a run uses, and the seeds of everything random in it."""
+"""The device of a run, its memory allocator, and its random seeds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tune_malloc() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU. Under torchrun, joins the other processes.
+    """Return the device; `auto` is CUDA, else MPS, else the CPU. Under torchrun, join the others.
 
     Raises:
         ValueError: the device asked for is not there, or not the other processes.
@@ -49,12 +49,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Global generators: weight initialisation and dropout draw from torch's."""
+    """Seed the global generators; weight initialisation and dropout draw from torch's."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def stream(seed: int, which: int) -> np.random.Generator:
-    """An independent generator per purpose: more candidates do not change the training paths."""
+    """Make an independent generator per purpose: more candidates leave the training paths as is."""
     return np.random.default_rng([seed, which])

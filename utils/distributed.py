@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def join(device: torch.device) -> torch.device:
-    """Join the other processes; the device of this one: with CUDA, the local rank's GPU.
+    """Join the other processes; return this one's device: with CUDA, the local rank's GPU.
 
     Raises:
         ValueError: the others did not come in time, or this machine has fewer GPUs than processes.
@@ -57,7 +57,7 @@ def join(device: torch.device) -> torch.device:
 
 
 def _or_lost(collective: Callable[..., T]) -> Callable[..., T]:
-    """A collective whose failure is one clear line instead of a library's traceback."""
+    """Decorate a collective: its failure is one clear line instead of a library's traceback."""
 
     @functools.wraps(collective)
     def call(*args: Any, **options: Any) -> T:
@@ -75,7 +75,7 @@ def _or_lost(collective: Callable[..., T]) -> Callable[..., T]:
 
 @_or_lost
 def from_main(value: T) -> T:
-    """Rank 0's value, on every rank; the value of the others does not matter."""
+    """Broadcast rank 0's value; the value of the others does not matter."""
     if not dist.is_initialized():
         return value
     box = [value if is_main() else None]
@@ -85,7 +85,7 @@ def from_main(value: T) -> T:
 
 @_or_lost
 def gather(value: T) -> list[T]:
-    """Every rank's value, in order of rank, on every rank."""
+    """Return every rank's value, in order of rank, on every rank."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * world_size()
@@ -128,7 +128,7 @@ def average_gradients(parameters: Sequence[Tensor], *scalars: Tensor | float) ->
 
 
 def synchronise_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:
-    """`net` with batch norms whose statistics are those of all ranks' images together.
+    """Convert batch norms to take their statistics over all ranks' images.
 
     Raises:
         ValueError: not on a GPU, or for a superkernel, whose sliced batch norms cannot.
@@ -141,14 +141,14 @@ def synchronise_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 class PathCheck:
-    """Every CHECK_EVERY steps: have all ranks drawn the same paths? Else their weights differ."""
+    """Check every CHECK_EVERY steps that all ranks draw the same paths; else weights differ."""
 
     def __init__(self, every: int = CHECK_EVERY) -> None:
         self.every = every
         self.steps = self.fingerprint = 0
 
     def __call__(self, path: Any) -> None:
-        """Add a path, int [L], or weights, float [L, C]; its turn come, compare.
+        """Add a path, int [L], or weights, float [L, C]; compare where it is time to.
 
         Raises:
             ValueError: ranks have drawn different paths.
@@ -166,7 +166,7 @@ class PathCheck:
 
 
 def any_asked(share: Tensor, own: bool, step: int) -> bool:
-    """Whether a signal to stop has come to any rank: all must stop after the same step.
+    """Return True if a signal to stop has come to any rank: all must stop after the same step.
 
     `share` is the average over ranks of `own`; on a GPU it is looked at every 20 steps only, as
     each look waits for the device.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class DrawnBlock:
     Attributes:
         place: stem, first, the number of a searchable layer, or head.
         kernel: px; 0: nothing is computed (skip); None: it is not known, a plain box.
-        hidden: channels inside.
+        hidden: channels inside; None: a plain convolution, which has no inside.
         in_size: height and width of the input, px.
         color: of its choice; None for a fixed part.
     """
@@ -37,7 +38,7 @@ class DrawnBlock:
     place: str
     name: str
     kernel: int | None
-    hidden: int
+    hidden: int | None
     in_chs: int
     out_chs: int
     stride: int
@@ -70,13 +71,15 @@ def network_figure(blocks: Sequence[DrawnBlock], title: str = "") -> Figure:
 
     longest = max(len(part) for b in blocks for part in (b.place, *b.name.split("_")))
     slot = max(0.44, 0.1 + 0.07 * longest)  # inches
-    figure = Figure(figsize=(slot * len(blocks) + 0.1, 2.6 + 0.3 * bool(title)))
+    lines = textwrap.wrap(title, round(13 * slot * len(blocks)))  # characters of 10 pt per inch
+    width, height = slot * len(blocks) + 0.1, 2.6 + 0.1 * bool(lines) + 0.2 * len(lines)
+    figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 2.6 / figure.get_figheight()))
     axes.set_axis_off()
     axes.set_xlim(-0.5 - 0.05 / slot, len(blocks) - 0.5 + 0.05 / slot)
     axes.set_ylim(-2.3, 1.4)
     # the head's 1x1 conv may be taller than everything else: it is cut at the figure's height
-    most = max(block.hidden for block in blocks[:-1])
+    most = max(block.hidden or block.out_chs for block in blocks[:-1])
     axes.plot([-0.5, len(blocks) - 0.5], [WIRE, WIRE], color=GREY, linewidth=1.2, zorder=1)
     start = 0
     for i, block in enumerate(blocks):
@@ -89,8 +92,8 @@ def network_figure(blocks: Sequence[DrawnBlock], title: str = "") -> Figure:
             text = f"{size}×{size} px" if broad else f"{size} px" if slot > 0.5 else f"{size}"
             axes.text((start + i) / 2, 1.22, text, ha="center", fontsize=8, alpha=0.7)
             start = i + 1
-    if title:
-        figure.suptitle(title, fontsize=10, color=rcParams["text.color"])
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=10, color=rcParams["text.color"])
     return figure
 
 
@@ -100,7 +103,7 @@ def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float)
 
     left, inside, right = (
         0.06 + (TALLEST - 0.06) * (min(chs, most) / most) ** 0.5
-        for chs in (block.in_chs, block.hidden, block.out_chs)
+        for chs in (block.in_chs, block.hidden or block.out_chs, block.out_chs)
     )
     color = block.color or GREY
     if block.kernel == 0:
@@ -112,7 +115,8 @@ def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float)
     else:
         half = (0.09 + 0.0165 * (block.kernel or 5)) / (slot / 0.44)
         edge = 0.0 if block.kernel is None else 0.06 / (slot / 0.44)
-        outline = [(-half - edge, left), (-half, inside), (half, inside), (half + edge, right)]
+        middle = [] if block.hidden is None else [(-half, inside), (half, inside)]
+        outline = [(-half - edge, left), *middle, (half + edge, right)]
         outline += [(dx, -height) for dx, height in reversed(outline)]
         points = [(x + dx, WIRE + height) for dx, height in outline]
         shape = Polygon(points, facecolor=color, edgecolor=INK if block.kernel is None else "none")

@@ -25,14 +25,14 @@ MAX_CHARS = 600  # of a line; a value out of a file can be of any length
 
 
 def raised_here(error: BaseException) -> bool:
-    """Whether our code raised it: a ValueError out of a library is a bug, and shows as one."""
+    """True if our code raised it; a ValueError of a library is a bug and keeps its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     file = Path(frames[-1].filename).resolve()
     return file.is_relative_to(ROOT) and "site-packages" not in file.parts
 
 
 def one_line(error: BaseException | str) -> str:
-    """The message as one line of printable characters and limited length."""
+    """Format a message as one line of printable characters and limited length."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         error = f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
@@ -57,7 +57,7 @@ def wrapped(line: str) -> str:
 
 
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """Wraps a command's main: ValueError of ours and OSError become `error: ...`, exit code 2.
+    """Wrap a command's main: our ValueErrors and OSErrors become `error: ...`, exit code 2.
 
     So does memory that runs out. SIGTERM and Ctrl-C say how to go on, and exit with 143 and 130.
     """
@@ -96,7 +96,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def _say(line: str) -> None:
-    """To standard error, and to the log file of the run where there is one.
+    """Print to standard error, and to the log file of the run where there is one.
 
     Of several processes that have not joined yet, which all meet the same error, the first speaks.
     """

@@ -1,4 +1,4 @@
-"""Accuracy of one network, and its batch norms estimated anew."""
+"""Accuracy and BN calibration of one network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network does on a set of images.
+    """Loss and confusion matrix of a network on a set of images.
 
     Attributes:
         loss: mean cross entropy, without label smoothing.
@@ -36,7 +36,7 @@ class Scores:
 
 @torch.inference_mode()
 def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
-    """Scores of a network [B, 3, H, W] -> [B, K] in eval mode, over all batches."""
+    """Score a network [B, 3, H, W] -> [B, K] in eval mode on all batches."""
     net.eval()
     loss: Tensor | float = 0.0
     confusion: Tensor | int = 0
@@ -51,7 +51,7 @@ def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
 
 @torch.no_grad()
 def calibrate_batch_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """BN statistics as the cumulative mean over batches of images, in place.
+    """Set BN statistics to their cumulative mean over batches of images, in place.
 
     Unlike torch.optim.swa_utils.update_bn, without dropout and drop-path: the statistics are those
     of the network that is used. As the search does it (SPOS, 1904.00420, section 3.3).

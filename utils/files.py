@@ -14,7 +14,7 @@ TEMPORARY = ".tmp-"  # prefix of a file that is being written
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder; it replaces `path` when the block succeeds.
+    """Yield a temporary path in the same folder; it replaces `path` when the block succeeds.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; `path` is then as it was.
@@ -51,7 +51,7 @@ def remove_temporaries(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives a new folder to fill with files; it becomes `path` when the block succeeds.
+    """Yield a new folder to fill with files; it becomes `path` when the block succeeds.
 
     One process at a time may be inside; `path` must not exist at the end.
     """

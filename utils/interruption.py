@@ -1,8 +1,8 @@
 """SIGTERM and Ctrl-C: stop at a moment when nothing is lost.
 
-`catch_signals` turns both into an `Interrupted` exception. Inside `deferred()` the exception waits
-for `raise_if_asked()`, so that a training step is finished and a checkpoint written before; a
-second signal does not wait.
+`catch_signals` turns both into an `Interrupted` exception. Inside `deferred()` a first signal only
+sets a flag, so that a training step is finished and a checkpoint written before; a second signal
+does not wait.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end."""
+    """Request of a signal that the process end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -24,22 +25,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Deferral:
-    """What a signal left behind inside a `deferred()` block."""
+    """Flag of a `deferred()` block: the first signal that came inside."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    number: int | None = None
 
     @property
     def asked(self) -> bool:
         return self.number is not None
 
-    def raise_if_asked(self) -> None:
-        """Raises Interrupted if a signal has come."""
-        if self.number is not None:
-            raise Interrupted(self.number)
-
-    def stop(self) -> None:
-        """Raises Interrupted, also where it was another process that a signal has come to."""
+    def stop(self) -> NoReturn:
+        """Raise Interrupted; as SIGTERM where the signal came to another rank."""
         raise Interrupted(self.number or signal.SIGTERM)
 
 
@@ -67,12 +62,13 @@ def catch_signals() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Deferral]:
-    """Signals wait for the `raise_if_asked()` of what this gives, at the latest for its end."""
+    """Hold a first signal back; Interrupted is raised by `stop`, or at the end of the block."""
     global _deferral
-    before, _deferral = _deferral, Deferral()
+    outer, _deferral = _deferral, Deferral()
     mine = _deferral
     try:
         yield mine
     finally:
-        _deferral = before
-    mine.raise_if_asked()
+        _deferral = outer
+    if mine.asked:
+        mine.stop()

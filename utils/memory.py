@@ -8,25 +8,23 @@ from collections.abc import Iterator
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What was asked for, if the error says that memory ran out; else None.
+    """Return a line that memory ran out and how much was asked for; None for other errors.
 
     PyTorch's message names the amount ("Tried to allocate 2.00 GiB", "tried to allocate 8 bytes").
     """
     if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
-        kind = "the device"
-    elif isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    ):
-        kind = "the machine"
+        place = "the device"
+    elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        place = "the machine"
     else:
         return None
     amount = re.search(r"to allocate ([\d.]+ \w+)", str(error))
-    return f"{kind} is out of memory" + (f" ({amount[1]} were asked for)" if amount else "")
+    return f"{place} is out of memory" + (f" ({amount[1]} were asked for)" if amount else "")
 
 
 @contextlib.contextmanager
 def memory_hint(hint: str) -> Iterator[None]:
-    """Raises ValueError with the hint where memory runs out inside.
+    """Raise ValueError with the hint where memory runs out inside.
 
     Args:
         hint: what was being done, and what to lower: "--batch-size 256: lower it".
@@ -34,6 +32,6 @@ def memory_hint(hint: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if (what := out_of_memory(error)) is None:
+        if (line := out_of_memory(error)) is None:
             raise
-        raise ValueError(f"{what}; {hint}") from error
+        raise ValueError(f"{line}; {hint}") from error

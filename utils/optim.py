@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def decay_groups(module: nn.Module) -> list[dict]:
-    """Parameter groups for `build_optimizer`: BN parameters and biases are not decayed."""
+    """Group parameters for `build_optimizer`: BN parameters and biases are not decayed."""
     vectors = [p for p in module.parameters() if p.dim() <= 1]
     kernels = [p for p in module.parameters() if p.dim() > 1]
     return [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
@@ -25,7 +25,7 @@ def build_optimizer(
     momentum: float,
     weight_decay: float,
 ) -> Optimizer:
-    """`momentum` is SGD's and RMSprop's, and the first beta of Adam and AdamW."""
+    """Make an optimiser; `momentum` is also the first beta of Adam and AdamW."""
     params = list(params)
     first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
@@ -68,7 +68,7 @@ def lr_factor(
     decay_steps: int,
     decay_ratio: float,
 ) -> float:
-    """The share of the base learning rate at a step: linear warm-up, then the schedule.
+    """Return the share of the base learning rate at a step: linear warm-up, then the schedule.
 
     cosine and linear go from 1 at the end of warm-up to 0 after the last step; step multiplies by
     `decay_ratio` every `decay_steps`, counted from the start of training.
@@ -90,7 +90,7 @@ def build_scheduler(
     decay_step: int,
     decay_ratio: float,
 ) -> LambdaLR:
-    """A schedule that is stepped after every optimiser step. Durations are in epochs."""
+    """Make a schedule to be stepped after every optimiser step. Durations are in epochs."""
     return LambdaLR(
         optimizer,
         lambda step: lr_factor(

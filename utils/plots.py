@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INK = "#333435"  # of lines and text; in a page it becomes the colour of the page's text
 CONTROL = "#8f98a3"
 FRONT = "#d6293e"
+ROUNDS = ("#7b68ee", "#1f9e89", "#e6a117")  # first to last; none is near black or white
 MAX_POINTS = 4000  # drawn one by one in a page; more of them become a picture
 STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
@@ -100,6 +101,7 @@ def pareto_figure(
         window: lowest and highest cost allowed, None where there is no bound.
         size: inches.
     """
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -107,9 +109,9 @@ def pareto_figure(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     if control is not None:
-        random = {"color": CONTROL, "alpha": 0.45, "label": "random", "rasterized": True}
-        axes.scatter(control.cost, control.top1, s=10, linewidths=0, **random)
-    colors = {"c": rounds, "cmap": "viridis", "alpha": 0.75}
+        random = {"color": CONTROL, "marker": "x", "label": "random", "rasterized": True}
+        axes.scatter(control.cost, control.top1, s=12, linewidths=0.9, **random)
+    colors = {"c": rounds, "cmap": LinearSegmentedColormap.from_list("rounds", ROUNDS)}
     points = axes.scatter(cost, top1, s=16, linewidths=0, label="candidates", **colors)
     points.set(gid="candidates", rasterized=len(cost) > MAX_POINTS)
     if rounds.max() > rounds.min():

@@ -12,13 +12,13 @@ _disable: bool | None = None  # None: where standard error is no terminal
 
 
 def set_up_bars(quiet: bool) -> None:
-    """Decide whether bars made from here on are shown at all."""
+    """Show no bars made from here on if `quiet`."""
     global _disable
     _disable = True if quiet else None
 
 
 def progress_bar(total: int, name: str, unit: str, initial: int = 0) -> tqdm:
-    """A bar over `total` units of work, of which `initial` are done."""
+    """Make a bar over `total` units of work, of which `initial` are done."""
     return tqdm(
         total=total,
         initial=initial,

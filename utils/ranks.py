@@ -1,6 +1,6 @@
-"""Which of several processes this is, as torchrun says in the environment; no torch needed.
+"""Rank and number of processes, as torchrun puts them in the environment; torch is not loaded.
 
-Rank 0 alone writes to the run folder and speaks.
+Only rank 0 writes to the run folder and prints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
+    """True if torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -26,12 +26,12 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes files and speaks."""
+    """True if this process writes files and prints."""
     return rank() == 0
 
 
 def scratch_folder() -> Path:
-    """Where a rank other than 0 leaves what only rank 0 may write; removed at the end."""
+    """Make a temporary folder that stands in for the run folder on ranks other than 0."""
     folder = tempfile.mkdtemp(prefix=f"oneshot_nas_rank{rank()}_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-WIDTH = 96  # columns
+WIDTH = 80  # columns of a narrow terminal
 
 
 def summary_table(title: str, rows: dict[str, str]) -> str:

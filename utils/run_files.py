@@ -38,7 +38,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class SearchRun:
-    """What a finished search left behind."""
+    """Files of a finished search."""
 
     folder: Path
     config: dict[str, Any]  # flags by their names on the command line
@@ -49,7 +49,7 @@ class SearchRun:
 
     @property
     def accuracy(self) -> str:
-        """What its top-1 is."""
+        """Name of its top-1: validation top-1, or a benchmark's true accuracy."""
         return accuracy_name(self.config.get("oracle"))
 
     def metric(self, name: str) -> Metric:
@@ -58,7 +58,7 @@ class SearchRun:
 
 
 def read_candidates(path: Path) -> Candidates:
-    """Raises ValueError where the file is not a history."""
+    """Read a history.csv. Raises ValueError where it is none."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -89,12 +89,12 @@ def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The flags of a run. Raises ValueError where they are damaged or missing."""
+    """Read the flags of a run. Raises ValueError where they are damaged or missing."""
     return _read_mapping(folder / "config.yaml", ("search-space", "dataset", "random-seed"))
 
 
 def read_run(folder: Path) -> SearchRun:
-    """A finished search's files.
+    """Read the files of a finished search.
 
     Raises:
         ValueError: a file is damaged.
@@ -114,7 +114,7 @@ def read_run(folder: Path) -> SearchRun:
 
 
 def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
-    """All costs that the runs have recorded. Raises ValueError where their units differ."""
+    """List all costs that the runs have recorded. Raises ValueError where their units differ."""
     found = {key: metric_of(key) for key in (*METRICS, "latency")}
     seen: dict[str, str] = {}  # metric -> unit
     for run in runs:

@@ -31,7 +31,7 @@ _locks: dict[Path, int | None] = {}  # folders of this process -> open file; the
 
 
 class _TqdmHandler(logging.Handler):
-    """Prints above a progress bar instead of through it."""
+    """Handler that prints above a progress bar instead of through it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _TqdmHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A log that cannot be written is an error of the run, not a traceback beside it."""
+    """FileHandler that raises where the log cannot be written, instead of printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> NoReturn:
         raise sys.exc_info()[1]  # type: ignore[misc]
@@ -51,9 +51,9 @@ class _FileHandler(logging.FileHandler):
 def start_log(
     folder: Path | None = None, stream: TextIO | None = None, quiet: bool = False
 ) -> None:
-    """Messages go to `stream` (standard output) and, given a folder, with times to its log.txt.
+    """Log to `stream` (standard output) and, given a folder, with times to its log.txt.
 
-    `quiet` leaves the terminal to errors. Ranks other than 0 say nothing else either.
+    `quiet`, and ranks other than 0, print errors only.
     """
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
@@ -72,7 +72,7 @@ def start_log(
 
 
 def check_title(title: str) -> str:
-    """The title, if it can name a folder. Raises ValueError."""
+    """Return the title if it can name a folder, else raise ValueError."""
     if not TITLE.fullmatch(title):
         raise ValueError(
             f"--title {title!r}: use letters, digits, '.', '_' and '-', a letter or digit first"
@@ -81,7 +81,7 @@ def check_title(title: str) -> str:
 
 
 def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
-    """Raises ValueError if the title is taken, or there is nothing to resume. Creates nothing."""
+    """Raise ValueError if the title is taken, or there is nothing to resume. Creates nothing."""
     if resume and title is None:
         raise ValueError("--resume needs the --title of the run to go on with")
     if title is None or not is_main():  # of several processes, one looks
@@ -94,7 +94,7 @@ def check_run_folder(run_dir: Path, title: str | None, resume: bool) -> None:
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether there is more than what a run leaves that ended before it had written its flags."""
+    """True if the folder holds a started run: one that has written its flags."""
     if not folder.is_dir():
         return folder.exists()
     if (folder / LOCK).exists():  # ours
@@ -126,7 +126,7 @@ def make_run_folder(run_dir: Path, title: str | None, resume: bool, name: str) -
 
 
 def _automatic_title(run_dir: Path, name: str) -> str:
-    """A title that no run has; its folder is made, so that no other process can take it."""
+    """Make a folder under a new title, so that no other process can take it; return the title."""
     run_dir.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]  # of a user's file: any characters
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -139,7 +139,7 @@ def _automatic_title(run_dir: Path, name: str) -> str:
 
 
 def _lock(folder: Path) -> int | None:
-    """The open, locked file; None where there are no locks. The first of several ranks locks.
+    """Open and lock the lock file; None where there are no locks. Of several ranks, only 0 locks.
 
     Raises:
         ValueError: a living process has locked the folder.
@@ -165,7 +165,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def resume_command() -> str | None:
-    """The command that goes on with this process's run; None before it has a folder."""
+    """Return the command that resumes this process's run; None before it has a folder."""
     if not _locks:
         return None
     folder = list(_locks)[-1]  # absolute

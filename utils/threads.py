@@ -1,4 +1,4 @@
-"""CPU threads: how many this process may use, and how many of them pay.
+"""CPU threads: the number this process may use, and the number that pays.
 
 PyTorch takes every core and its OpenMP threads wait by spinning: beside one other busy process a
 step then takes 20 to 80 times as long. `startup.wait_without_spinning` lets them sleep soon, and
@@ -9,6 +9,8 @@ score candidates in processes of their own (`search_strategy.workers`).
 from __future__ import annotations
 
 import contextlib
+import copy
+import math
 import os
 import platform
 import time
@@ -16,13 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
+
+from utils import distributed, ranks
 
 PAYS = 1.2  # so many times faster than half of them, or more threads are not worth a core each
+PROBE_IMAGES = 64  # of a step that is timed, at most
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cpus() -> int:
-    """CPUs that affinity, the container's quota and OMP_NUM_THREADS leave to this process."""
+    """Count the CPUs that affinity, the container's quota and OMP_NUM_THREADS leave."""
     limits = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):  # Linux
         limits.append(len(os.sched_getaffinity(0)))
@@ -69,7 +75,7 @@ def _words(path: Path) -> list[str]:
 
 
 def pick_threads(step: Callable[[], object], limit: int) -> int:
-    """The number of threads, halved from `limit` while fewer are nearly as fast.
+    """Halve the number of threads from `limit` while fewer are nearly as fast.
 
     Args:
         step: work of the run's own size; it runs up to three times per number tried.
@@ -95,6 +101,33 @@ def pick_threads(step: Callable[[], object], limit: int) -> int:
     return threads
 
 
+def set_threads(
+    threads: int | str, net: nn.Module, batch_size: int, input_size: int, *path: object
+) -> int | str:
+    """Apply --threads where `net` is on the CPU; `auto` becomes a number, by timed steps.
+
+    Args:
+        net: called as net(images, *path); a copy of it is timed.
+    """
+    device = next(net.parameters()).device
+    if device.type != "cpu":
+        return threads
+    if threads == "auto":
+        net = copy.deepcopy(net)
+        size = min(batch_size // ranks.world_size(), PROBE_IMAGES), 3, input_size, input_size
+        images = torch.linspace(-1, 1, math.prod(size)).view(size)  # draws no random numbers
+        images = images.contiguous(memory_format=torch.channels_last)
+
+        def step() -> None:
+            net(images, *path).square().mean().backward()
+            net.zero_grad()
+
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            threads = distributed.from_main(pick_threads(step, usable_cpus()))
+    torch.set_num_threads(int(threads))
+    return threads
+
+
 def processor() -> str:
     """The name of this machine's processor."""
     with contextlib.suppress(OSError):  # Linux
@@ -105,7 +138,7 @@ def processor() -> str:
 
 
 def threads_text(device: torch.device) -> str:
-    """How the CPU is used, to be added to a line of the log; "" on other devices."""
+    """Threads and instruction set, to be added to a line of the log; "" on other devices."""
     if device.type != "cpu":
         return ""
     instructions = torch.backends.cpu.get_cpu_capability()

@@ -47,7 +47,7 @@ class Meter:
         self.images *= world_size()
 
     def read(self) -> tuple[float, float]:
-        """Mean loss and top-1 in percent. On a GPU this waits for the device."""
+        """Return mean loss and top-1 in percent. On a GPU this waits for the device."""
         loss, correct = (self.sums / max(1, self.images)).tolist()
         return loss, 100 * correct
 

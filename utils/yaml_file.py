@@ -17,12 +17,12 @@ _shown.maxstring = _shown.maxother = 60
 
 
 def shown(value: Any) -> str:
-    """A value for an error message, shortened."""
+    """Format a value for an error message, shortened."""
     return _shown.repr(value)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses what a configuration never means."""
+    """SafeLoader that refuses duplicate keys, alias bombs and numbers that are not finite."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -71,7 +71,7 @@ def _problem(text: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """A YAML (or JSON) file's content, of plain values.
+    """Read a YAML (or JSON) file of plain values.
 
     Raises:
         ValueError: it cannot be read, is larger than MAX_BYTES, or is not such YAML.

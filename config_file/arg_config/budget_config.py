@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from config_file.arg_config.fields import BY_RECIPE, flag
 from config_file.arg_config.types import budget, count, integer, number, path
+from lookup_table import BudgetCounts, Limit, LookupTable
 from utils.metrics import MILLION
 
 
@@ -51,10 +52,17 @@ class BudgetConfig:
         None, budget, "lower limit, likewise (default: none)", "M|none"
     )
 
-    def resolve(self, median: int) -> BudgetConfig:
-        """The limits as numbers; `median` is that of all architectures, as tables store costs."""
+    def resolve(self, table: LookupTable) -> BudgetConfig:
+        """The limits with the median of all architectures as a number."""
+        if "median" not in (self.target_hc, self.min_hc):
+            return self
+        median = BudgetCounts(table, self.info_metric).median / MILLION
+        target, least = (median if hc == "median" else hc for hc in (self.target_hc, self.min_hc))
+        return replace(self, target_hc=target, min_hc=least)
 
-        def resolved(limit: float | str | None) -> float | str | None:
-            return median / MILLION if limit == "median" else limit
-
-        return replace(self, target_hc=resolved(self.target_hc), min_hc=resolved(self.min_hc))
+    @property
+    def limit(self) -> Limit:
+        """The resolved limits in single costs."""
+        bounds = (self.min_hc, self.target_hc)
+        low, high = (None if hc is None else round(float(hc) * MILLION) for hc in bounds)
+        return Limit(self.info_metric, low, high)

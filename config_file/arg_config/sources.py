@@ -73,6 +73,10 @@ class Command:
     def check(self) -> None:
         """Raise ValueError where flags make no sense together."""
 
+    def ignored_flags(self) -> list[str]:
+        """Typed flags that have no effect in this run."""
+        return []
+
     def with_threads(self: C, threads: int | str) -> C:
         """The config with what --threads comes to on this machine."""
         return replace(self, run=replace(self.run, threads=threads))

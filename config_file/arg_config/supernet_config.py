@@ -28,7 +28,7 @@ from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import path
 
 if TYPE_CHECKING:
-    from lookup_table import BudgetCounts
+    from lookup_table import LookupTable
     from model import SearchSpace
 
 C = TypeVar("C", bound="SupernetCommand")
@@ -166,23 +166,16 @@ class SupernetCommand(Command):
                 f"architecture; lower it"
             )
 
-    def resolve(
-        self: C,
-        space: SearchSpace,
-        counts: BudgetCounts | None = None,
-        threads: int | str | None = None,
-    ) -> C:
-        """The config with all that depends on the space: sampler, median, number of threads.
+    def resolve(self: C, space: SearchSpace, table: LookupTable | None, threads: int | str) -> C:
+        """Fill in what depends on the space and the machine: the last change to the config.
 
         Args:
-            counts: of all architectures; None where the run has no use for a budget.
-            threads: what --threads comes to on this machine; None leaves it as it is.
+            table: costs of the space; None where the run has no use for a budget.
+            threads: the CPU threads that --threads came to.
         """
-        superkernel = space.supernet == "superkernel"
-        config = self.resolved_sampling(superkernel) if self.trains else self
-        budget = config.budget if counts is None else config.budget.resolve(counts.median)
-        config = replace(config, budget=budget)  # type: ignore[call-arg]
-        return config if threads is None else config.with_threads(threads)
+        config = self.resolved_sampling(space.supernet == "superkernel") if self.trains else self
+        budget = config.budget if table is None else config.budget.resolve(table)
+        return replace(config.with_threads(threads), budget=budget)  # type: ignore[call-arg]
 
     @property
     def idle_parts(self) -> set[type]:

@@ -10,12 +10,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model import fold_batch_norms
+from model.subnet import Preprocessing, fold_batch_norms
 from utils.files import atomic_path
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
@@ -71,9 +70,7 @@ def _samples(input_size: int) -> list[Tensor]:
     return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
 
 
-def export_onnx(
-    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
-) -> float:
+def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
     Args:
@@ -101,6 +98,7 @@ def export_onnx(
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
     model = program.model_proto
     for key, value in preprocessing.items():
         entry = model.metadata_props.add()
@@ -120,7 +118,7 @@ def export_onnx(
 
 
 def export_torch(
-    net: nn.Module, path: Path, input_size: int, preprocessing: dict[str, Any]
+    net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing
 ) -> float:
     """Write a torch.export program with a dynamic batch.
 
@@ -147,7 +145,7 @@ def export_torch(
 
 
 def export_files(
-    net: nn.Module, preprocessing: dict[str, Any], onnx: Path | None, torch_export: Path | None
+    net: nn.Module, preprocessing: Preprocessing, onnx: Path | None, torch_export: Path | None
 ) -> Iterator[str]:
     """Write what has a path, BN folded; yields a line on each file when it is written."""
     folded = fold_batch_norms(net).cpu()

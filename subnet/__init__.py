@@ -1,1 +1,0 @@
-"""What train_subnet.py does besides training: weights, loss, export, speed, model card."""
