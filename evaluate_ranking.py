@@ -52,13 +52,13 @@ from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
 from utils.run_folder import log, start_log
-from utils.statistics import noise_ceiling, rank_agreement, without_nan
+from utils.statistics import rank_agreement, training_agreement, without_nan
 from utils.threads import set_threads
 from utils.timing import Phases
 
 SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
 TOP_K = (10, 50, 100)
-CEILING_DRAWS = 20
+AGREEMENT_DRAWS = 20
 
 
 def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
@@ -122,16 +122,16 @@ def result(
     )
     smooth = agreement["baselines"].pop("smoothed")
     smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
-    ceiling = None
+    trainings = None
     if benchmark.std is not None:
-        ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
+        trainings = training_agreement(benchmark.accuracy, benchmark.std, AGREEMENT_DRAWS, rng)
     return {
         "score": config.evaluation.score,
         **agreement,
         "smoothed": smooth,
         "num_architectures": len(benchmark.accuracy),
         "num_codes": benchmark.num_codes,
-        "noise_ceiling": ceiling,
+        "training_agreement": trainings,
         "info_metric": config.info_metric,
         "regret": budget_regret(benchmark, scores["score"], cost, budgets),
         "mean_top1": float(scores["top1"].mean()),
@@ -147,6 +147,7 @@ def main() -> None:
     device = set_up(run, sys.stderr)
     with phases("data and lookup table"):
         splits = load_splits(data, NO_AUGMENTATION, 2, run.random_seed, device, run.cache)
+        config = splits.fitted(config)
         name, widths = config.space.search_space, config.space.widths
         space, costed = (
             load_space(name, size, splits.num_classes, widths)

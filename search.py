@@ -81,7 +81,9 @@ def report_search(
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
     flags = values_of(config)
-    report = SearchReport(searches.folder, found, flags, metric, window, strategy.chosen_by)
+    report = SearchReport(
+        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
+    )
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -103,7 +105,7 @@ def report_search(
             history=found,
             answer=answer,
             metric=metric,
-            target=None if config.budget.target_hc is None else budget.high,
+            target=budget.target,
             top1=scores.scored_top1,
             validation_trained=prior.validation_trained,
         )
@@ -116,10 +118,12 @@ def main() -> None:
     start_log()
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
-    run, data, training, prior = config.run, config.data, config.training, Prior()
+    run, prior = config.run, Prior()
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
+        config = splits.fitted(config)
+        data, training = config.data, config.training
         table = build_costs(config, space, config.metrics, device)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
         threads, supernet, evaluator = run.threads, None, None
@@ -129,7 +133,8 @@ def main() -> None:
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
         networks, known = Equivalence(space), oracle and oracle.architectures
-        budget = build_budget(table, [config.budget.limit], networks, known)
+        limits = config.budget.limits(table)
+        budget = build_budget(table, limits, networks, known)
         if supernet is not None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
@@ -155,7 +160,7 @@ def main() -> None:
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
-                path, every = folder / "supernet.pt", build_budget(table, [config.budget.limit])
+                path, every = folder / "supernet.pt", build_budget(table, limits)
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
                 prior = load_prior(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))

@@ -38,6 +38,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import plain, values_of
 from config_file.arg_config.sources import load_config, write_config
+from config_file.arg_config.start import open_run, record_run
 from config_file.arg_config.subnet_config import UseConfig
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
@@ -60,11 +61,13 @@ from model.export import check_exports, export_files
 from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
+from search_strategy.verify import SearchedRun, verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import draw_architecture, plot_confusion
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
@@ -386,6 +389,13 @@ def main() -> None:
     tune_malloc()
     device = pick_device(run.device)
     seed_everything(run.random_seed)
+    if config.verification.verify is not None:
+        check_run_folder(run.run_dir, run.title, run.resume)
+        searched = SearchedRun.read(config.verification.verify, device)
+        folder = open_run(run, f"verify_{searched.folder.name}")
+        record_run(folder, config, device)
+        verify(config, searched, folder, device)
+        return
     if not config.trains:
         use(config, device)
         return
@@ -394,6 +404,7 @@ def main() -> None:
     splits = load_splits(
         data, config.augment, config.training.batch_size, run.random_seed, device, run.cache
     )
+    config = splits.fitted(config)
     arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
     space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
     table = load_table(space, run.cache_dir)
@@ -410,6 +421,7 @@ def main() -> None:
         save_architecture(folder, space, architecture, table, known)
         write_config(folder / "config.yaml", config)
     splits.keep(folder)
+    note_environment(folder, device, run.config)
     macs = in_millions(int(table.cost(architecture, "flops")))
     log.info(
         f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "

@@ -15,7 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import FakeImages, ImageFiles, Images
+from data.images import (
+    EXTENSIONS,
+    FakeImages,
+    ImageFiles,
+    Images,
+    is_image,
+    left_out_text,
+    visible_files,
+)
 from data.stratified import stratified_split
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
@@ -150,31 +158,35 @@ def sub_folders(folder: Path) -> list[str]:
 
 
 def read_part(root: Path, part: str) -> Part:
-    """The images of every class folder in root/part, by class and name.
+    """The images of every class folder in root/part, by class and name; says what is left out.
 
     Raises:
         ValueError: there is no class, or one without images.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
     folder = root / part
     classes = sub_folders(folder)
     if not classes:
         raise ValueError(f"{folder} has no sub-folders; it needs one per class, images inside")
-    samples = make_dataset(
-        str(folder),
-        {name: i for i, name in enumerate(classes)},
-        extensions=IMG_EXTENSIONS,
-        allow_empty=True,
-    )
-    labels = np.array([label for _, label in samples], dtype=np.int64)
-    for i in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0):
-        raise ValueError(
-            f"{folder / classes[i]} holds no images ({', '.join(IMG_EXTENSIONS)}) that can be "
-            f"read; fill or remove the folder"
-        )
-    names = tuple(Path(path).relative_to(root).as_posix() for path, _ in samples)
-    return ImageFiles(root, names), labels, tuple(classes)
+    names: list[str] = []
+    labels: list[int] = []
+    outside = [str(x) for x in sorted(folder.iterdir()) if x.is_file() and is_image(x.name)]
+    left_out: list[str] = []
+    for label, name in enumerate(classes):
+        files = visible_files(folder / name)
+        images = [path for path in files if is_image(path)]
+        if not images:
+            raise ValueError(
+                f"{folder / name} holds no images ({', '.join(EXTENSIONS)}); fill or remove the "
+                f"folder"
+            )
+        names += [Path(path).relative_to(root).as_posix() for path in images]
+        labels += [label] * len(images)
+        left_out += [path for path in files if not is_image(path)]
+    if left_out:
+        log.info(left_out_text(left_out))
+    if outside:
+        log.info(f"note: left out, as they are in no class folder: {len(outside)} ({outside[0]})")
+    return ImageFiles(root, tuple(names)), np.array(labels, dtype=np.int64), tuple(classes)
 
 
 def read_parts(root: Path, train: str, test: str) -> tuple[Part, Part]:

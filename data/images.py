@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = "avif bmp dib gif ico jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
+EXTENSIONS = tuple(f".{name}" for name in FORMATS.split())  # of what is taken for an image
 SMALL = 64  # px; larger input is cropped out of an image 256/224 times as large, as is usual
 
 
@@ -64,19 +68,48 @@ class FakeImages:
         return self.dataset()[i][0]
 
 
+def visible_files(folder: Path) -> list[str]:
+    """Paths of all files below a folder that are not hidden, by folder and name."""
+    return [
+        os.path.join(where, name)
+        for where, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if name[0] != "."
+    ]
+
+
+def is_image(path: str) -> bool:
+    """True if the name is that of an image file."""
+    return path.lower().endswith(EXTENSIONS)
+
+
+def left_out_text(paths: list[str]) -> str:
+    """One line that counts files which are no images by extension and names one of each."""
+    kinds = Counter(Path(path).suffix.lower() or "no extension" for path in paths)
+    first = {Path(path).suffix.lower() or "no extension": path for path in reversed(paths)}
+    counts = ", ".join(f"{n} {kind} ({first[kind]})" for kind, n in kinds.most_common())
+    return f"note: left out, as they are not named like images: {counts}"
+
+
 def read_image(path: Path) -> Image:
-    """The whole file, decoded to RGB: grey is repeated, palettes are looked up, alpha is dropped.
+    """Decode a file to RGB, of an animation the first frame.
+
+    Grey is repeated, palettes are looked up, CMYK is converted, alpha is dropped.
 
     Raises:
-        ValueError: it cannot be decoded, all of it.
+        ValueError: it cannot be decoded, all of it, or has no range of brightness that is known.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
+            if image.mode == "F":
+                raise ValueError("floating-point pixels without a range; save it with 8 bits")
             if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
-                grey = np.asarray(image).astype(np.int64) >> 8
-                return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+                grey = np.asarray(image).astype(np.int64)
+                if grey.min() < 0 or grey.max() > 65535:
+                    raise ValueError("grey values beyond 16 bits; save it with 8 or 16")
+                return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
             if image.mode == "P" and "transparency" in image.info:
                 return image.convert("RGBA").convert("RGB")
             return image.convert("RGB")

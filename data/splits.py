@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
+from config_file.arg_config.fields import changed, values_of
+from config_file.arg_config.sources import Command
 from data.augment import Augmentation
 from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
@@ -24,6 +27,8 @@ from data.streaming import StreamingLoader
 from utils import ranks
 from utils.files import atomic_path
 
+C = TypeVar("C", bound=Command)
+log = logging.getLogger("oneshot_nas")
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
@@ -61,6 +66,29 @@ class Splits:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def fitted(self, config: C) -> C:
+        """Lower batch sizes and counts of a recipe to what the training images allow, and say so.
+
+        Raises:
+            ValueError: a value that was typed is too large.
+        """
+        number, batch = self.train.num_images, self.calibration.batch_size
+        limits = {"batch_size": self.train.batch_size, "calibration_batches": len(self.calibration)}
+        values = values_of(config)
+        lower = {name: n for name, n in limits.items() if (values.get(name) or 0) > n}
+        for name in sorted(lower.keys() & config.typed):
+            of = f" of {batch} images" if name == "calibration_batches" else ""
+            raise ValueError(
+                f"--{name.replace('_', '-')} {values[name]}{of}: there are {number} training "
+                f"images; take {lower[name]} or fewer"
+            )
+        if "calibration_batches" in lower:  # a last, smaller batch would count like the others
+            lower["calibration_batches"] = max(1, number // batch)
+        changes = [f"--{k.replace('_', '-')} {n} instead of {values[k]}" for k, n in lower.items()]
+        if changes:
+            log.info(f"note: there are {number} training images, so {', '.join(changes)}")
+        return changed(config, **lower)
 
     def save(self, path: Path) -> None:
         """Write which image is in which part, as .npz."""
@@ -193,16 +221,14 @@ def prepare(
     return Parts(raw.train_images, raw.test_images, raw.mean_std)
 
 
-def _carve(
-    dataset: str, folder: Path | None, batch_size: int, train_portion: float
-) -> tuple[RawData, np.ndarray, np.ndarray]:
+def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
     """Load a dataset; returns it and the indices of train and validation."""
-    raw = DATASETS[dataset](folder)
-    train, validation = split_train(raw.train_labels, train_portion, raw.classes)
-    if not 0 < batch_size <= len(train):
-        raise ValueError(
-            f"--batch-size {batch_size}: {dataset} has {len(train)} training images; take fewer"
-        )
+    raw = DATASETS[data.dataset](data.data_path)
+    train, validation = split_train(raw.train_labels, data.train_portion, raw.classes)
+    log.info(
+        f"{data.dataset}: {len(raw.classes)} classes; {len(train):,} images to train, "
+        f"{len(validation):,} to validate, {len(raw.test_labels):,} to test"
+    )
     return raw, train, validation
 
 
@@ -248,7 +274,7 @@ def load_splits(
     Args:
         augment: without `augment.augment` training images are only shuffled, and what
             `randaugment` and `cutout` say.
-        batch_size: of training, over all processes; 0 < batch_size <= training images.
+        batch_size: of training, over all processes; of fewer images, as many as there are.
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
         rank, world_size: which part of every training batch this process gets, by default as
@@ -260,7 +286,11 @@ def load_splits(
     rank = ranks.rank() if rank is None else rank
     world_size = ranks.world_size() if world_size is None else world_size
     input_size, eval_batch_size = data.input_size, data.eval_batch_size
-    raw, train, validation = _carve(data.dataset, data.data_path, batch_size, data.train_portion)
+    raw, train, validation = _carve(data)
+    if world_size > len(train):
+        raise ValueError(f"{len(train)} training images cannot be shared by {world_size} processes")
+    if batch_size > len(train):
+        batch_size = len(train) // world_size * world_size  # shared evenly
     chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
     if augment.cutout > input_size:
         raise ValueError(f"--cutout {augment.cutout} is larger than the images of {input_size} px")

@@ -14,12 +14,15 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
+from lookup_table.budget import Budget
+from lookup_table.counts import BudgetCounts
+from lookup_table.equivalence import Equivalence
 from lookup_table.table import LookupTable
 from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
@@ -32,10 +35,29 @@ from utils.progress import progress_bar
 if TYPE_CHECKING:
     from torch.utils.benchmark import Timer
 
+CORRECTION_SEED = 1
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
 TURNS = 5  # spells in which a block is measured, between those of the others
 WARM_UP = 3  # runs before each, untimed
+TRUSTED = 0.9  # rank correlation below which a log says so
+CHECKED = 12  # whole networks that the end of a run measures
 SPEED_SECONDS = 1.0  # of measuring a whole network, per batch size
+
+
+class Validation(TypedDict):
+    """Whole networks against the sums of their blocks.
+
+    spearman is their rank correlation (None where it is not defined), the relative errors are
+    |sum - whole| / whole, and bias is the mean of sum / whole.
+    """
+
+    num_networks: int
+    spearman: float | None
+    mean_relative_error: float
+    max_relative_error: float
+    bias: float
+    predicted_ms: list[float]
+    measured_ms: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +68,13 @@ class LatencySettings:
         batch_size: images per run.
         threads: CPU threads of PyTorch.
         seconds: least time spent on each block, over all its turns.
+        correction: whole networks that a common factor of all blocks is fitted to; 0 is no factor.
     """
 
     batch_size: int = 1
     threads: int = 1
     seconds: float = 0.1
+    correction: int = 0
 
 
 def device_name(device: torch.device) -> str:
@@ -162,9 +186,10 @@ def measure_latency(
     device: torch.device,
     settings: LatencySettings,
 ) -> LookupTable:
-    """`table` with the metric latency, ns per block rounded to RESOLUTION.
+    """Add the metric latency to a table, ns per block rounded to RESOLUTION.
 
-    Layers of one shape share their measurement.
+    Layers of one shape share their measurement. With `settings.correction`, all blocks are scaled
+    by one factor, the median of whole / sum over that many random networks.
     """
     keys: dict[tuple[int, int], tuple] = {}
     cases: dict[tuple, tuple[nn.Module, tuple[int, ...]]] = {}
@@ -187,7 +212,24 @@ def measure_latency(
     for (i, c), key in keys.items():
         costs[i, c] = known[key]
     fixed = known["stem",] + known["first",] + known["head",]
-    return table.with_metric("latency", costs, fixed, "ms", source(device, settings))
+    found = source(device, settings)
+    measured = table.with_metric("latency", costs, fixed, "ms", found)
+    if not settings.correction:
+        return measured
+    networks = _random_networks(space, measured, settings.correction)
+    predicted, whole = _sums_and_wholes(space, measured, networks, device, settings)
+    factor = float(np.median(whole / predicted))
+    scaled = [np.round(part * factor / RESOLUTION).astype(np.int64) for part in (costs, fixed)]
+    found["correction_factor"] = round(factor, 4)
+    return table.with_metric(
+        "latency", scaled[0] * RESOLUTION, int(scaled[1]) * RESOLUTION, "ms", found
+    )
+
+
+def _random_networks(space: SearchSpace, table: LookupTable, number: int) -> np.ndarray:
+    """Draw networks int [N, L], others than those that `--latency` compares with."""
+    budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
+    return budget.sample(number, np.random.default_rng(CORRECTION_SEED))
 
 
 def _rounded(seconds: float) -> int:
@@ -195,36 +237,45 @@ def _rounded(seconds: float) -> int:
 
 
 def source(device: torch.device, settings: LatencySettings) -> dict:
-    """What a measurement depends on, besides the space."""
+    """Describe what a measurement depends on, besides the space."""
+    how = asdict(settings)
+    if not settings.correction:
+        del how["correction"]  # so that measurements cached without the flag stay known
     return {
         "device": device_name(device),
-        **asdict(settings),
+        **how,
         "dtype": "float32",
         "memory_format": "channels_last",
         "torch": str(torch.__version__),
     }
 
 
+def _sums_and_wholes(
+    space: SearchSpace,
+    table: LookupTable,
+    architectures: np.ndarray,
+    device: torch.device,
+    settings: LatencySettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The table's sum and the measured latency of whole networks, ms, float [N] each."""
+    size = (IN_CHS, space.input_size, space.input_size)
+    cases = [(Subnet(space, a), size) for a in architectures]
+    measured = np.array(time_modules(cases, device, settings, "network")) * 1e3
+    return table.cost(architectures, "latency") / 1e6, measured
+
+
+@torch.random.fork_rng(devices=[])
 def validate(
     space: SearchSpace,
     table: LookupTable,
     architectures: np.ndarray,
     device: torch.device,
     settings: LatencySettings,
-) -> dict:
-    """Measures whole networks, int [N, L], against the table's sums.
-
-    Returns:
-        num_networks; spearman (rank correlation; None where it is not defined); the mean and
-        largest relative error of the sum, |sum - whole| / whole; bias, the mean of sum / whole;
-        and predicted_ms and measured_ms, lists [N].
-    """
+) -> Validation:
+    """Measure whole networks, int [N, L], against the table's sums."""
     from scipy.stats import spearmanr
 
-    size = (IN_CHS, space.input_size, space.input_size)
-    cases = [(Subnet(space, a), size) for a in architectures]
-    measured = np.array(time_modules(cases, device, settings, "network")) * 1e3
-    predicted = table.cost(architectures, "latency") / 1e6
+    predicted, measured = _sums_and_wholes(space, table, architectures, device, settings)
     errors = np.abs(predicted - measured) / measured
     rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan
     return {
@@ -236,6 +287,53 @@ def validate(
         "predicted_ms": [round(v, 4) for v in predicted.tolist()],
         "measured_ms": [round(v, 4) for v in measured.tolist()],
     }
+
+
+def rank_note(spearman: float | None) -> str:
+    """A warning where the sums rank whole networks badly; else nothing."""
+    if spearman is None or spearman >= TRUSTED:
+        return ""
+    return (
+        f"the sums rank whole networks at a correlation of {spearman:.2f}, below {TRUSTED}: a "
+        f"latency budget is rough here; measure on an idle machine, or raise --latency-seconds"
+    )
+
+
+def latency_rows(
+    space: SearchSpace,
+    table: LookupTable,
+    budget: Budget,
+    answer: np.ndarray,
+    device: torch.device,
+    settings: LatencySettings,
+) -> dict[str, str]:
+    """State the error of the additive model: rows for the summary of a run.
+
+    Args:
+        budget: whose networks are measured, CHECKED of them, where the table is of this device.
+        answer: the architecture [L] found, measured too.
+    """
+    known = table.sources.get("latency")
+    if known is None:
+        return {}
+    here = source(device, settings)
+    if any(known.get(key) != value for key, value in here.items()):
+        stated = known.get("exactness") or "its error on whole networks is not known"
+        return {"latency table": f"{known.get('device', known.get('file'))}; {stated}"}
+    others = budget.sample(CHECKED - 1, np.random.default_rng(0))
+    found = validate(space, table, np.vstack([answer, others]), device, settings)
+    predicted, measured = found["predicted_ms"][0], found["measured_ms"][0]
+    spearman = found["spearman"]
+    rows = {
+        "latency, measured": f"{measured:.3f} ms of the whole network, {predicted:.3f} ms by the "
+        f"table ({predicted / measured - 1:+.0%})",
+        "latency model": f"over {found['num_networks']} networks: rank correlation "
+        f"{'undefined' if spearman is None else f'{spearman:.2f}'}, mean error "
+        f"{found['mean_relative_error']:.0%}, sum / whole {found['bias']:.2f}",
+    }
+    if note := rank_note(spearman):
+        rows["latency warning"] = note
+    return rows
 
 
 def load_latency(

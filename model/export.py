@@ -22,12 +22,12 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
 
 
-def check_onnx_packages() -> None:
+def check_onnx_packages(flag: str = "--export-onnx") -> None:
     """Raises ValueError where a package that the ONNX export needs is missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--export-onnx needs {', '.join(missing)}: pip install -r requirements-export.txt"
+            f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
 
 
@@ -41,7 +41,7 @@ def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """Without the exporters' progress messages and warnings about their own insides."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
@@ -89,7 +89,7 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     import onnxruntime
 
     example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    with quiet_export():
         program = torch.onnx.export(
             net,
             (example,),
@@ -126,7 +126,7 @@ def export_torch(
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
     example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
+    with quiet_export():
         program = torch.export.export(
             net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )

@@ -179,7 +179,7 @@ def test_other_input_sizes_are_resized() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"batch_size": 2000}, "--batch-size"),
+        ({"batch_size": 2000, "world_size": 1078}, "shared by 1078 processes"),
         ({"train_portion": 0.999}, "--train-portion"),
         ({"world_size": 3}, "--batch-size 64 cannot be shared evenly by 3"),
         ({"cutout": 9}, "--cutout 9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,9 +15,12 @@ import torch
 from conftest import TINY, Command, load_splits
 from PIL import Image
 
+from config_file.arg_config.search_config import SearchConfig
+from config_file.arg_config.sources import load_config
 from data import cache
 from data.cache import FOLDER, decode
 from data.images import ImageFiles, read_image
+from train_supernet import load_inputs
 
 CPU = torch.device("cpu")
 
@@ -89,6 +93,43 @@ def test_a_single_folder_is_split(pets: Path) -> None:
         assert torch.equal(a[0], b[0])
 
 
+def test_what_is_left_out_is_named(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of any name that an image has all are read; the rest is counted, but for hidden files."""
+    pixels = Image.fromarray(np.zeros((12, 12, 3), np.uint8))
+    for name in ("a.GIF", "b.webp", "c.jfif", ".d.png"):
+        pixels.save(pets / "train/cat" / name, format="GIF")
+    for name in ("e.txt", "f.txt", "README", ".hidden"):
+        (pets / "train/dog" / name).write_text("")
+    pixels.save(pets / "test" / "stray.png")
+    with caplog.at_level(logging.INFO, "oneshot_nas"):
+        splits = load(pets)
+    assert splits.train.num_images + splits.validation.num_images == 23
+    train, test, counts = (record.message for record in caplog.records)
+    dog = pets / "train" / "dog"
+    assert train.endswith(f": 2 .txt ({dog / 'e.txt'}), 1 no extension ({dog / 'README'})")
+    assert test.endswith(f"in no class folder: 1 ({pets / 'test' / 'stray.png'})")
+    assert counts == "image_folder: 2 classes; 18 images to train, 5 to validate, 12 to test"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sizes"),
+    [((), (16, 1)), (("--eval-batch-size", 7), (16, 2)), (("--batch-size", 5), (5, 1))],
+)
+def test_recipes_are_fitted_to_few_images(
+    pets: Path, caplog: pytest.LogCaptureFixture, flags: tuple, sizes: tuple[int, int]
+) -> None:
+    """16 training images where the recipe has batches of 128 and calibrates on 4 of 512."""
+    given = ("--dataset", "image_folder", "--data-path", pets, "--search-space", TINY)
+    config = load_config(SearchConfig, None, [str(x) for x in (*given, *flags)])
+    splits, _ = load_inputs(config, CPU)
+    with caplog.at_level(logging.INFO, "oneshot_nas"):
+        fitted = splits.fitted(config)
+    assert (fitted.training.batch_size, fitted.evaluation.calibration_batches) == sizes
+    assert f"--calibration-batches {sizes[1]} instead of 4" in caplog.messages[-1]
+    assert splits.fitted(fitted) == fitted
+    assert len(list(splits.train)) == 16 // sizes[0]
+
+
 def test_modes_other_than_rgb_are_handled(tmp_path: Path) -> None:
     grey = np.arange(0, 240, 15, dtype=np.uint8).reshape(4, 4)
     rgb = np.stack([grey, grey[::-1], grey.T], -1)
@@ -99,15 +140,30 @@ def test_modes_other_than_rgb_are_handled(tmp_path: Path) -> None:
         "LA": (Image.fromarray(np.dstack([grey, grey])), np.stack([grey] * 3, -1)),
         "P": (Image.fromarray(rgb).quantize(16), rgb),
         "1": (Image.fromarray(grey > 100), np.stack([(grey > 100) * 255] * 3, -1)),
+        "CMYK": (Image.fromarray(255 - np.dstack([rgb, 0 * grey + 255]), "CMYK"), rgb),
         "I;16": (Image.fromarray(grey.astype(np.uint16) << 8), np.stack([grey] * 3, -1)),
     }
     for mode, (image, expected) in cases.items():
-        path = tmp_path / f"{mode.strip(';')}.png"
+        path = tmp_path / (mode.strip(";") + (".tif" if mode == "CMYK" else ".png"))
         image.save(path)
         assert Image.open(path).mode == mode
         got = read_image(path)
         assert got.mode == "RGB"
         assert np.abs(np.asarray(got).astype(int) - expected).max() <= 1, mode
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (5, 4), color) for color in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.gif")), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("pixels", [np.ones((3, 3), np.float32), np.full((3, 3), 70000, np.int32)])
+def test_pixels_without_a_known_range_are_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    """They would all become black or white."""
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif is not a readable image .*save it with 8"):
+        read_image(tmp_path / "a.tif")
 
 
 def damage(root: Path, how: str) -> str:

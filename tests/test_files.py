@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.files import atomic_path, write_text
 from utils.metrics import metric_of
-from utils.plots import Points, pareto_figure, save_png
+from utils.plots import CostPlot, Points, pareto_figure, save_png
 from utils.report import clock, summary_table
-from utils.run_folder import check_title, make_run_folder
+from utils.run_folder import check_title, log, make_run_folder, start_log
 from utils.statistics import pareto_front
 
 
@@ -39,6 +42,38 @@ def test_automatic_titles_do_not_meet(tmp_path: Path) -> None:
     assert len(folders) == 3 and all(f.name.startswith("kind_") for f in folders)
 
 
+def test_what_is_said_before_there_is_a_folder_is_in_its_log(tmp_path: Path) -> None:
+    start_log()
+    log.info("left out: 21 files")
+    start_log(quiet=True)
+    start_log(tmp_path, quiet=True)
+    log.info("later")
+    words = [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert words == ["left out: 21 files", "later"]
+
+
+def test_a_run_on_another_set_up_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Resumed, or repeated by --config; versions, kind of core and threads are on record."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    for folder in (first, again):
+        folder.mkdir()
+    note_environment(first, torch.device("cpu"), Path("recipe.yaml"))
+    note_environment(first, torch.device("cpu"), None)
+    assert not caplog.messages
+    path = first / "environment.yaml"
+    found = yaml.safe_load(path.read_text())
+    assert found["torch"] == torch.__version__ and found["device"] == "cpu"
+    assert found["cpu capability"] == torch.backends.cpu.get_cpu_capability()
+    path.write_text(yaml.safe_dump({**found, "threads": "64", "numpy": "1.0"}))
+    with caplog.at_level("INFO", "oneshot_nas"):
+        note_environment(again, torch.device("cpu"), first / "config.yaml")
+        note_environment(first, torch.device("cpu"), None)
+    changed = f"had numpy 1.0, now {np.__version__}; threads 64, now {found['threads']}"
+    assert [changed in message for message in caplog.messages] == [True, True]
+    assert yaml.safe_load((again / "environment.yaml").read_text()) == found
+    assert yaml.safe_load(path.read_text())["threads"] == "64"
+
+
 def test_front_against_brute_force(rng: np.random.Generator) -> None:
     cost, top1 = rng.integers(0, 30, 80), rng.integers(0, 30, 80)
     front = set(pareto_front(np.column_stack([cost, -top1])).tolist())
@@ -53,7 +88,8 @@ def test_front_against_brute_force(rng: np.random.Generator) -> None:
 
 def test_plot_of_one_candidate(tmp_path: Path) -> None:
     one = Points(np.array([1.0]), np.array([1.0]), np.array([0]))
-    figure = pareto_figure(one, None, 0, (None, None), metric_of("flops"), "$top-1$")
+    plot = CostPlot(metric_of("flops"), (None, None), one, None)
+    figure = pareto_figure([plot], 0, "$top-1$")
     save_png(figure, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 

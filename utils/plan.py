@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from utils.report import summary_table
 
-TRAINING_FILES = "config.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
+TRAINING_FILES = "config.yaml, environment.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 
 
 def training_rows(

@@ -41,11 +41,25 @@ class _TqdmHandler(logging.Handler):
         tqdm.write(self.format(record), file=self.stream)
 
 
+class _EarlyRecords(logging.Handler):
+    """Keeps what is said before there is a run folder, for its log.txt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 class _FileHandler(logging.FileHandler):
     """FileHandler that raises where the log cannot be written, instead of printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> NoReturn:
         raise sys.exc_info()[1]  # type: ignore[misc]
+
+
+_early = _EarlyRecords()
 
 
 def start_log(
@@ -65,10 +79,15 @@ def start_log(
         return
     if not quiet:
         log.addHandler(_TqdmHandler(stream))
-    if folder:
-        file = _FileHandler(folder / "log.txt", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(file)
+    if folder is None:
+        log.addHandler(_early)
+        return
+    file = _FileHandler(folder / "log.txt", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for record in _early.records:
+        file.handle(record)
+    _early.records.clear()
+    log.addHandler(file)
 
 
 def check_title(title: str) -> str:

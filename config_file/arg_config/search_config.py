@@ -110,7 +110,7 @@ class SearchConfig(SupernetCommand):
     def metrics(self) -> list[str]:
         """The costs that the run looks at."""
         more = self.strategy.costs(self.strategies[self.search_strategy])
-        return sorted({self.budget.info_metric, *more})
+        return sorted({*self.budget.metrics, *more})
 
     def check(self) -> None:
         kind, name = self.strategy, self.search_strategy

@@ -266,6 +266,20 @@ def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
     return {name: stored[name] for name in names if stored.get(name) is not None}
 
 
+def from_search(kind: type[Command], folder: Path) -> Values:
+    """Dataset flags of a run of search.py.
+
+    Raises:
+        ValueError: it is no run.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run of search.py: {path} is missing")
+    stored = {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()}
+    names = marked(kind, FROM_CHECKPOINT)
+    return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
 def write_config(path: Path, config: Command) -> None:
     """Write config.yaml: feeding it back with --config gives the same run."""
     named = {name.replace("_", "-"): value for name, value in plain(config).items()}

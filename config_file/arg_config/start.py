@@ -11,6 +11,7 @@ from config_file.arg_config.fields import changed
 from config_file.arg_config.run_config import RunConfig
 from config_file.arg_config.sources import Command, write_config
 from utils.device import pick_device, seed_everything, tune_malloc
+from utils.environment import note_environment
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
 
@@ -46,7 +47,7 @@ def open_run(run: RunConfig, name: str, stream: TextIO | None = None) -> Path:
 def record_run(
     folder: Path, config: Command, device: torch.device, table_file: Path | None = None
 ) -> None:
-    """Write config.yaml of a new run; say where it is and which flags have no effect in it.
+    """Write config.yaml and environment.yaml of a new run; say what has no effect in it.
 
     Args:
         table_file: the run's own copy of costs that cannot be counted again.
@@ -54,6 +55,7 @@ def record_run(
     if not config.run.resume:
         saved = changed(config, lookup_table=table_file) if table_file else config
         write_config(folder / "config.yaml", saved)
+    note_environment(folder, device, config.run.config)
     log.info(f"run folder {folder}, device {device}{threads_text(device)}")
     if ignored := config.ignored_flags():
         log.info(f"note: without effect in this run: {', '.join(ignored)}")

@@ -174,7 +174,7 @@ class SupernetCommand(Command):
             threads: the CPU threads that --threads came to.
         """
         config = self.resolved_sampling(space.supernet == "superkernel") if self.trains else self
-        budget = config.budget if table is None else config.budget.resolve(table)
+        budget = config.budget if table is None else config.budget.resolve(table, self.typed)
         return replace(config.with_threads(threads), budget=budget)  # type: ignore[call-arg]
 
     @property

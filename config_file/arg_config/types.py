@@ -95,6 +95,18 @@ def one_of(names: Mapping[str, str]) -> Kind[str]:
     return Kind(parse)
 
 
+def _limits(text: str) -> list[str]:
+    from lookup_table import parse_limit
+
+    words = ["".join(word.split()) for word in text.split(",") if word]
+    try:
+        for word in words:
+            parse_limit(word)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return words
+
+
 def _path(text: str) -> Path:
     if "\0" in text or not text:
         raise ArgumentTypeError(f"{text!r} is not a path")
@@ -113,6 +125,7 @@ budget = or_word(
 threads = or_word(
     integer(1, 1024), {"auto": "auto"}, "an integer from 1 to 1024 nor auto", "N|auto"
 )
+limits = Kind(_limits, "METRIC=VALUE[:MIN]", is_list=True)
 widths = several(count, "a list of positive integers such as 32,16,24", "N,N,...")
 numbers = several(positive, "a list of numbers above 0 such as 48,63.5", "M,M,...")
 betas = several(
@@ -136,3 +149,17 @@ class Words(Action):
         option: str | None = None,
     ) -> None:
         setattr(args, self.dest, [word for part in values for word in part])
+
+
+class Limits(Action):
+    """A limit per metric, of `type=limits`: the flag may be repeated, the last of a metric wins."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        args: Namespace,
+        values: list[str],
+        option: str | None = None,
+    ) -> None:
+        by_metric = {text.split("=")[0]: text for text in (*getattr(args, self.dest), *values)}
+        setattr(args, self.dest, tuple(by_metric.values()))
