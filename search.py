@@ -12,13 +12,16 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.search_config import SearchConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SearchConfig, __doc__)
-    wait_without_spinning()
 
 from pathlib import Path
 

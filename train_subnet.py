@@ -12,13 +12,16 @@ torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # s
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.subnet_config import SubnetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SubnetConfig, __doc__)
-    wait_without_spinning()
 
 import itertools
 import shlex

@@ -10,13 +10,16 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help, plain
 from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
-    wait_without_spinning()
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -15,6 +15,17 @@ python -m lookup_table --search-space fbnet --dataset digits --import block_time
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
+from config_file.arg_config.fields import answer_help, make_parser, take
+from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
+
+if __name__ == "__main__":  # before those that take seconds
+    answer_help(TableConfig, __doc__)
+
 import json
 import sys
 from collections.abc import Iterable
@@ -24,9 +35,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.fields import make_parser, take
 from config_file.arg_config.sources import RECIPES
-from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
 from data.datasets import DATASETS
 from lookup_table.blocks import INDEX_FILE, export_blocks
 from lookup_table.budget import Budget
