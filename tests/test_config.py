@@ -73,7 +73,14 @@ def test_names_and_defaults_of_the_issue() -> None:
 def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
-    may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
+    may_be_none |= {
+        "sample_strategy",
+        "oracle",
+        "lookup_table",
+        "a_warmup_epochs",
+        "init_from",
+        "tracker",
+    }
     may_be_none |= {"hc_weight", "temperature_decay"}  # resolve
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
@@ -264,7 +271,7 @@ def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> N
     text = capsys.readouterr().out
     groups = ("the run", "search space and data", "search", "random search", "evolution", "budget")
     assert all(f"\n{group}:\n" in text for group in groups)
-    files = {"config", "checkpoint", "init_from", "oracle", "lookup_table"}
+    files = {"config", "checkpoint", "init_from", "oracle", "lookup_table", "tracker"}
     for action in make_parser(SearchConfig, "")._actions:
         if action.dest in {"help", "widths", *files}:
             continue
