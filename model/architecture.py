@@ -185,17 +185,20 @@ def load_subnet(
         device: where the network is put.
 
     Returns:
-        Images [B, 3, H, W], normalised as `load_preprocessing` says -> logits [B, classes].
+        Images [B, 3, H, W] as its `preprocessing` makes them -> logits [B, classes]; its
+        `classify` takes an image file.
 
     Raises:
         ValueError: a file is not usable, or the weights are of another network.
     """
     tensors = None if weights is None else read_weights(weights)
-    facts = {} if weights is None else load_preprocessing(weights)
+    preprocessing = None if weights is None else load_preprocessing(weights)
+    size = None if preprocessing is None else preprocessing.input_size
     classifier = None if tensors is None else tensors.get("head.classifier.weight")
     num_classes = None if classifier is None else classifier.shape[0]
-    space, choices = load_architecture(architecture, facts.get("input_size"), num_classes)
+    space, choices = load_architecture(architecture, size, num_classes)
     subnet = Subnet(space, choices)
+    subnet.preprocessing = preprocessing
     if tensors is not None:
         load_weights(subnet, tensors, weights)
     return subnet.eval().to(device)

@@ -19,7 +19,7 @@ from model.supernet import IN_CHS, build_choice, build_first, build_head, build_
 class _ShapeConv2d(nn.Conv2d):
     """Convolution with "same" padding whose output has only a shape.
 
-    `nn.Conv2d` on the meta device would do, but imports sympy and half of torch.fx, 1.4 s.
+    `nn.Conv2d` on the meta device would do, but imports sympy and torch._dynamo, 1.4 s.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,11 +28,21 @@ class _ShapeConv2d(nn.Conv2d):
         return x.new_empty(batch, self.out_channels, -(-height // stride), -(-width // stride))
 
 
+class _ShapeBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that passes its input on, for the same reason."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class _ShapeStyle(BlockStyle):
     """Style of networks that only shapes run through."""
 
     def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
         return _ShapeConv2d(in_chs, out_chs, kernel, stride, groups=groups, bias=False)
+
+    def bn(self, chs: int) -> nn.BatchNorm2d:
+        return _ShapeBatchNorm2d(chs, affine=self.bn_affine)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
-from model.space_file import check_space, load_space_file
+from model.space_file import check_space, load_space_file, plain_keys
 
 Architecture = Sequence[int] | np.ndarray  # [L]
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
@@ -268,7 +268,7 @@ def load_space(
         ValueError: the file, the size or the widths are not usable; the message says why.
     """
     if isinstance(name, Mapping):
-        spec, where = dict(name), str(name.get("name"))
+        spec, where = plain_keys(name), str(name.get("name"))
         check_space(spec, where)
     else:
         spec, where = load_space_file(name), str(name)

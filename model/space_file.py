@@ -7,7 +7,7 @@ whole. The schema is the dicts below: key -> (check, description of a valid valu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
@@ -144,6 +144,22 @@ def check_space(spec: dict, where: str) -> None:
         for name in {n for names in lists for n in names}:
             if name != "skip" and parse_mbconv(name) is None:
                 raise ValueError(f"{where}: '{name}' is not a slice of an MBConv superkernel")
+
+
+def plain_keys(content: Mapping) -> dict:
+    """Return a space's content with layer numbers as integers, which JSON makes texts."""
+
+    def plain(stage: object) -> object:
+        if not isinstance(stage, dict) or not isinstance(stage.get("layer_choices"), dict):
+            return stage
+        by_layer = stage["layer_choices"].items()
+        numbers = {int(k) if str(k).isdecimal() else k: names for k, names in by_layer}
+        return {**stage, "layer_choices": numbers}
+
+    stages = content.get("stages")
+    if not isinstance(stages, list):
+        return dict(content)
+    return {**content, "stages": [plain(stage) for stage in stages]}
 
 
 def shipped_spaces() -> list[str]:

@@ -12,7 +12,7 @@ import copy
 import json
 import os
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
 from model.space import Architecture, SearchSpace
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+from utils.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 METADATA_KEY = "oneshot_nas"  # its value: JSON of Preprocessing
-
-
-class Preprocessing(TypedDict, total=False):
-    """What a trained network expects of its images; empty where the weights came without."""
-
-    input_size: int  # px
-    mean: list[float]  # per channel, of images scaled to [0, 1]
-    std: list[float]
-    classes: list[str]  # names, in the order of the logits
 
 
 class Subnet(nn.Module):
@@ -39,7 +35,12 @@ class Subnet(nn.Module):
 
     Args:
         style: module classes of the blocks; by default PyTorch's own, which other tools know.
+
+    Attributes:
+        preprocessing: what it expects of images; None until `load_subnet` reads it from weights.
     """
+
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self, space: SearchSpace, architecture: Architecture, style: BlockStyle | None = None
@@ -56,6 +57,20 @@ class Subnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layers(self.first(self.stem(x))))
+
+    def classify(self, image: str | Path | Image | np.ndarray) -> tuple[str, float]:
+        """Return the class name of an image file (or a loaded RGB image) and its probability.
+
+        Raises:
+            ValueError: the weights came without preprocessing, or the image cannot be read.
+        """
+        if self.preprocessing is None:
+            raise ValueError("no preprocessing is known: load_subnet reads it with the weights")
+        device = self.head.classifier.weight.device
+        with torch.inference_mode():
+            logits = self(self.preprocessing(image)[None].to(device))
+        probability, index = logits.softmax(1)[0].max(0)
+        return self.preprocessing.classes[int(index)], probability.item()
 
 
 def add_drop_path(subnet: Subnet, rate: float) -> int:
@@ -150,8 +165,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
-def load_preprocessing(path: str | Path) -> Preprocessing:
-    """Read the preprocessing that the network expects.
+def load_preprocessing(path: str | Path) -> Preprocessing | None:
+    """Read the preprocessing that the network expects; None if the weights came without.
 
     Raises:
         ValueError: the file is missing or damaged.
@@ -165,12 +180,19 @@ def load_preprocessing(path: str | Path) -> Preprocessing:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
-    return json.loads(metadata.get(METADATA_KEY, "{}"))
+    values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    return Preprocessing.of(values) if values else None
 
 
-def save_weights(subnet: nn.Module, path: str | Path, preprocessing: Preprocessing) -> None:
+def save_weights(
+    subnet: nn.Module, path: str | Path, preprocessing: Preprocessing | None = None
+) -> None:
     """Write a .safetensors file with the metadata that `load_preprocessing` reads. Not atomic."""
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}
-    save_file(tensors, os.fspath(path), {METADATA_KEY: json.dumps(preprocessing)})
+    save_file(
+        tensors,
+        os.fspath(path),
+        {METADATA_KEY: json.dumps(preprocessing.values() if preprocessing else {})},
+    )

@@ -168,11 +168,20 @@ def run_search(
     evaluate: Callable[[np.ndarray], np.ndarray],
     history: History,
     on_round: Callable[[], None] = lambda: None,
-) -> None:
-    """Ask, evaluate, tell and add to the history, round by round, until nothing is asked."""
+) -> History:
+    """Ask, evaluate, tell and add to the history, round by round, until nothing is asked.
+
+    Args:
+        evaluate: scores [N], higher is better, of architectures int [N, L]: an `Evaluator`, or any
+            function.
+
+    Returns:
+        The history, which knows the strategy's choice.
+    """
     while len(architectures := strategy.ask()):
         scores = evaluate(architectures)
         strategy.tell(architectures, scores)
         history.add(architectures, scores)
         on_round()
     history.chosen = strategy.chosen
+    return history

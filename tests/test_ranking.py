@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, TINY, Command
 from helpers import all_codes
 from scipy.stats import binned_statistic, kendalltau, norm, spearmanr
@@ -28,6 +30,7 @@ from search_strategy.benchmark import (
     budget_regret,
     trivial_scores,
 )
+from utils.checkpoint import load_checkpoint
 from utils.run_folder import log
 from utils.statistics import (
     best_of_bins,
@@ -256,6 +259,37 @@ def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> 
     assert (run / "ranking.csv").read_text() == text
     assert (run / "candidates.log").read_text().splitlines(keepends=True)[:20] == logged[:20]
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
+
+
+def test_several_supernets(trained: Path, command: Command, tmp_path: Path) -> None:
+    """Mean and spread of what each one gives alone; resumable."""
+    state = load_checkpoint(trained / "runs" / "s" / "supernet.pt")
+    generator = torch.Generator().manual_seed(0)
+    for weight in state["supernet"].values():
+        if weight.dim() == 4:
+            weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
+    torch.save(state, tmp_path / "other.pt")
+    both = (trained / "runs" / "s" / "supernet.pt", tmp_path / "other.pt")
+    flags = ("--benchmark", trained / "bench.json", "--device", "cpu", "--num-architectures", 20)
+    flags += ("--bootstrap", 10, "--validation-images", 100)
+    alone = [
+        json.loads(command("evaluate_ranking.py", *flags, "--checkpoint", path).stdout)
+        for path in both
+    ]
+    done = command("evaluate_ranking.py", *flags, "--title", "two", "--checkpoint", *both)
+    found = json.loads(done.stdout)
+    again = json.loads(command("evaluate_ranking.py", "--title", "two", "--resume").stdout)
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    for one, of_both in zip(alone, found["supernets"], strict=True):
+        assert of_both.items() >= {k: one[k] for k in ("kendall_tau", "regret")}.items()
+    taus = [one["kendall_tau"] for one in alone]
+    assert taus[0] != taus[1] and found["kendall_tau"] == pytest.approx(statistics.mean(taus))
+    assert found["kendall_tau_std"] == pytest.approx(statistics.stdev(taus))
+    regrets = [one["regret"][0]["regret"] for one in alone]
+    assert found["regret"][0]["regret"] == pytest.approx(statistics.mean(regrets))
+    assert (tmp_path / "runs" / "two" / "ranking_2.png").exists()
+    header = (tmp_path / "runs" / "two" / "ranking.csv").read_text().splitlines()[0]
+    assert header.endswith("score_1,smoothed_1,top1_1,score_2,smoothed_2,top1_2")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,14 @@ from model import (
 from utils.checkpoint import KEYS, save_checkpoint
 
 MY = "my.yaml"
-EXTENDING = "extends: {base}\nchoices: [k3_e3, k5_e6]\nwidth_mult: 2.0\n"
+EXTENDING = """
+extends: {base}
+choices: [k3_e3, k5_e6]
+width_mult: 2.0
+stages:
+  - {{width: 8, layers: 2, stride: 1, layer_choices: {{2: [k3_e1, k3_e3]}}}}
+  - {{width: 16, layers: 2, stride: 2}}
+"""
 WIDTHS = [8, 8, 16, 24, 40]
 EDITS: dict[str, Callable[[Path], object]] = {
     "edited": lambda file: file.write_text(TINY.read_text().replace("last: 32", "last: 48")),
@@ -80,13 +88,8 @@ def test_an_architecture_file_carries_a_space_of_ones_own(
     assert loaded.fingerprint == space.fingerprint and loaded.name == MY
     assert architecture.tolist() == [1, 0, 1, 0]
     again = architecture_record(loaded, architecture) | count_costs(loaded, architecture)
-    assert load_architecture_of(folder, again).fingerprint == space.fingerprint
-
-
-def load_architecture_of(folder: Path, record: dict):
-    file = folder / "again.yaml"
-    file.write_text(architecture_text(record))
-    return load_architecture(file, num_classes=10)[0]
+    (folder / "again.json").write_text(json.dumps(again))
+    assert load_architecture("again.json")[0].fingerprint == space.fingerprint
 
 
 @pytest.mark.parametrize("metric", ["flops", "params"])

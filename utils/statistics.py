@@ -185,15 +185,10 @@ def rank_agreement(
     ).tolist()
     names = list(baselines)
     best = best_of_bins(truth)
-
-    def binned(values: np.ndarray) -> float:
-        enough = len(best) >= MIN_ITEMS
-        return kendall_tau(values[best], truth[best]) if enough else math.nan
-
     return {
         "kendall_tau": tau,
         "kendall_tau_interval": tau_interval,
-        "kendall_tau_binned": binned(score),
+        "kendall_tau_binned": kendall_tau(score[best], truth[best]),
         "num_binned": len(best),
         "spearman_rho": rho,
         "spearman_rho_interval": rho_interval,
@@ -202,7 +197,7 @@ def rank_agreement(
             name: {
                 "kendall_tau": rest[i],
                 "kendall_tau_interval": intervals[i],
-                "kendall_tau_binned": binned(baselines[name]),
+                "kendall_tau_binned": kendall_tau(baselines[name][best], truth[best]),
                 "ahead_interval": intervals[len(names) + i],
             }
             for i, name in enumerate(names)
