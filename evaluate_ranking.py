@@ -147,7 +147,7 @@ def load_supernets(
     facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
     supernets = []
     for path in config.checkpoint:
-        net = build_supernet(space).to(device, memory_format=torch.channels_last)
+        net = build_supernet(space).to(device).to(memory_format=torch.channels_last)
         load_supernet(path, net, facts)
         supernets.append(net)
     return supernets
@@ -214,7 +214,7 @@ def main() -> None:
         f"{len(networks)} distinct networks ({benchmark.num_codes} codes in {config.benchmark})"
     )
     columns: dict[str, np.ndarray] = {}
-    results = []
+    results: list[dict] = []
     for path, evaluator in zip(config.checkpoint, evaluators, strict=True):
         suffix = f"_{len(results) + 1}" if len(evaluators) > 1 else ""
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))

@@ -96,7 +96,7 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
         facts = supernet_facts(space, data.dataset, data.train_portion)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
         load_supernet(training.init_from, supernet, facts)
-    supernet = supernet.to(device, memory_format=torch.channels_last)
+    supernet = supernet.to(device).to(memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if training.sync_bn else supernet
 
 
@@ -161,7 +161,7 @@ class SupernetTask:
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
         """Write the epoch's numbers to TensorBoard."""
         epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
-        if self.architecture:
+        if self.architecture and self.budget:
             space = self.supernet.space
             write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
             self.architecture.end_epoch()
@@ -217,7 +217,7 @@ def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
     run, data = config.run, config.data
-    tracker = run.tracker and FileCallback(run.tracker)
+    tracker = FileCallback(run.tracker) if run.tracker else None
     device = set_up(run)
     splits, space = load_inputs(config, device)
     config = splits.fitted(config)
