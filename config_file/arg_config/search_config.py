@@ -150,13 +150,14 @@ class SearchConfig(SupernetCommand):
                 f"parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
             )
 
-    def ignored_flags(self) -> list[str]:
-        own = flags(self.strategy.Config)
-        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)} - own.keys()
-        typed = ["--" + name.replace("_", "-") for name in others & self.typed]
-        return sorted([*super().ignored_flags(), *typed])
+    @property
+    def idle_flags(self) -> set[str]:
+        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)}
+        return super().idle_flags | others - flags(self.strategy.Config).keys()
 
     @property
     def idle_parts(self) -> set[type]:
-        training = {SupernetConfig, AugmentConfig} if self.oracle else set()
-        return super().idle_parts | training
+        idle: set[type] = {SupernetConfig, AugmentConfig} if self.oracle else set()
+        if "latency" not in self.metrics and self.latency.lookup_table is None:
+            idle.add(LatencyConfig)
+        return super().idle_parts | idle
