@@ -79,15 +79,17 @@ def load_architecture(
     """The space and the architecture, int [L], of a file or a published network.
 
     Args:
-        name: a YAML or JSON file, or the name of a published network.
+        name: a YAML or JSON file, the name of a published network, or another form of
+            `architecture_source`.
         input_size: px, in place of the file's.
         num_classes: in place of the file's.
 
     Raises:
         ValueError: unreadable, a key is missing, or a choice is unknown or not allowed.
     """
-    path = find_architecture(name)
-    spec = read_architecture(path)
+    from model.architecture_source import read_source  # which needs this module
+
+    path, spec = read_source(name)
     size = input_size or spec["input_size"]
     classes = num_classes or spec["num_classes"]
     try:

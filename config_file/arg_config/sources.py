@@ -166,6 +166,12 @@ class Reader:
 
         check_run_folder(typed.run_dir, typed.title, resume=True)
         path = typed.run_dir / typed.title / "config.yaml"
+        content, ours = read_yaml(path), command_of(self.actions)
+        if isinstance(content, dict) and (theirs := command_of(content)) != ours:
+            raise ValueError(
+                f"{path.parent} is a run of {theirs}, not of {ours}; resume it by "
+                f"python {theirs} --title {typed.title} --resume"
+            )
         stored = words_of(self.actions, self.file(path).values, str(path))
         values = self.parser.parse_args([*stored, *argv])
         if "config" in given:
@@ -239,6 +245,16 @@ class Reader:
                 recipe.sections.update(sections)
                 recipe.values.update(of_command(content))
         return recipe
+
+
+def command_of(flags: Iterable[str]) -> str:
+    """Return the script that has these flags: those of a parser, or of a run's config.yaml."""
+    names = {str(name).replace("-", "_") for name in flags}
+    if "search_strategy" in names:
+        return "search.py"
+    if "arch" in names:
+        return "train_subnet.py"
+    return "evaluate_ranking.py" if "benchmark" in names else "train_supernet.py"
 
 
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
