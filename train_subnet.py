@@ -226,7 +226,12 @@ class SubnetTask:
 
 
 def train(
-    net: Subnet, inputs: Inputs, config: SubnetConfig, folder: Path, writer: SummaryWriter
+    net: Subnet,
+    splits: Splits,
+    config: SubnetConfig,
+    facts: dict,
+    folder: Path,
+    writer: SummaryWriter,
 ) -> None:
     """Train a network, leaving last.pt and best.pt; a last.pt that is there is resumed.
 
@@ -235,10 +240,7 @@ def train(
             memory ran out.
         Interrupted: a signal came, and last.pt is written.
     """
-    splits, space, data = inputs.splits, inputs.space, config.data
     loader = splits.train
-    facts = supernet_facts(space, data.dataset, data.train_portion)
-    facts["arch"] = space.decode(inputs.architecture)
     task = SubnetTask(net, splits, config, writer)
     run = Optimisation(net, decay_groups(net), loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
@@ -370,6 +372,8 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
     folder = open_run(run, f"subnet_{data.dataset}")
+    facts = supernet_facts(space, data.dataset, data.train_portion)
+    facts["arch"] = space.decode(architecture)
     known: dict = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
     if not run.resume:
         save_architecture(folder, inputs, known)
@@ -380,7 +384,7 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
     with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
-        train(net, inputs, config, folder, writer)
+        train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return
         spent = clock(time.perf_counter() - start)

@@ -124,7 +124,8 @@ def load_architecture(
     """Load the space and the architecture, int [L], of a file or a published network.
 
     Args:
-        name: a YAML or JSON file, or the name of a published network.
+        name: a YAML or JSON file, the name of a published network, or another form of
+            `architecture_source`.
         input_size: px, in place of the file's.
         num_classes: in place of the file's.
 
@@ -132,8 +133,9 @@ def load_architecture(
         ValueError: unreadable, a key is missing, a choice is unknown or not allowed, or the stored
             costs are not those of the network.
     """
-    path = find_architecture(name)
-    spec = read_architecture(path)
+    from model.architecture_source import read_source  # which needs this module
+
+    path, spec = read_source(name)
     widths = spec.get("widths")
     try:
         content = _space_content(spec["search_space"], path)
