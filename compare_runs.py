@@ -9,6 +9,11 @@ comparable. Those that differ in nothing but their seed are also shown as mean a
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take seconds
+    start_up()
+
 import csv
 import itertools
 import json
