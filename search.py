@@ -27,7 +27,6 @@ from pathlib import Path
 
 import torch
 
-from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
@@ -71,10 +70,8 @@ def report_search(
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
-    flags = values_of(config)
-    report = SearchReport(
-        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
-    )
+    more = strategy.chosen_by, budget.limits[1:], config.metrics
+    report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)

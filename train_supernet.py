@@ -44,6 +44,7 @@ from sampler.alpha import write_architecture
 from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.device import SAMPLER_STREAM, stream
+from utils.epochs import TRAINING_FILE, add_epoch
 from utils.errors import user_errors
 from utils.finite import LossGuard
 from utils.memory import memory_hint
@@ -106,6 +107,7 @@ class SupernetTask:
     Args:
         architecture_loader: batches that the architecture parameters are trained on.
         budget: for --sample-in-budget and a differentiable sampler's hardware loss.
+        folder: where training.csv is written.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class SupernetTask:
         architecture_loader: Loader | None,
         budget: Budget | None,
         writer: SummaryWriter,
+        folder: Path,
     ) -> None:
         self.supernet = supernet
+        self.folder = folder
         self.budget = budget
         self.writer = writer
         self.checkpoint = config.sampling.checkpoint_activations
@@ -159,12 +163,21 @@ class SupernetTask:
             guard.watch(total, step.number, step.lr, what="sum of the architecture parameters")
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        """Write the epoch's numbers to TensorBoard."""
+        """Write the epoch's numbers to TensorBoard and training.csv."""
         epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
+        numbers = {"loss": epoch.loss, "top1": epoch.top1, "lr": epoch.lr}
         if self.architecture:
             space = self.supernet.space
+            learned = self.architecture.sampler.probabilities().tolist()
+            numbers |= self.architecture.summary()
+            numbers |= {
+                f"{number}:{name}": p
+                for number, (layer, row) in enumerate(zip(space.layers, learned, strict=True), 1)
+                for name, p in zip(layer.choices, row, strict=False)
+            }
             write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
             self.architecture.end_epoch()
+        add_epoch(self.folder / TRAINING_FILE, epoch.done, numbers)
         return {"loss": f"{epoch.loss:.3f}", "top-1": f"{epoch.top1:.1f} %"}
 
 
@@ -191,7 +204,7 @@ def train(
         Interrupted: a signal came, and the checkpoint is written.
     """
     training = config.training
-    task = SupernetTask(supernet, config, architecture_loader, budget, writer)
+    task = SupernetTask(supernet, config, architecture_loader, budget, writer, path.parent)
     run = Optimisation(supernet, supernet.parameters(), loader, training)
     if training.compile:
         compile_blocks(supernet.blocks())

@@ -232,14 +232,15 @@ class SearchReport:
         if config.get("data_path") is not None:
             data += ["--data-path", str(config["data_path"])]
         best = str(folder / "best_architecture.yaml")
-        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name]
-        if folder.parent != Path("runs"):
-            train += ["--run-dir", str(folder.parent)]
+        place = [] if folder.parent == Path("runs") else ["--run-dir", str(folder.parent)]
+        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name, *place]
         export = ["train_subnet.py", "--arch", str(net / "best_architecture.yaml"), *data]
         export += ["--evaluate", str(net / "weights.safetensors")]
         export += ["--export-onnx", str(net / "net.onnx")]
+        verify = ["train_subnet.py", "--verify", str(folder), "--title", f"{folder.name}_verified"]
         return {
             "Train the network found": command_line(*train),
+            "Verify it against random networks, all trained alone": command_line(*verify, *place),
             "Export it to ONNX": command_line(*export),
             "Compare the two": command_line("compare_runs.py", str(folder), str(net)),
         }
@@ -266,9 +267,8 @@ class SearchReport:
         self.rows["files"] = (
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
-        log.info(summary_table(f"\n{self.title}", self.rows))
-        for title, rows in self.tables.items():
-            log.info(summary_table(f"\n{title}", rows))
-        for text, command in self.next_steps().items():
-            log.info(f"\n{text}:\n  {command}")
+        tables = {self.title: self.rows} | self.tables
+        parts = [summary_table(title, rows) for title, rows in tables.items()]
+        parts += [f"{text}:\n  {command}" for text, command in self.next_steps().items()]
+        log.info("\n" + "\n\n".join(parts))
         write_text(self.folder / "report.html", report_page(self))
