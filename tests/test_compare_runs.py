@@ -98,6 +98,7 @@ def test_searches_are_grouped_by_who_scored_them_and_networks_come_by_themselves
     net = fake_run(tmp_path / "runs" / "net", tiny, tiny_table, 0, arch="runs/a", epochs=3)
     (net / "history.csv").unlink()
     (net / "weights.safetensors").touch()
+    np.savez(net / "splits.npz", test=np.arange(9))
     monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, (tmp_path / "runs").iterdir())])
     compare_runs.main()
     searches, note, *_, trained = capsys.readouterr().out.split("written")[0].split("\n\n")[:-1]
