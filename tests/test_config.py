@@ -72,7 +72,14 @@ def test_names_and_defaults_of_the_issue() -> None:
 def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
-    may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
+    may_be_none |= {
+        "sample_strategy",
+        "oracle",
+        "lookup_table",
+        "a_warmup_epochs",
+        "init_from",
+        "tracker",
+    }
     may_be_none |= {"hc_weight", "temperature_decay"}  # resolve
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
