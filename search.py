@@ -144,7 +144,7 @@ def main() -> None:
             )
     untrained = None if config.checkpoint else supernet
     if run.dry_run:
-        rows = untrained and supernet_rows(untrained, splits.train, training.epochs)
+        rows = untrained and supernet_rows(untrained, splits.train, training)
         strategy = new_strategy(config, budget, prior.probabilities)
         print(search_plan(config, space, networks, budget, strategy, rows or {}))
         return
