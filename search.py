@@ -12,24 +12,28 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.search_config import SearchConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SearchConfig, __doc__)
-    wait_without_spinning()
 
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
+import torch
 
-from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
+from lookup_table.whole_networks import latency_rows
+from model import keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -38,8 +42,10 @@ from search_strategy.history import History
 from search_strategy.plan import search_plan, space_text
 from search_strategy.report import SearchReport
 from search_strategy.scores import ScoreLog, SharedScores
+from search_strategy.searched_run import SearchedRun
 from search_strategy.searches import Searches, new_strategy
 from search_strategy.strategy import FinishedSearch, SearchStrategy
+from search_strategy.supernet_seeds import agreement, search_again
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
 from utils.checkpoint import load_checkpoint
@@ -48,21 +54,7 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
-
-
-def load_prior(state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
-    """Read what a checkpoint has learned about the choices.
-
-    Raises:
-        ValueError: the strategy needs it, and the supernet has learned nothing.
-    """
-    prior = Prior.of(state)
-    if prior.probabilities is None and kind.needs_prior:
-        raise ValueError(
-            f"checkpoint {path} has no architecture parameters to read an architecture from; "
-            f"search it by evolution or random, or train one with --sample-strategy differentiable"
-        )
-    return prior
+from utils.tracker import FileCallback, Tracker
 
 
 def report_search(
@@ -73,14 +65,13 @@ def report_search(
     evaluator: Evaluator | None,
     splits: Splits,
     phases: Phases,
+    device: torch.device,
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
-    flags = values_of(config)
-    report = SearchReport(
-        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
-    )
+    more = strategy.chosen_by, budget.limits[1:], config.metrics
+    report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -90,9 +81,16 @@ def report_search(
     if config.seeds > 1:
         with phases("other seeds"):
             report.add_seeds(searches.best_of_seeds(found))
+    if config.supernet_seeds > 1:
+        with phases("other supernets"):
+            table = budget.counts.table
+            first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
+            all_runs = search_again(first, config.supernet_seeds, splits.train.device)
+            report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
-        report.add_largest(largest, scores.scored_top1(largest[None])[0])
+        top1 = scores.scored_top1(largest[None])[0]
+        report.add_largest(largest, top1, budget.largest_is_exact)
         if evaluator is not None:
             plain = uncalibrated_top1(evaluator.supernet, answer, splits.validation)
             report.add_uncalibrated(plain)
@@ -107,6 +105,8 @@ def report_search(
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
+        settings = config.latency.settings
+        report.rows |= latency_rows(searches.space, budget, answer, device, settings)
     return report
 
 
@@ -116,6 +116,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, prior = config.run, Prior()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
@@ -136,7 +137,7 @@ def main() -> None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
                 state = load_supernet(config.checkpoint, supernet, facts)
-                prior = load_prior(state, config.strategy, config.checkpoint)
+                prior = Prior.read(state, config.strategy, config.checkpoint)
                 del state  # hundreds of MB
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
@@ -150,16 +151,17 @@ def main() -> None:
 
     stem = Path(config.space.search_space).stem
     folder = open_run(run, f"{config.search_strategy}_{stem}_{data.dataset}")
+    keep_space(folder, space)
     record_run(folder, config, device, keep_costs(folder, space, table))
     splits.keep(folder)
     log.info(space_text(space, networks, budget))
     hint = f"--eval-batch-size {data.eval_batch_size}: lower it, or --calibration-batches"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
-                prior = load_prior(load_checkpoint(path), config.strategy, path)
+                prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
@@ -170,7 +172,7 @@ def main() -> None:
         strategy = new_strategy(config, budget, prior.probabilities)
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
-        report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
+        report = report_search(searches, strategy, found, prior, evaluator, splits, phases, device)
         scorer.close()
         report.finish(phases, writer)
 

@@ -20,12 +20,13 @@ from config_file.arg_config.sources import Command
 from data.augment import Augmentation
 from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
-from data.images import SMALL, ImageFiles, Images, fingerprint, fit
+from data.images import ImageFiles, Images, fingerprint, fit
 from data.loader import Loader, MemoryLoader, pad
 from data.stratified import stratified_split
 from data.streaming import StreamingLoader
 from utils import ranks
 from utils.files import atomic_path
+from utils.preprocessing import SMALL, Preprocessing, short_side
 
 C = TypeVar("C", bound=Command)
 log = logging.getLogger("oneshot_nas")
@@ -62,6 +63,17 @@ class Splits:
     std: Color
     input_size: int
     fingerprint: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What validation and test images went through, for networks trained on these splits."""
+        return Preprocessing(
+            input_size=self.input_size,
+            resize=short_side(self.input_size),
+            mean=self.mean,
+            std=self.std,
+            classes=self.classes,
+        )
 
     @property
     def num_classes(self) -> int:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import yaml
 
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
-from search_strategy.history import candidate_facts
+from search_strategy.history import write_candidate
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy, StrategyConfig
-from utils.files import write_text
 
 
 class DifferentiableSearch(SearchStrategy):
@@ -63,10 +62,9 @@ class DifferentiableSearch(SearchStrategy):
         assert self.prior is not None
         space, table, metric = search.history.space, search.history.table, search.metric
         free = self.unconstrained()
-        facts = candidate_facts(space, table, free, float(search.top1(free[None])[0]))
-        facts["source"] = "most probable, no budget"
-        text = yaml.safe_dump(facts, sort_keys=False)
-        write_text(search.folder / "unconstrained_architecture.yaml", text)
+        file = search.folder / "unconstrained_architecture.yaml"
+        top1 = float(search.top1(free[None])[0])
+        facts = write_candidate(file, space, table, free, top1, "most probable, no budget")
         ahead = log_probability(self.prior, free) - log_probability(self.prior, search.answer)
         cost = table.metric(metric)
         table_rows = {
@@ -113,8 +111,18 @@ class Prior:
     validation_trained: bool = False
 
     @classmethod
-    def of(cls, state: dict) -> Prior:
-        """The prior in a supernet's checkpoint."""
+    def read(cls, state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
+        """Read the prior in a supernet's checkpoint.
+
+        Raises:
+            ValueError: the strategy needs probabilities, and there are none.
+        """
         learned = state["sampler"].get("probabilities")
+        if learned is None and kind.needs_prior:
+            raise ValueError(
+                f"checkpoint {path} has no architecture parameters to read an architecture from; "
+                f"search it by evolution or random, or train one with --sample-strategy "
+                f"differentiable"
+            )
         probabilities = None if learned is None else learned.double().numpy()
         return cls(probabilities, not state["config"].get("one_level", False))

@@ -9,9 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,24 +18,17 @@ import numpy as np
 import torch
 import yaml
 
-from config_file.arg_config.data_config import NO_AUGMENTATION
 from config_file.arg_config.fields import plain
-from config_file.arg_config.search_config import SearchConfig
-from config_file.arg_config.sources import load_config
 from config_file.arg_config.subnet_config import SubnetConfig
 from config_file.arg_config.verify_config import VerifyConfig
-from data import load_splits
-from lookup_table import METRICS, Budget, Equivalence, LookupTable, architecture_keys, build_budget
-from lookup_table.builder import load_costs
-from model import SearchSpace, architecture_facts, build_supernet, load_architecture
-from model.supernet_file import load_supernet, supernet_facts
+from lookup_table import METRICS, LookupTable, architecture_keys
+from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits
-from search_strategy.scores import ScoreLog
-from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
+from search_strategy.searched_run import SearchedRun
 from utils import distributed, ranks
+from utils.child import run_script
 from utils.device import stream
 from utils.files import write_text
-from utils.interruption import deferred
 from utils.metrics import MILLION
 from utils.plots import plot_ranking
 from utils.report import clock, summary_table
@@ -49,78 +39,27 @@ from utils.yaml_file import read_yaml
 VERIFY_STREAM = 4
 ANSWER, LARGEST = "answer", "largest"
 RECIPE_FILE = "recipe.yaml"
-SCRIPT = Path(__file__).resolve().parent.parent / "train_subnet.py"
 NOT_PASSED_ON = {*VerifyConfig.__dataclass_fields__, "arch", "run_dir", "random_seed", "init_from"}
-TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "LOCAL_", "TORCHELASTIC_")
 SCORE_NAMES = {"top1": "top-1", "probability": "mean probability of the true class"}
 
 
-@dataclass(frozen=True)
-class SearchedRun:
-    """A finished run of search.py: its flags, space, costs, budget and answer int [L]."""
+def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, np.ndarray]:
+    """The answer, the largest network of the budget if it is another, and random ones.
 
-    folder: Path
-    config: SearchConfig
-    space: SearchSpace
-    table: LookupTable
-    budget: Budget
-    answer: np.ndarray
-
-    @classmethod
-    def read(cls, folder: Path, device: torch.device) -> SearchedRun:
-        """Read the run's files.
-
-        Raises:
-            ValueError: it is no finished search, or it had no supernet.
-        """
-        path = folder / "best_architecture.yaml"
-        if not path.is_file():
-            raise ValueError(
-                f"--verify {folder} is no finished run of search.py: {path} is missing"
-            )
-        config = load_config(SearchConfig, None, ["--config", str(folder / "config.yaml")])
-        if config.oracle:
-            raise ValueError(f"--verify {folder}: a search on known accuracies needs no training")
-        space, answer = load_architecture(path)
-        latency, cache = config.latency, config.run.cache_dir
-        file, settings = latency.lookup_table, latency.settings
-        dtype = config.budget.memory_dtype
-        table = load_costs(space, config.metrics, cache, file, device, settings, dtype)
-        budget = build_budget(table, config.budget.limits(table), Equivalence(space))
-        return cls(folder, config, space, table, budget, budget.canonical(answer[None])[0])
-
-    def networks(self, random: int, seed: int) -> dict[str, np.ndarray]:
-        """The answer, the largest network of the budget if it is another, and random ones.
-
-        Raises:
-            ValueError: the budget holds fewer.
-        """
-        chosen = {ANSWER: self.answer}
-        largest = self.budget.largest()
-        if not np.array_equal(largest, self.answer):
-            chosen[LARGEST] = largest
-        taken = architecture_keys(np.stack(list(chosen.values())))
-        drawn = self.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
-        if len(drawn) < random:
-            raise ValueError(
-                f"--random {random}: the budget holds only {len(drawn)} other networks; take fewer"
-            )
-        return chosen | {f"random{i}": row for i, row in enumerate(drawn, 1)}
-
-    def scores(self, networks: np.ndarray, folder: Path, device: torch.device) -> np.ndarray:
-        """Scores of the run's supernet in percent [N], by its own flags."""
-        config, data = self.config, self.config.data
-        path = config.checkpoint or self.folder / "supernet.pt"
-        splits = load_splits(
-            data, NO_AUGMENTATION, 2, config.run.random_seed, device, config.run.cache
+    Raises:
+        ValueError: the budget holds fewer.
+    """
+    chosen = {ANSWER: searched.answer}
+    largest = searched.budget.largest()
+    if not np.array_equal(largest, searched.answer):
+        chosen[LARGEST] = largest
+    taken = architecture_keys(np.stack(list(chosen.values())))
+    drawn = searched.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
+    if len(drawn) < random:
+        raise ValueError(
+            f"--random {random}: the budget holds only {len(drawn)} other networks; take fewer"
         )
-        supernet = build_supernet(self.space).to(device).to(memory_format=torch.channels_last)
-        load_supernet(path, supernet, supernet_facts(self.space, data.dataset, data.train_portion))
-        evaluator = build_evaluator(
-            supernet, splits.calibration, splits.validation, config.evaluation
-        )
-        workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
-        return ScoreLog(workers, folder / "candidates.log", self.space)(networks)
+    return chosen | {f"random{i}": row for i, row in enumerate(drawn, 1)}
 
 
 @dataclass(frozen=True)
@@ -153,40 +92,24 @@ class Training:
             Interrupted: a signal came; the training has left its checkpoint.
         """
         runs = self.run_folder.parent
-        words = ["--title", self.name, "--run-dir", runs, "--cache-dir", cache_dir]
+        words: list[object] = ["--title", self.name, "--run-dir", runs, "--cache-dir", cache_dir]
         if (self.run_folder / "config.yaml").is_file():
             words += ["--resume"]
         else:
             arch = self.folder / "architectures" / f"{self.network}.yaml"
             words += ["--arch", arch, "--config", self.folder / RECIPE_FILE]
             words += ["--random-seed", self.seed]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(TORCHRUN)}
-        if ranks.launched() and "CUDA_VISIBLE_DEVICES" not in kept:
-            kept["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")
-        command = [sys.executable, str(SCRIPT), "--quiet", *map(str, words)]
-        with deferred() as signals:
-            child = subprocess.Popen(
-                command, env=kept, stderr=subprocess.PIPE, text=True, start_new_session=True
-            )
-            while child.poll() is None:
-                time.sleep(0.2)
-                if signals.asked:
-                    child.terminate()  # it writes its checkpoint
-                    child.wait()
-            error = child.communicate()[1]
-        if child.returncode:
-            reason = error.strip().splitlines() or [f"exit code {child.returncode}"]
-            raise ValueError(f"the training of {self.name} failed: {reason[-1]}")
+        run_script("train_subnet.py", words, self.name)
 
 
 def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: torch.device) -> None:
     """Train and compare; leaves verify.csv, verify.json, verify.png and the truth."""
     flags = config.verification
-    networks = searched.networks(flags.random, config.run.random_seed)
+    networks = choose_networks(searched, flags.random, config.run.random_seed)
     architectures = np.stack(list(networks.values()))
     score = np.empty(0)
     if ranks.is_main():
-        score = searched.scores(architectures, folder, device)
+        score = searched.scores(architectures, folder / "candidates.log", device)
         _write_inputs(config, folder, searched, networks)
     folder = distributed.from_main(folder)  # where there is something to train now
     first = config.run.random_seed
@@ -215,9 +138,9 @@ def _write_inputs(
     (folder / "architectures").mkdir(exist_ok=True)
     for name, architecture in networks.items():
         path = folder / "architectures" / f"{name}.yaml"
-        facts = architecture_facts(searched.space, architecture)
+        facts = architecture_record(searched.space, architecture)
         facts |= searched.table.facts(architecture) | {"dataset": config.data.dataset}
-        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+        write_text(path, architecture_text(facts))
 
 
 def _train(trainings: Sequence[Training], cache_dir: Path) -> None:

@@ -35,8 +35,20 @@ def test_comparison_is_student_s_interval_and_the_permutation_test() -> None:
     assert compare(others.max(), others).rank == 2  # of equals the last
 
 
+def check_supernets(folder: Path) -> None:
+    """Answers of two supernets: what each scored its own with is what its run reported."""
+    rows = list(csv.DictReader((folder / "supernets.csv").open()))
+    for row, run in zip(rows, (folder, folder / "supernets/seed1"), strict=True):
+        found = yaml.safe_load((run / "best_architecture.yaml").read_text())
+        assert row["architecture"].split() == found["choices"]
+        assert float(row[f"score_seed{row['seed']}"]) == found["top1"]
+    seeds = [yaml.safe_load((folder / "supernets/seed1/config.yaml").read_text())["random-seed"]]
+    assert seeds == [1]
+
+
 def test_verify(command: Command, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable):
-    command("search.py", *SEARCH, "--title", "T")
+    command("search.py", *SEARCH, "--title", "T", "--supernet-seeds", 2)
+    check_supernets(tmp_path / "runs/T")
     flags = ("--verify", "runs/T", "--random", 2, "--title", "V", *RECIPE)
     command("train_subnet.py", *flags)
     folder = tmp_path / "runs" / "V"
