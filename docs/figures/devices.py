@@ -1,4 +1,4 @@
-"""docs/devices.md: rank correlation of MACs with the latency of each shipped FBNet table; the figure
+"""docs/devices.md: rank correlation of MACs with the latency of each shipped FBNet table; a figure
 (docs/figures/devices.png), latency against MACs on three devices; and a latency budget on a Pixel 3
 against the MACs budget whose networks have the same median MACs.
 
