@@ -28,7 +28,7 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.augment import Augmentation
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -86,9 +86,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.num_images, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, args.num_images)
-    ours = MemoryLoader(
-        pad(torch.from_numpy(images), 4, device),
-        4,
+    spec = BatchSpec(
         torch.arange(len(images)),
         torch.from_numpy(labels),
         args.batch_size,
@@ -97,6 +95,7 @@ def main() -> None:
         device,
         Augmentation(padding=4, flip=True),
     )
+    ours = MemoryLoader(pad(torch.from_numpy(images), 4, device), 4, spec)
     sides: dict[str, tuple[Iterable, int]] = {"in memory": (ours, 8 * args.batches)}
     for workers in args.workers:
         loader = DataLoader(
