@@ -2,6 +2,7 @@
 
 python evaluate_ranking.py --checkpoint runs/macro/supernet.pt --benchmark nas_bench_macro.json
 python evaluate_ranking.py ... --num-architectures 500 --budgets 48,55,63,86
+python evaluate_ranking.py --checkpoint runs/{a,b,c}/supernet.pt ...   # mean and spread of three
 python evaluate_ranking.py --title ranking --resume      # go on after an interruption
 
 The last thing printed, and all that goes to standard output, is one JSON object: kendall_tau,
@@ -34,12 +35,13 @@ from data import Loader, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
-from model import SearchSpace, build_supernet, load_space
+from model import SearchSpace, Supernet, build_supernet, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.additive import smoothed
 from search_strategy.benchmark import (
     Benchmark,
     budget_regret,
+    over_supernets,
     ranking_csv,
     trivial_scores,
 )
@@ -50,13 +52,13 @@ from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
 from utils.run_folder import log, start_log
-from utils.statistics import noise_ceiling, rank_agreement, without_nan
+from utils.statistics import kendall_tau, rank_agreement, training_agreement, without_nan
 from utils.threads import set_threads
 from utils.timing import Phases
 
 SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
 TOP_K = (10, 50, 100)
-CEILING_DRAWS = 20
+AGREEMENT_DRAWS = 20
 
 
 def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
@@ -109,7 +111,7 @@ def result(
     benchmark: Benchmark,
     scores: dict[str, np.ndarray],
 ) -> dict:
-    """Everything that is printed but the times. `scores`: float [N] score, smoothed and top1."""
+    """Compute what is printed of one supernet. `scores`: float [N] score, smoothed and top1."""
     rng = np.random.default_rng(config.run.random_seed)
     cost = table.cost(benchmark.architectures, config.info_metric)
     budgets = config.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
@@ -120,20 +122,60 @@ def result(
     )
     smooth = agreement["baselines"].pop("smoothed")
     smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
-    ceiling = None
+    trainings = None
     if benchmark.std is not None:
-        ceiling = noise_ceiling(benchmark.accuracy, benchmark.std, CEILING_DRAWS, rng)
+        trainings = training_agreement(benchmark.accuracy, benchmark.std, AGREEMENT_DRAWS, rng)
     return {
         "score": config.evaluation.score,
         **agreement,
         "smoothed": smooth,
         "num_architectures": len(benchmark.accuracy),
         "num_codes": benchmark.num_codes,
-        "noise_ceiling": ceiling,
+        "training_agreement": trainings,
         "info_metric": config.info_metric,
         "regret": budget_regret(benchmark, scores["score"], cost, budgets),
         "mean_top1": float(scores["top1"].mean()),
     }
+
+
+def load_supernets(
+    config: RankingConfig, space: SearchSpace, device: torch.device
+) -> list[Supernet]:
+    """Load the supernets of all checkpoints. Raises ValueError where one is not of this space."""
+    facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
+    supernets = []
+    for path in config.checkpoint:
+        net = build_supernet(space).to(device, memory_format=torch.channels_last)
+        load_supernet(path, net, facts)
+        supernets.append(net)
+    return supernets
+
+
+def scores_of(networks: np.ndarray, logged: ScoreLog, space: SearchSpace) -> dict[str, np.ndarray]:
+    """Score networks int [N, L], but what an interrupted run has logged; columns float [N]."""
+    score = logged(networks)
+    return {
+        "score": score,
+        "smoothed": smoothed(networks, score, space.num_choices),
+        "top1": logged.top1(networks),
+    }
+
+
+def plot(
+    path: Path, config: RankingConfig, table: LookupTable, benchmark: Benchmark, score: np.ndarray
+) -> None:
+    """Draw scores over true accuracies, coloured by cost."""
+    tau = kendall_tau(score, benchmark.accuracy)
+    plot_ranking(
+        path,
+        score,
+        benchmark.accuracy,
+        table.cost(benchmark.architectures, config.info_metric) / MILLION,
+        table.metric(config.info_metric).label,
+        SCORE_LABELS[config.evaluation.score],
+        f"{Path(config.space.search_space).stem} on {config.data.dataset}, {len(score)} networks: "
+        f"τ = {tau:.3f}",
+    )
 
 
 @user_errors
@@ -153,15 +195,14 @@ def main() -> None:
         )
         table = load_table(costed, run.cache_dir)
         benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
-        supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
+        supernets = load_supernets(config, space, device)
         middle = space.num_choices // 2
-        threads = set_threads(run.threads, supernet, 2, data.input_size, middle)
+        threads = set_threads(run.threads, supernets[0], 2, data.input_size, middle)
         config = changed(config, threads=threads)
-        facts = supernet_facts(space, data.dataset, data.train_portion)
-        load_supernet(config.checkpoint, supernet, facts)
         images = draw_images(splits.validation, config.validation_images, run.random_seed)
-        evaluator = build_evaluator(supernet, splits.calibration, images, config.evaluation)
-        workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
+        evaluators = [
+            build_evaluator(net, splits.calibration, images, config.evaluation) for net in supernets
+        ]
 
     folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
     record_run(folder, config, device)
@@ -169,29 +210,25 @@ def main() -> None:
     log.info(
         f"{len(networks)} distinct networks ({benchmark.num_codes} codes in {config.benchmark})"
     )
-    logged = ScoreLog(workers, folder / "candidates.log", space)
-    with phases("scoring"), logged.progress(len(networks), "ranking"):
-        score = logged(networks)  # but what an interrupted run logged
-        scores = {
-            "score": score,
-            "smoothed": smoothed(networks, score, space.num_choices),
-            "top1": logged.top1(networks),
-        }
-    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, scores))
-    with phases("statistics"):
-        found = result(config, space, table, benchmark, scores)
+    columns: dict[str, np.ndarray] = {}
+    results = []
+    for path, evaluator in zip(config.checkpoint, evaluators, strict=True):
+        suffix = f"_{len(results) + 1}" if len(evaluators) > 1 else ""
+        workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
+        logged = ScoreLog(workers, folder / f"candidates{suffix}.log", space)
+        with phases("scoring"), logged.progress(len(networks), f"ranking{suffix}"):
+            scores = scores_of(networks, logged, space)
+        workers.close()
+        columns |= {f"{name}{suffix}": values for name, values in scores.items()}
+        with phases("statistics"):
+            found = result(config, space, table, benchmark, scores)
+        results.append({"checkpoint": str(path), **found})
+        plot(folder / f"ranking{suffix}.png", config, table, benchmark, scores["score"])
+    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, columns))
+    found = results[0] if len(results) == 1 else over_supernets(results)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
     text = json.dumps(without_nan(found), indent=2)
     write_text(folder / "ranking.json", text + "\n")
-    plot_ranking(
-        folder / "ranking.png",
-        score,
-        benchmark.accuracy,
-        table.cost(networks, config.info_metric) / MILLION,
-        table.metric(config.info_metric).label,
-        SCORE_LABELS[config.evaluation.score],
-        f"{space.name} on {data.dataset}, {len(score)} networks: τ = {found['kendall_tau']:.3f}",
-    )
     print(text)
 
 

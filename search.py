@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from pathlib import Path
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import values_of
@@ -30,6 +31,7 @@ from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
+from lookup_table.whole_networks import latency_rows
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -38,8 +40,10 @@ from search_strategy.history import History
 from search_strategy.plan import search_plan, space_text
 from search_strategy.report import SearchReport
 from search_strategy.scores import ScoreLog, SharedScores
+from search_strategy.searched_run import SearchedRun
 from search_strategy.searches import Searches, new_strategy
 from search_strategy.strategy import FinishedSearch, SearchStrategy
+from search_strategy.supernet_seeds import agreement, search_again
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
 from utils.checkpoint import load_checkpoint
@@ -50,21 +54,6 @@ from utils.threads import set_threads
 from utils.timing import Phases
 
 
-def load_prior(config: SearchConfig, path: Path, state: dict) -> Prior:
-    """Read what a checkpoint has learned about the choices.
-
-    Raises:
-        ValueError: the strategy needs it, and the supernet has learned nothing.
-    """
-    prior = Prior.of(state)
-    if prior.probabilities is None and config.strategy.needs_prior:
-        raise ValueError(
-            f"checkpoint {path} has no architecture parameters to read an architecture from; "
-            f"search it by evolution or random, or train one with --sample-strategy differentiable"
-        )
-    return prior
-
-
 def report_search(
     searches: Searches,
     strategy: SearchStrategy,
@@ -73,12 +62,15 @@ def report_search(
     evaluator: Evaluator | None,
     splits: Splits,
     phases: Phases,
+    device: torch.device,
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
     flags = values_of(config)
-    report = SearchReport(searches.folder, found, flags, metric, window, strategy.chosen_by)
+    report = SearchReport(
+        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
+    )
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -88,6 +80,12 @@ def report_search(
     if config.seeds > 1:
         with phases("other seeds"):
             report.add_seeds(searches.best_of_seeds(found))
+    if config.supernet_seeds > 1:
+        with phases("other supernets"):
+            table = budget.counts.table
+            first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
+            all_runs = search_again(first, config.supernet_seeds, splits.train.device)
+            report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
         report.add_largest(largest, scores.scored_top1(largest[None])[0])
@@ -100,11 +98,13 @@ def report_search(
             history=found,
             answer=answer,
             metric=metric,
-            target=None if config.budget.target_hc is None else budget.high,
+            target=budget.target,
             top1=scores.scored_top1,
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
+        settings = config.latency.settings
+        report.rows |= latency_rows(searches.space, budget, answer, device, settings)
     return report
 
 
@@ -113,26 +113,28 @@ def main() -> None:
     start_log()
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
-    run, data, training, prior = config.run, config.data, config.training, Prior()
+    run, prior = config.run, Prior()
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
         config = splits.fitted(config)
+        data, training = config.data, config.training
         table = build_costs(config, space, config.metrics, device)
         oracle = Benchmark.read(config.oracle, space, table) if config.oracle else None
         threads, supernet, evaluator = run.threads, None, None
         if oracle is None:
             supernet, middle = new_supernet(config, space, device), space.num_choices // 2
-            size = config.training.batch_size, data.input_size
+            size = training.batch_size, data.input_size
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
         networks, known = Equivalence(space), oracle and oracle.architectures
-        budget = build_budget(table, [config.budget.limit], networks, known)
+        limits = config.budget.limits(table)
+        budget = build_budget(table, limits, networks, known)
         if supernet is not None:
             if config.checkpoint:
                 facts = supernet_facts(space, data.dataset, data.train_portion)
                 state = load_supernet(config.checkpoint, supernet, facts)
-                prior = load_prior(config, config.checkpoint, state)
+                prior = Prior.read(state, config.strategy, config.checkpoint)
                 del state  # hundreds of MB
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
@@ -153,9 +155,9 @@ def main() -> None:
     with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
-                path, every = folder / "supernet.pt", build_budget(table, [config.budget.limit])
+                path, every = folder / "supernet.pt", build_budget(table, limits)
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
-                prior = load_prior(config, path, load_checkpoint(path))
+                prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
@@ -166,7 +168,7 @@ def main() -> None:
         strategy = new_strategy(config, budget, prior.probabilities)
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
-        report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
+        report = report_search(searches, strategy, found, prior, evaluator, splits, phases, device)
         scorer.close()
         report.finish(phases, writer)
 

@@ -35,11 +35,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
 from config_file.arg_config.sources import load_config, write_config
+from config_file.arg_config.start import open_run, record_run
 from config_file.arg_config.subnet_config import UseConfig
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
-from lookup_table.latency import speed_text
+from lookup_table.speed import speed_text
 from model import (
     Architecture,
     SearchSpace,
@@ -57,6 +58,8 @@ from model.export import check_exports, export_files
 from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.weights import load_from_supernet, load_trained
+from search_strategy.searched_run import SearchedRun
+from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
@@ -347,8 +350,8 @@ def use(config: SubnetConfig, device: torch.device) -> None:
     if config.use.benchmark:
         space, architecture = load_architecture(config.arch, config.data.input_size)
         net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        table, batch = load_table(space, config.run.cache_dir), config.data.eval_batch_size
-        log.info(speed_text(net, architecture, table, space.input_size, batch, device))
+        batch = config.data.eval_batch_size
+        log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
     if config.use.evaluate:
         splits = load_splits(
             config.data,
@@ -384,6 +387,13 @@ def main() -> None:
     tune_malloc()
     device = pick_device(run.device)
     seed_everything(run.random_seed)
+    if config.verification.verify is not None:
+        check_run_folder(run.run_dir, run.title, run.resume)
+        searched = SearchedRun.read(config.verification.verify, device)
+        folder = open_run(run, f"verify_{searched.folder.name}")
+        record_run(folder, config, device)
+        verify(config, searched, folder, device)
+        return
     if not config.trains:
         use(config, device)
         return

@@ -31,7 +31,6 @@ from config_file.arg_config.start import open_run, record_run, set_up
 from data import Loader, Splits, load_splits
 from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
-from lookup_table.latency import LatencySettings
 from lookup_table.user_table import TABLE_FILE, keep_costs
 from model import SearchSpace, Supernet, build_supernet, count_params, load_space
 from model.supernet import align_choices
@@ -69,12 +68,8 @@ def build_costs(
     file = latency.lookup_table
     if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
         file = run.folder / TABLE_FILE
-    settings = LatencySettings(
-        batch_size=latency.latency_batch_size,
-        threads=latency.latency_threads,
-        seconds=latency.latency_seconds,
-    )
-    table = load_costs(space, metrics, run.cache, file, device, settings)
+    dtype = config.budget.memory_dtype
+    table = load_costs(space, metrics, run.cache, file, device, latency.settings, dtype)
     return distributed.from_main(table)  # a latency that each rank measured would be another
 
 
@@ -218,12 +213,12 @@ def main() -> None:
     config = splits.fitted(config)
     table = None
     if config.needs_budget:
-        table = build_costs(config, space, [config.budget.info_metric], device)
+        table = build_costs(config, space, config.budget.metrics, device)
     supernet, training = new_supernet(config, space, device), config.training
     middle = space.num_choices // 2
     threads = set_threads(run.threads, supernet, training.batch_size, data.input_size, middle)
     config = config.resolve(space, table, threads)
-    budget = None if table is None else build_budget(table, [config.budget.limit])
+    budget = None if table is None else build_budget(table, config.budget.limits(table))
     name = f"{Path(config.space.search_space).stem}_{data.dataset}"
     if run.dry_run:
         rows = supernet_rows(supernet, splits.train, training.epochs)

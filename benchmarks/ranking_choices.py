@@ -172,7 +172,7 @@ def main() -> None:
     benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
     supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
     facts = supernet_facts(space, data.dataset, data.train_portion)
-    load_supernet(config.checkpoint, supernet, facts)
+    load_supernet(config.checkpoint[0], supernet, facts)
     validation = draw_images(splits.validation, config.validation_images, config.run.random_seed)
     found = {
         "images_per_batch": data.eval_batch_size,

@@ -1,18 +1,22 @@
-"""What an architecture costs, or what a search space holds.
+r"""What an architecture costs, or what a search space holds.
 
 python -m lookup_table --arch runs/digits/best_architecture.yaml
 python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
 python -m lookup_table --search-space spos --table
-python -m lookup_table --search-space fbnet --input-size 32 --latency --save cpu.yaml
+python -m lookup_table --search-space fbnet --dataset digits --latency --save cpu.yaml
 python -m lookup_table --search-space fbnet --lookup-table phone.yaml --table
 python -m lookup_table --list-tables
 python -m lookup_table --arch FILE --lookup-table pixel3
 python -m lookup_table --search-space proxylessnas --import proxyless_lut lut.yaml --save phone.yaml
+python -m lookup_table --search-space fbnet --dataset digits --export-blocks blocks
+python -m lookup_table --search-space fbnet --dataset digits --import block_times blocks/times.csv \
+    --save phone.yaml
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,23 +25,33 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.sources import RECIPES
 from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
+from data.datasets import DATASETS
+from lookup_table.blocks import INDEX_FILE, export_blocks
 from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.importers import FORMATS, import_table
-from lookup_table.latency import LatencySettings, measure_latency, validate
 from lookup_table.memory import add_memory
 from lookup_table.table import LookupTable
 from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.whole_networks import measure_blocks, rank_note, validate
 from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.metrics import METRICS, MILLION, in_millions
+from utils.run_folder import log, start_log
+from utils.yaml_file import read_yaml
+
+
+def recipe_size(dataset: str) -> int:
+    """The image size of a dataset's recipe."""
+    return int(read_yaml(RECIPES / f"{dataset}.yaml")["input-size"])
 
 
 def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
@@ -48,6 +62,11 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     """
     if given.arch is None:
         size, classes = given.input_size or 224, given.num_classes or 1000
+        if given.dataset:
+            if given.num_classes:
+                raise ValueError("--dataset says the number of classes; leave --num-classes out")
+            size = given.input_size or recipe_size(given.dataset)
+            classes = len(DATASETS[given.dataset](given.data_path).classes)
         return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
     space, architecture = load_architecture(given.arch)
     stored = {
@@ -125,20 +144,19 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
 def add_latency(
     config: TableConfig, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
 ) -> tuple[LookupTable, dict]:
-    """Measures blocks and whole networks: the given architecture, or random ones."""
-    device = pick_device(config.measure.device)
-    settings = LatencySettings(
-        batch_size=config.source.latency_batch_size,
-        threads=config.source.latency_threads,
-        seconds=config.source.latency_seconds,
-    )
-    table = measure_latency(space, table, device, settings)
+    """Measure blocks and whole networks: the given architecture, or random ones."""
+    device, settings = pick_device(config.measure.device), config.source.settings
+    table = measure_blocks(space, table, device, settings)
     networks = architecture[None] if architecture is not None else None
     if networks is None:
         budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
         networks = budget.sample(config.measure.latency_networks, np.random.default_rng(0))
-    report = validate(space, table, networks, device, settings) if len(networks) else {}
     facts = dict(table.sources["latency"])
+    if not len(networks):
+        return table, {"latency_source": facts}
+    report = validate(space, table, networks, device, settings)
+    if note := rank_note(report["spearman"]):
+        log.info(f"note: {note}")
     table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
     return table, {"latency_source": facts, "latency_against_whole_networks": report}
 
@@ -155,12 +173,17 @@ def imported(
 
 @user_errors
 def main() -> None:
+    start_log(stream=sys.stderr)
     config = take(TableConfig, make_parser(TableConfig, __doc__).parse_args())
     config.check()
     if config.list_tables:
         print(list_tables())
         return
     space, architecture = load_inputs(config.given)
+    if config.export_blocks:
+        number = export_blocks(space, config.export_blocks)
+        print(f"{number} blocks and {INDEX_FILE} in {config.export_blocks}; see docs/devices.md")
+        return
     table = load_table(space, config.cache_dir)
     if config.measure.memory:
         table = add_memory(space, table, config.measure.memory)

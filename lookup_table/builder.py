@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from lookup_table.latency import LatencySettings, load_latency
+from lookup_table.latency import LatencySettings, source
 from lookup_table.memory import MEMORY_METRICS, add_memory
 from lookup_table.table import LookupTable
-from lookup_table.user_table import read_user_table
+from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.whole_networks import measure_blocks
 from model.space import SearchSpace
 from model.subnet import count_params
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
@@ -140,6 +141,32 @@ def load_costs(
             raise ValueError(
                 f"metric '{metric}' is unknown; take one of {known}, or bring a --lookup-table"
             )
+    return table
+
+
+def load_latency(
+    space: SearchSpace,
+    table: LookupTable,
+    device: torch.device,
+    settings: LatencySettings,
+    cache_dir: Path | None,
+) -> LookupTable:
+    """Measure the latency of all blocks, or read what was measured before just so."""
+    if cache_dir is None:
+        return measure_blocks(space, table, device, settings)
+    key = {**source(device, settings), "fingerprint": space.fingerprint, "space": space.name}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    path = Path(cache_dir) / f"latency_{digest}.yaml"
+    try:
+        known = read_user_table(path, space, table)
+        stored = known.sources["latency"]
+        if all(stored.get(k) == v for k, v in source(device, settings).items()):
+            return known
+    except (ValueError, OSError, KeyError):
+        pass  # not measured yet, or damaged
+    table = measure_blocks(space, table, device, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, user_table_text(space, table, "latency"))
     return table
 
 

@@ -6,12 +6,15 @@
 - `proxyless_lut`: the YAML of ProxylessNAS and Once-for-All: block -> mean in ms, such as
   expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:3-stride:2-idskip:0.
 - `singlepath_json`: the JSON of Single-Path NAS: layer 0..21 -> slice 0..3 -> ms.
+- `block_times`: your own measurements of what `--export-blocks` wrote: times.csv (file,ms) beside
+  its index.json.
 
 The space says which blocks are wanted, and each is looked up by its name in the other project.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import pickle
@@ -20,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lookup_table.blocks import FIXED, INDEX_FILE
 from lookup_table.table import LookupTable
+from lookup_table.tables import check_fit
 from lookup_table.user_table import millionths
 from model.blocks import SKIPS, parse_mbconv
 from model.space import Layer, SearchSpace
@@ -200,10 +205,48 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
     return costs, [round(SINGLEPATH_REST - last, 9)]
 
 
+def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
+    index_path = path.parent / INDEX_FILE
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} needs {index_path} as --export-blocks wrote it: {error}"
+        ) from error
+    blocks = index.get("blocks") if isinstance(index, dict) else None
+    if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+        raise ValueError(f"{index_path} is not the index that --export-blocks writes")
+    if rows[:1] != [["file", "ms"]] or any(len(row) != 2 for row in rows):
+        raise ValueError(f"{path}: rows must be file,ms, and the first row says so")
+    check_fit(index_path, index, space)
+    times = {file.strip(): _milliseconds(path, file, ms) for file, ms in rows[1:]}
+    costs: dict[tuple[int, str], object] = {
+        (i, name): 0 for i, layer in enumerate(space.layers) for name in layer.choices
+    }
+    fixed: list[object] = []
+    for block in blocks:
+        ms = _lookup(path, times, str(block.get("file")))
+        for layer, name in block["rows"]:
+            if layer == FIXED:
+                fixed.append(ms)
+            else:
+                costs[layer - 1, name] = ms
+    return costs, fixed
+
+
+def _milliseconds(path: Path, file: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{path}: {file}: {text!r} is not a number of milliseconds") from None
+
+
 FORMATS: dict[str, Callable[[Path, SearchSpace, str | None], Costs]] = {
     "hw_nas_bench": _hw_nas_bench,
     "proxyless_lut": _proxyless_lut,
     "singlepath_json": _singlepath_json,
+    "block_times": _block_times,
 }
 
 

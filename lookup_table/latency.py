@@ -3,15 +3,13 @@
 A network's latency is modelled as the sum of its blocks' (as FBNet, https://arxiv.org/abs/
 1812.03443, section 3.2, and ProxylessNAS do), each measured in several turns, by
 torch.utils.benchmark after a warm-up, in eval mode without gradients; medians count. The sum leaves
-out what blocks do to each other (caches, overlapped kernels), so `validate` states its error.
+out what blocks do to each other (caches, overlapped kernels): see `lookup_table/whole_networks.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +19,8 @@ import torch
 from torch import nn
 
 from lookup_table.table import LookupTable
-from lookup_table.user_table import read_user_table, user_table_text
 from model.space import SearchSpace
-from model.subnet import Subnet, count_params, fold_batch_norms
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
-from utils.files import write_text
-from utils.metrics import in_millions
 from utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
 RESOLUTION = 100  # ns: finer than the noise, and coarse enough to count budgets exactly
 TURNS = 5  # spells in which a block is measured, between those of the others
 WARM_UP = 3  # runs before each, untimed
-SPEED_SECONDS = 1.0  # of measuring a whole network, per batch size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +39,13 @@ class LatencySettings:
         batch_size: images per run.
         threads: CPU threads of PyTorch.
         seconds: least time spent on each block, over all its turns.
+        correction: whole networks that a common factor of all blocks is fitted to; 0 is no factor.
     """
 
     batch_size: int = 1
     threads: int = 1
     seconds: float = 0.1
+    correction: int = 0
 
 
 def device_name(device: torch.device) -> str:
@@ -65,55 +60,8 @@ def device_name(device: torch.device) -> str:
     return f"{name} ({device.type})"
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Median and interquartile range of one forward pass of a batch, ms."""
-
-    batch: int
-    median_ms: float
-    iqr_ms: float
-
-    @property
-    def images_per_s(self) -> float:
-        return 1000 * self.batch / self.median_ms
-
-
-def measure_speed(net: nn.Module, batch: int, input_size: int, device: torch.device) -> Speed:
-    """Time forward passes of a whole network on the device, in eval mode, in the run's threads."""
-    images = torch.zeros(batch, IN_CHS, input_size, input_size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    timer = _timer(net.eval(), images, torch.get_num_threads())
-    with torch.inference_mode():
-        timer.timeit(WARM_UP)
-        result = timer.blocked_autorange(min_run_time=SPEED_SECONDS)
-    return Speed(batch, 1000 * result.median, 1000 * result.iqr)
-
-
-def speed_text(
-    net: Subnet,
-    architecture: np.ndarray,
-    table: LookupTable,
-    input_size: int,
-    batch: int,
-    device: torch.device,
-) -> str:
-    """Measure latency and throughput here; lines of text with the table's costs beside them."""
-    lines = [f"{device}, {torch.get_num_threads()} CPU threads, {input_size} px, float32"]
-    lines.append(f"{'':<22}{'batch':>6}{'ms (median ± IQR/2)':>22}{'images/s':>12}")
-    for name, module in (("as trained", net), ("batch norms folded", fold_batch_norms(net))):
-        for size in (1, batch):
-            speed = measure_speed(module.to(device), size, input_size, device)
-            time = f"{speed.median_ms:.3f} ± {speed.iqr_ms / 2:.3f}"
-            lines.append(f"{name:<22}{size:>6}{time:>22}{speed.images_per_s:>12,.0f}")
-    for metric in table.costs:
-        cost = in_millions(int(table.cost(architecture, metric)))
-        lines.append(f"table: {cost} {table.unit(metric)}")
-    lines.append(f"this network: {in_millions(count_params(net))} M params")
-    return "\n".join(lines)
-
-
-def _timer(module: nn.Module, images: torch.Tensor, threads: int) -> Timer:
-    """Times module(images), the end of the device's work included."""
+def timer_of(module: Callable[[torch.Tensor], object], images: torch.Tensor, threads: int) -> Timer:
+    """Make a timer of module(images), the end of the device's work included."""
     from torch.utils.benchmark import Timer  # looks for a CUDA compiler, and says so
 
     # of CUDA, Timer waits for the end by itself
@@ -140,7 +88,7 @@ def time_modules(
         x = torch.randn(settings.batch_size, *shape)  # on the CPU: the generator that is forked
         x = x.to(device, memory_format=torch.channels_last)
         module = module.eval().to(device).to(memory_format=torch.channels_last)
-        timers.append(_timer(module, x, settings.threads))
+        timers.append(timer_of(module, x, settings.threads))
     turns: list[list[float]] = []
     bar = progress_bar(TURNS * len(timers), "latency", name)
     with torch.inference_mode(), bar:
@@ -162,7 +110,7 @@ def measure_latency(
     device: torch.device,
     settings: LatencySettings,
 ) -> LookupTable:
-    """`table` with the metric latency, ns per block rounded to RESOLUTION.
+    """Add the metric latency to a table, ns per block rounded to RESOLUTION.
 
     Layers of one shape share their measurement.
     """
@@ -195,70 +143,14 @@ def _rounded(seconds: float) -> int:
 
 
 def source(device: torch.device, settings: LatencySettings) -> dict:
-    """What a measurement depends on, besides the space."""
+    """Describe what a measurement depends on, besides the space."""
+    how = asdict(settings)
+    if not settings.correction:
+        del how["correction"]  # so that measurements cached without the flag stay known
     return {
         "device": device_name(device),
-        **asdict(settings),
+        **how,
         "dtype": "float32",
         "memory_format": "channels_last",
         "torch": str(torch.__version__),
     }
-
-
-def validate(
-    space: SearchSpace,
-    table: LookupTable,
-    architectures: np.ndarray,
-    device: torch.device,
-    settings: LatencySettings,
-) -> dict:
-    """Measures whole networks, int [N, L], against the table's sums.
-
-    Returns:
-        num_networks; spearman (rank correlation; None where it is not defined); the mean and
-        largest relative error of the sum, |sum - whole| / whole; bias, the mean of sum / whole;
-        and predicted_ms and measured_ms, lists [N].
-    """
-    from scipy.stats import spearmanr
-
-    size = (IN_CHS, space.input_size, space.input_size)
-    cases = [(Subnet(space, a), size) for a in architectures]
-    measured = np.array(time_modules(cases, device, settings, "network")) * 1e3
-    predicted = table.cost(architectures, "latency") / 1e6
-    errors = np.abs(predicted - measured) / measured
-    rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan
-    return {
-        "num_networks": len(measured),
-        "spearman": None if np.isnan(rank) else round(float(rank), 4),
-        "mean_relative_error": round(float(errors.mean()), 4),
-        "max_relative_error": round(float(errors.max()), 4),
-        "bias": round(float((predicted / measured).mean()), 4),
-        "predicted_ms": [round(v, 4) for v in predicted.tolist()],
-        "measured_ms": [round(v, 4) for v in measured.tolist()],
-    }
-
-
-def load_latency(
-    space: SearchSpace,
-    table: LookupTable,
-    device: torch.device,
-    settings: LatencySettings,
-    cache_dir: Path | None,
-) -> LookupTable:
-    """`measure_latency`, or what it gave before for this space, device and settings."""
-    if cache_dir is None:
-        return measure_latency(space, table, device, settings)
-    key = {**source(device, settings), "fingerprint": space.fingerprint, "space": space.name}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
-    path = Path(cache_dir) / f"latency_{digest}.yaml"
-    try:
-        known = read_user_table(path, space, table)
-        stored = known.sources["latency"]
-        if all(stored.get(k) == v for k, v in source(device, settings).items()):
-            return known
-    except (ValueError, OSError, KeyError):
-        pass  # not measured yet, or damaged
-    table = measure_latency(space, table, device, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, user_table_text(space, table, "latency"))
-    return table

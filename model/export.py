@@ -22,12 +22,12 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
 
 
-def check_onnx_packages() -> None:
+def check_onnx_packages(flag: str = "--export-onnx") -> None:
     """Raises ValueError where a package that the ONNX export needs is missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--export-onnx needs {', '.join(missing)}: pip install -r requirements-export.txt"
+            f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
 
 
@@ -41,7 +41,7 @@ def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """Without the exporters' progress messages and warnings about their own insides."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
@@ -70,6 +70,30 @@ def _samples(input_size: int) -> list[Tensor]:
     return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
 
 
+def onnx_program(net: nn.Module, input_size: int) -> torch.onnx.ONNXProgram:
+    """Translate a network in eval mode, on the CPU, to ONNX: `images` -> `logits`."""
+    with quiet_export():
+        program = torch.onnx.export(
+            net,
+            (torch.zeros(2, 3, input_size, input_size),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None  # None comes of the exporter that dynamo=True replaces
+    return program
+
+
+def torch_program(net: nn.Module, input_size: int) -> torch.export.ExportedProgram:
+    """Trace a network in eval mode, on the CPU, by torch.export, for batches of any size."""
+    example = torch.zeros(2, 3, input_size, input_size)
+    with quiet_export():
+        return torch.export.export(
+            net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+
+
 def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
@@ -88,18 +112,7 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     import onnx
     import onnxruntime
 
-    example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
-        program = torch.onnx.export(
-            net,
-            (example,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-    assert program is not None  # None comes of the exporter that dynamo=True replaces
-    model = program.model_proto
+    model = onnx_program(net, input_size).model_proto
     for key, value in preprocessing.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
@@ -125,11 +138,8 @@ def export_torch(
     `torch.export.load(path).module()` runs it. Arguments, result and errors as
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
-    example = torch.zeros(2, 3, input_size, input_size)
-    with _quiet():
-        program = torch.export.export(
-            net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+    program = torch_program(net, input_size)
+    with quiet_export():
         archive = io.BytesIO()
         extra = {METADATA_FILE: json.dumps(preprocessing)}
         torch.export.save(program, archive, extra_files=extra)

@@ -145,14 +145,17 @@ class ArchitectureTraining:
                 alpha, config.alpha.a_lr, config.alpha.a_momentum, weight_decay=decay
             )
         counts = budget.counts
-        target = None if config.budget.target_hc is None else budget.high
         return cls(
             sampler,
             supernet,
             batches,
             optimizer,
             HardwareLoss(
-                counts.table, counts.metric, target, config.alpha.hc_loss, config.alpha.hc_weight
+                counts.table,
+                counts.metric,
+                budget.target,
+                config.alpha.hc_loss,
+                config.alpha.hc_weight,
             ),
             config.alpha.a_warmup_epochs,
             lambda epoch: config.gumbel.temperature_init * config.gumbel.temperature_decay**epoch,

@@ -206,6 +206,38 @@ def budget_regret(
     return rows
 
 
+def over_supernets(results: Sequence[dict]) -> dict:
+    """Mean and sample std (`..._std`) over supernets of what each one's ranking reaches.
+
+    Args:
+        results: of several supernets on the same networks, with the keys that are printed for one.
+
+    Returns:
+        The same keys where they have a mean, and `supernets`, the results one by one.
+    """
+    first, smooth = results[0], [found["smoothed"] for found in results]
+    taus = ("kendall_tau", "kendall_tau_binned")
+
+    def averaged(parts: Sequence[dict], names: Sequence[str]) -> dict[str, float]:
+        values = {name: np.array([part[name] for part in parts]) for name in names}
+        means = {name: float(v.mean()) for name, v in values.items()}
+        return means | {f"{name}_std": float(v.std(ddof=1)) for name, v in values.items()}
+
+    def regrets(parts: Sequence[dict]) -> list[dict]:
+        same = ("budget", "networks", "best", "best_accuracy")
+        rows = zip(*(part["regret"] for part in parts), strict=True)
+        return [{name: row[0][name] for name in same} | averaged(row, ("regret",)) for row in rows]
+
+    same = ("score", "num_binned", "num_architectures", "num_codes", "training_agreement")
+    return {
+        **{name: first[name] for name in (*same, "info_metric")},
+        **averaged(results, (*taus, "spearman_rho", "mean_top1")),
+        "regret": regrets(results),
+        "smoothed": averaged(smooth, taus) | {"regret": regrets(smooth)},
+        "supernets": list(results),
+    }
+
+
 def ranking_csv(
     space: SearchSpace,
     table: LookupTable,

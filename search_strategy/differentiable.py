@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -113,8 +114,18 @@ class Prior:
     validation_trained: bool = False
 
     @classmethod
-    def of(cls, state: dict) -> Prior:
-        """The prior in a supernet's checkpoint."""
+    def read(cls, state: dict, kind: type[SearchStrategy], path: Path) -> Prior:
+        """Read the prior in a supernet's checkpoint.
+
+        Raises:
+            ValueError: the strategy needs probabilities, and there are none.
+        """
         learned = state["sampler"].get("probabilities")
+        if learned is None and kind.needs_prior:
+            raise ValueError(
+                f"checkpoint {path} has no architecture parameters to read an architecture from; "
+                f"search it by evolution or random, or train one with --sample-strategy "
+                f"differentiable"
+            )
         probabilities = None if learned is None else learned.double().numpy()
         return cls(probabilities, not state["config"].get("one_level", False))

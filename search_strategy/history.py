@@ -64,14 +64,18 @@ class History:
         return smoothed(self.architectures, self.scores, self.space.num_choices)
 
     def best(self, metric: str) -> int:
-        """Index of what the search has chosen: the highest score, if not a strategy's own choice.
-
-        Of equals the one with the lowest cost, then the first.
-        """
+        """Index of what the search has chosen: the first of `ranking`, or a strategy's own."""
         if self.chosen is not None:
             return int((self.architectures == self.chosen).all(axis=1).argmax())
-        scores = self.smoothed() if self.smooth else self.scores
-        return int(np.lexsort((self.cost(metric), -scores))[0])
+        return int(self.ranking(metric)[0])
+
+    def ranking_scores(self) -> np.ndarray:
+        """Scores that candidates are ranked by, float [N]."""
+        return self.smoothed() if self.smooth else self.scores
+
+    def ranking(self, metric: str) -> np.ndarray:
+        """Indices [N] by score, the highest first; of equals by cost, the lowest first."""
+        return np.lexsort((self.cost(metric), -self.ranking_scores()))
 
     def winner_facts(self, metric: str) -> dict:
         """The best candidate's entries of an architecture file."""

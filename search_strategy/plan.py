@@ -22,14 +22,27 @@ def size_text(space: SearchSpace, networks: Equivalence) -> str:
     return f"{space.size:.4g} codes of {networks.size:.4g} networks"
 
 
+def count_text(budget: Budget) -> str:
+    """Number of networks within the budget; of what is not counted exactly, an estimate."""
+    return f"{'' if budget.countable else 'about '}{budget.count:.4g}"
+
+
 def space_text(space: SearchSpace, networks: Equivalence, budget: Budget) -> str:
     """The space and the part of it that is searched, for the log."""
     table, metric = budget.counts.table, budget.counts.metric
     low, high = (in_millions(cost) for cost in table.range(metric))
     return (
         f"{space.name} at {space.input_size} px: {size_text(space, networks)}, {low} to {high} "
-        f"{table.unit(metric)}, {budget.count:.4g} within the budget"
+        f"{table.unit(metric)}, {count_text(budget)} within the budget"
     )
+
+
+def limits_text(budget: Budget) -> str:
+    """The range of the metric that counts, and all other limits."""
+    table, metric = budget.counts.table, budget.counts.metric
+    ends = f"{in_millions(budget.low)} to {in_millions(budget.high)} {table.unit(metric)}"
+    others = [limit.text(table) for limit in budget.limits if limit.metric != metric]
+    return ", ".join([ends, *others])
 
 
 def search_plan(
@@ -44,7 +57,7 @@ def search_plan(
     run, table, metric = config.run, budget.counts.table, budget.counts.metric
     ranges = [
         "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))
-        for m in dict.fromkeys(("flops", "params", metric))
+        for m in dict.fromkeys(("flops", "params", metric, *config.budget.metrics))
     ]
     number = config.seeds * strategy.total
     if config.random_control and not strategy.is_random:
@@ -53,8 +66,7 @@ def search_plan(
     rows = {
         "search space": f"{space.num_layers} layers at {space.input_size} px, "
         f"{size_text(space, networks)}, {', '.join(ranges)}",
-        "within the budget": f"{budget.count:.4g} networks, {in_millions(budget.low)} to "
-        f"{in_millions(budget.high)} {table.unit(metric)}",
+        "within the budget": f"{count_text(budget)} networks, {limits_text(budget)}",
         **training,
         "candidates": f"{number:,} to score",
         "files": f"{run.run_dir}/{run.title or '<title>'}/: {files}, {SEARCH_FILES}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,20 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from lookup_table import Limit
 from search_strategy.history import History
 from search_strategy.report_page import report_page
 from utils.files import write_text
-from utils.metrics import METRICS, MILLION, accuracy_name
-from utils.plots import Points, pareto_figure, save_png
-from utils.report import clock, summary_table
+from utils.metrics import METRICS, MILLION, accuracy_name, accuracy_text, standard_error
+from utils.plots import CostPlot, Points, pareto_figure, save_png
+from utils.report import clock, command_line, summary_table, write_hparams
+from utils.run_files import count_images
 from utils.run_folder import log
 from utils.timing import Phases
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
     from search_strategy.strategy import Findings
+
+Window = tuple[float | None, float | None]  # lowest and highest cost allowed; None is no bound
 
 
 def points_of(history: History, metric: str) -> Points:
@@ -34,12 +38,14 @@ class SearchReport:
     """Collects the controls of a search, then saves and prints everything.
 
     Args:
-        folder: the run folder.
+        folder: the run folder; splits.npz there, if any, says how many images an accuracy is of.
         history: all candidates of the search.
-        config: every flag of the run by its name inside, for the page and TensorBoard.
+        config: the flags with an effect by their names inside, for the page and TensorBoard.
         metric: what the budget limits.
-        window: lowest and highest cost allowed, in the metric's unit; None where there is no bound.
+        window: lowest and highest cost allowed, in the metric's unit.
         chosen_by: how the strategy chooses, if not by the highest score.
+        limits: further limits, of other metrics.
+        objectives: metrics that the search minimises besides, for the plot.
     """
 
     def __init__(
@@ -48,18 +54,26 @@ class SearchReport:
         history: History,
         config: Mapping[str, object],
         metric: str,
-        window: tuple[float | None, float | None],
+        window: Window,
         chosen_by: str = "",
+        limits: Sequence[Limit] = (),
+        objectives: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.history = history
         self.config = config
         self.metric = history.table.metric(metric)
-        self.window = window
+        self.windows: dict[str, Window] = {metric: window}  # of each metric in the plot
+        for limit in limits:
+            low, high = (None if c is None else c / MILLION for c in (limit.low, limit.high))
+            self.windows[limit.metric] = low, high
+        self.windows |= {m: (None, None) for m in objectives if m not in self.windows}
         self.chosen_by = chosen_by
         self.accuracy = accuracy_name(config.get("oracle"))
+        self.images = count_images(folder) if config.get("oracle") is None else {}
         self.name = f"{config['search_strategy']} search"
-        self.title = f"{self.name} of {history.space.name}, {config['dataset']}"
+        space = Path(history.space.name).stem
+        self.title = f"{self.name} of {space}, {config['dataset']}"
         self.winner = history.best(metric)
         self.top1 = float(history.top1[self.winner])
         self.control: History | None = None
@@ -67,34 +81,56 @@ class SearchReport:
         self.tables: dict[str, dict[str, str]] = {}  # below the summary, by title
         self.facts = history.winner_facts(metric) | {"dataset": config["dataset"]}
         self.facts |= {"target_hc": window[1], "min_hc": window[0], "info_metric": metric}
+        if limits:
+            self.facts["limits"] = {limit.metric: self._ends(limit.metric) for limit in limits}
         self.facts["source"] = f"{self.name}, run {folder.name}"
-        bounds = zip(("at most", "at least"), reversed(window), strict=True)
-        limits = [f"{w} {self.metric.show_alone(hc)}" for w, hc in bounds if hc is not None]
         self.rows = {
             "best architecture": " ".join(self.facts["choices"]),
             **self.costs(),
-            "budget": ", ".join(limits) or "none",
-            self.accuracy: f"{self.top1:.2f} %",
+            "budget": self.budget_text(),
+            self.accuracy: self.percent(self.top1),
         }
         if reasons := self._reasons():
             self.rows["chosen by"] = "; ".join(reasons)
+        if tied := self._tied():
+            self.rows["tied at the top"] = tied
+
+    def _ends(self, metric: str) -> dict[str, float]:
+        """Bounds of a metric in its unit, by name."""
+        low, high = self.windows[metric]
+        return {name: end for name, end in (("max", high), ("min", low)) if end is not None}
 
     def costs(self) -> dict[str, str]:
         """Every cost of the network found, by the metric's name."""
         metrics = map(self.history.table.metric, self.history.table.metrics)
         return {m.name: m.show(self.facts[m.key] * m.scale) for m in metrics}
 
-    def points(self) -> tuple[Points, Points | None]:
-        """The candidates and, if there are any, the random ones beside them, for a plot."""
-        control = None if self.control is None else points_of(self.control, self.metric.key)
-        return points_of(self.history, self.metric.key), control
+    def budget_text(self) -> str:
+        """All limits in their units."""
+        limits = [
+            f"{word} {self.history.table.metric(metric).show_alone(bound)}"
+            for metric, window in self.windows.items()
+            for word, bound in zip(("at most", "at least"), reversed(window), strict=True)
+            if bound is not None
+        ]
+        return ", ".join(limits) or "none"
 
-    def pareto_figure(self, size: tuple[float, float], title: str = "") -> Figure:
-        """The candidates over the metric of the budget; `size` in inches."""
-        metric, accuracy = self.metric, self.accuracy
-        return pareto_figure(
-            *self.points(), self.winner, self.window, metric, accuracy, title, size
-        )
+    def percent(self, top1: float, part: str = "validation") -> str:
+        """An accuracy with its binomial standard error, where its number of images is known."""
+        return accuracy_text(top1, self.images.get(part))
+
+    def plots(self) -> list[CostPlot]:
+        """The candidates over each metric that is limited or minimised."""
+        control = self.control
+        return [
+            CostPlot(
+                self.history.table.metric(metric),
+                window,
+                points_of(self.history, metric),
+                None if control is None else points_of(control, metric),
+            )
+            for metric, window in self.windows.items()
+        ]
 
     def _reasons(self) -> list[str]:
         """What the answer was chosen by, where that is not its top-1 alone."""
@@ -108,28 +144,69 @@ class SearchReport:
             reasons.append(self.chosen_by)
         return reasons
 
+    def _tied(self) -> str:
+        """How many candidates share the highest score, and which of them was taken."""
+        scores = self.history.ranking_scores()
+        number = int((scores == scores.max()).sum())
+        if number == 1 or self.history.chosen is not None:
+            return ""
+        taken = f"taken: the lowest {self.metric.name}, then the first found"
+        return f"{number} of {len(scores):,} candidates; {taken}"
+
+    def _verdict(self, control: History) -> str:
+        """How the answer stands beside the best random network, and the noise of its images."""
+        best = float(control.top1.max())
+        ahead, many = self.top1 - best, f"the best of {len(control):,} random networks"
+        if ahead < 0:
+            return f"random search is better: {many} is {-ahead:.2f} points ahead"
+        if ahead == 0:
+            return f"random search is as good: {many} equals the answer"
+        text = f"{ahead:.2f} points ahead of {many}"
+        if images := self.images.get("validation"):
+            noise = math.hypot(*(standard_error(p, images) for p in (self.top1, best)))
+            word = "within" if ahead <= noise else "beyond"
+            text += f", {word} the noise of {images:,} validation images (± {noise:.2f})"
+        return text
+
+    def _as_good(self) -> str:
+        """How many candidates of a random search its images cannot tell from the answer."""
+        images = self.images.get("validation")
+        if not images or len(self.history) == 1:
+            return ""
+        noise = standard_error(self.top1, images)
+        near = int((np.abs(self.history.top1 - self.top1) <= noise).sum()) - 1
+        return (
+            f"{near:,} of the other {len(self.history) - 1:,} candidates are within the noise of "
+            f"{images:,} validation images (± {noise:.2f})"
+        )
+
     def add_test(self, top1: float) -> None:
         """Test accuracy of the network found, in percent."""
         self.facts["test_top1"] = top1
-        self.rows["test top-1"] = f"{top1:.2f} %  (supernet weights; the only use of the test set)"
+        remark = "supernet weights; the only use of the test set"
+        self.rows["test top-1"] = f"{self.percent(top1, 'test')}  ({remark})"
 
     def add_uncalibrated(self, top1: float) -> None:
         """Accuracy of the network found without its own BN statistics, in percent."""
         self.rows["without BN calibration"] = (
-            f"{top1:.2f} % ({top1 - self.top1:+.2f}: the supernet's own BN statistics)"
+            f"{self.percent(top1)} ({top1 - self.top1:+.2f}: the supernet's own BN statistics)"
         )
 
     def add_random(self, control: History) -> None:
         """Random candidates, which may be the search itself."""
         self.control = None if control is self.history else control
+        best = self.percent(control.top1.max())
         self.rows[f"{len(control)} random networks"] = (
-            f"{self.accuracy}: mean {control.top1.mean():.2f} %, best {control.top1.max():.2f} %"
+            f"{self.accuracy}: mean {control.top1.mean():.2f} %, best {best}"
         )
+        verdict = self._as_good() if self.control is None else self._verdict(control)
+        if verdict:
+            self.rows["verdict"] = verdict
 
     def add_largest(self, architecture: np.ndarray, top1: float) -> None:
         """The most expensive architecture [L] within the budget."""
         cost = float(self.history.table.cost(architecture, self.metric.key)) / MILLION
-        self.rows["largest in budget"] = f"{top1:.2f} % at {self.metric.show_alone(cost)}"
+        self.rows["largest in budget"] = f"{self.percent(top1)} at {self.metric.show_alone(cost)}"
 
     def add_seeds(self, bests: Sequence[float]) -> None:
         """The best of each of several searches; the first is the one that is reported."""
@@ -146,28 +223,51 @@ class SearchReport:
         self.rows |= findings.rows
         self.tables |= findings.tables
 
+    def next_steps(self) -> dict[str, str]:
+        """What one does next with the network found -> the command."""
+        folder, config = self.folder, self.config
+        net = folder.with_name(f"{folder.name}_net")
+        data = ["--dataset", str(config["dataset"])]
+        if config.get("data_path") is not None:
+            data += ["--data-path", str(config["data_path"])]
+        best = str(folder / "best_architecture.yaml")
+        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name]
+        if folder.parent != Path("runs"):
+            train += ["--run-dir", str(folder.parent)]
+        export = ["train_subnet.py", "--arch", str(net / "best_architecture.yaml"), *data]
+        export += ["--evaluate", str(net / "weights.safetensors")]
+        export += ["--export-onnx", str(net / "net.onnx")]
+        return {
+            "Train the network found": command_line(*train),
+            "Export it to ONNX": command_line(*export),
+            "Compare the two": command_line("compare_runs.py", str(folder), str(net)),
+        }
+
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:
         """Save the best architecture, plot, page and TensorBoard's hparams; print the summary."""
         history, facts, spent = self.history, self.facts, phases.seconds
         text = yaml.safe_dump(facts, sort_keys=False)
         write_text(self.folder / "best_architecture.yaml", text)
-        figure = self.pareto_figure((9, 5.5), f"{self.title} ({len(history)} networks)")
+        title = f"{self.title} ({len(history)} networks)"
+        figure = pareto_figure(self.plots(), self.winner, self.accuracy, title)
         save_png(figure, self.folder / "pareto.png")
 
         writer.add_text("best_architecture", f"```\n{text}```")
-        flags = {k: v for k, v in self.config.items() if isinstance(v, (str, int, float, bool))}
         numbers = ("top1", "test_top1", *history.table.metrics)
         finals = {
             f"final/{k}": facts[k] / (MILLION if k in METRICS else 1) for k in numbers if k in facts
         }
-        writer.add_hparams(flags, finals, run_name=".")
+        write_hparams(writer, self.folder.name, self.config, finals)
 
-        self.rows["candidates"] = f"{len(history)} different networks, all within the budget"
+        networks = "network" if len(history) == 1 else "different networks, all"
+        self.rows["candidates"] = f"{len(history):,} {networks} within the budget"
         self.rows["wall time"] = ", ".join(f"{k} {clock(s)}" for k, s in spent.items())
         self.rows["files"] = (
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
-        log.info(summary_table(f"\n{self.name}, {history.space.name}", self.rows))
+        log.info(summary_table(f"\n{self.title}", self.rows))
         for title, rows in self.tables.items():
             log.info(summary_table(f"\n{title}", rows))
+        for text, command in self.next_steps().items():
+            log.info(f"\n{text}:\n  {command}")
         write_text(self.folder / "report.html", report_page(self))

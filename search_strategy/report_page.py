@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +15,27 @@ from markupsafe import Markup
 from model import choice_colors, describe
 from model.space import SearchSpace
 from utils.draw import network_figure
-from utils.metrics import MILLION
-from utils.plots import PANEL, inline_svg, progress_figure
+from utils.epochs import read_epochs
+from utils.metrics import MILLION, number
+from utils.plots import (
+    PANEL,
+    choices_figure,
+    epochs_figure,
+    inline_svg,
+    pareto_figure,
+    progress_figure,
+)
+from utils.report import command_line
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from search_strategy.history import History
     from search_strategy.report import SearchReport
 
 BEST_SHARE = 0.05  # of the candidates, whose choices are counted; at least BEST_FEWEST
 BEST_FEWEST = 10
+TOP = 10  # candidates whose choices are written out
 Cell = tuple[float, str, bool]  # share, title, whether it is the choice of the network found
 
 
@@ -32,13 +45,6 @@ def report_page(report: SearchReport) -> str:
     space = history.space
     answer = history.architectures[report.winner]
     colors = choice_colors(space)
-    found, control = report.points()
-    many = len(history) > 1
-    panels = {}
-    if many or control is not None:
-        panels["Candidates"] = inline_svg(partial(report.pareto_figure, PANEL))
-    if many:
-        panels["Progress"] = inline_svg(partial(progress_figure, found, control, report.accuracy))
     log = folder / "log.txt"
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -54,9 +60,11 @@ def report_page(report: SearchReport) -> str:
             f"seed {report.config['random_seed']}",
             tiles=_tiles(report),
             network=Markup(inline_svg(partial(network_figure, describe(space, answer)))),
-            panels={name: Markup(svg) for name, svg in panels.items()},
+            panels={name: Markup(inline_svg(draw)) for name, draw in _panels(report).items()},
+            choices=Markup(_choices_over_epochs(report, colors)),
             heat_maps=_heat_maps(report, answer),
             colors=colors,
+            top=_top(report),
             summary=report.rows,
             commands=_commands(report),
             config={k.replace("_", "-"): str(v) for k, v in report.config.items()},
@@ -68,14 +76,73 @@ def report_page(report: SearchReport) -> str:
 
 
 def _tiles(report: SearchReport) -> dict[str, str]:
-    tiles = {report.accuracy: f"{report.top1:.2f} %"}
+    tiles = {report.accuracy: report.percent(report.top1)}
     if (test := report.facts.get("test_top1")) is not None:
-        tiles["test top-1, supernet weights"] = f"{test:.2f} %"
+        tiles["test top-1, supernet weights"] = report.percent(test, "test")
     tiles |= report.costs()
     if report.control is not None:
-        best = report.control.top1.max()
-        tiles[f"best of {len(report.control):,} random ones"] = f"{best:.2f} %"
+        best = report.percent(report.control.top1.max())
+        tiles[f"best of {len(report.control):,} random ones"] = best
     return tiles | {"candidates": f"{len(report.history):,}"}
+
+
+def _epochs(report: SearchReport) -> dict[str, np.ndarray]:
+    """The training of the supernet that was searched, as far as its run has kept it."""
+    checkpoint = report.config.get("checkpoint")
+    return read_epochs(report.folder if checkpoint is None else Path(str(checkpoint)).parent)
+
+
+def _panels(report: SearchReport) -> dict[str, Callable[[], Figure]]:
+    """Title -> figure, of what there is something to show."""
+    plots, epochs = report.plots(), _epochs(report)
+    found, control = plots[0].found, plots[0].control
+    many = len(found.top1) > 1
+    panels: dict[str, Callable[[], Figure]] = {}
+    for plot in plots if many or control is not None else []:
+        title = "Candidates" if len(plots) == 1 else f"Candidates: {plot.metric.name}"
+        panels[title] = partial(pareto_figure, [plot], report.winner, report.accuracy, size=PANEL)
+    if many:
+        panels["Progress"] = partial(progress_figure, found, control, report.accuracy)
+    groups = {
+        "Supernet training": {"loss": "loss", "top1": "training top-1 (%)"},
+        "Architecture parameters": {
+            "entropy_share": "entropy / uniform",
+            "expected_over_target": "E[cost] / target",
+            "expected_cost": f"E[{report.metric.name}] ({report.metric.unit})",
+        },
+    }
+    for title, labels in groups.items():
+        curves = {label: epochs[name] for name, label in labels.items() if name in epochs}
+        if curves:
+            panels[title] = partial(epochs_figure, epochs["epoch"], dict(list(curves.items())[:2]))
+    return panels
+
+
+def _choices_over_epochs(report: SearchReport, colors: dict[str, str]) -> str:
+    """Every layer's choice probabilities over the epochs as SVG; empty if none were learned."""
+    epochs, layers = _epochs(report), report.history.space.layers
+    if report.probabilities is None or f"1:{layers[0].choices[0]}" not in epochs:
+        return ""
+    curves = [{n: epochs[f"{i}:{n}"] for n in layer.choices} for i, layer in enumerate(layers, 1)]
+    return inline_svg(partial(choices_figure, epochs["epoch"], curves, colors))
+
+
+def _top(report: SearchReport) -> list[dict[str, str]]:
+    """The candidates of the highest ranks, by the names of their columns."""
+    history, table = report.history, report.history.table
+    return [
+        {
+            "rank": str(rank),
+            "index": str(i),
+            "top-1 (%)": report.percent(history.top1[i]).replace(" %", ""),
+            **{
+                table.metric(key).label: number(history.cost(key)[i] / MILLION)
+                for key in table.metrics
+            },
+            "choices": " ".join(history.space.decode(history.architectures[i])),
+        }
+        for rank, i in enumerate(history.ranking(report.metric.key)[:TOP].tolist(), 1)
+    ]
 
 
 def _heat_maps(
@@ -146,14 +213,12 @@ def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[s
 def _commands(report: SearchReport) -> dict[str, str]:
     """What one may do next -> the command."""
     folder, config = report.folder, report.config
-    best = str(folder / "best_architecture.yaml")
-    commands = {"Repeat this run": ["search.py", "--config", str(folder / "config.yaml")]}
-    train = ["train_subnet.py", "--arch", best, "--dataset", str(config["dataset"])]
+    commands = {"Repeat this run": command_line("search.py", "--config", f"{folder}/config.yaml")}
     if config.get("oracle") is None:
         supernet = str(config.get("checkpoint") or folder / "supernet.pt")
-        commands["Search its supernet again"] = ["search.py", "--checkpoint", supernet]
-        train += ["--init-from", supernet]
-    commands["Train the network found"] = train
-    commands["Count its MACs and parameters"] = ["-m", "lookup_table", "--arch", best]
-    lines = {text: shlex.join(["python", *words]) for text, words in commands.items()}
-    return lines | {"See the curves": shlex.join(["tensorboard", "--logdir", str(folder.parent)])}
+        commands["Search its supernet again"] = command_line("search.py", "--checkpoint", supernet)
+    best = f"{folder}/best_architecture.yaml"
+    commands["Count its MACs and parameters"] = command_line("-m", "lookup_table", "--arch", best)
+    curves = f"{folder.name}:{folder}/tensorboard"
+    commands["See the curves"] = shlex.join(["tensorboard", "--logdir_spec", curves])
+    return commands | report.next_steps()

@@ -52,6 +52,12 @@ class LocalWorkers:
         self.processes = processes
         self.connections: list[Connection] = []
 
+    def close(self) -> None:
+        """End the processes; another call would fork new ones."""
+        for connection in self.connections:
+            connection.send(None)
+        self.connections = []
+
     def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
         """Score in all processes, as `Scorer.score`.
 
@@ -88,7 +94,9 @@ def _work(scorer: Scorer, connection: Connection, threads: int) -> None:
     while True:
         try:
             architectures = connection.recv()
-        except EOFError:  # the parent has no use for scores any more
+        except EOFError:
+            return
+        if architectures is None:  # the parent has no use for scores any more
             return
         try:
             connection.send(scorer.score(architectures))

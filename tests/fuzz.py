@@ -216,7 +216,7 @@ def plan_search(argv: list[str]) -> None:
         if space.fingerprint not in _tables:
             _tables[space.fingerprint] = load_table(space)
         table = _tables[space.fingerprint]
-        budget = build_budget(table, [config.resolve(space, table, 1).budget.limit])
+        budget = build_budget(table, config.resolve(space, table, 1).budget.limits(table))
         flags = config.strategies[config.search_strategy]
         config.strategy(flags, budget, np.random.default_rng(0))
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookup_table import LookupTable
+from lookup_table import Budget, BudgetCounts, LookupTable
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights
 from model.supernet import build_choice
 from sampler import ArchitectureSampler, BinaryGateSampler, GumbelSampler, SoftmaxSampler
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 
 CPU = torch.device("cpu")
 
@@ -58,13 +59,6 @@ def plain_network(supernet, space, architecture, calibration, dtype=torch.float3
     return subnet.eval()
 
 
-def naive_top1(supernet, space, architecture, calibration, validation) -> float:
-    subnet = plain_network(supernet, space, architecture, calibration)
-    with torch.no_grad():
-        hits = [(subnet(x).argmax(1) == y).float() for x, y in validation]
-    return 100 * torch.cat(hits).mean().item()
-
-
 def all_codes(space: SearchSpace | LookupTable) -> np.ndarray:
     return np.array(list(itertools.product(*map(range, space.num_choices))))
 
@@ -106,3 +100,17 @@ def architecture_sampler(
         alpha = torch.randn(sampler.alpha.shape, generator=g, dtype=random_alpha)
         sampler.alpha = alpha.requires_grad_()
     return sampler
+
+
+def whole_budget(table: LookupTable) -> Budget:
+    """All codes of a space."""
+    return Budget(BudgetCounts(table, "flops"), None, None)
+
+
+def evolution(
+    budget: Budget, generations: int, population: int, parents: int, seed: int = 0, **options: float
+) -> EvolutionSearch:
+    config = EvolutionConfig(
+        generation_num=generations, population=population, parent_num=parents, **options
+    )
+    return EvolutionSearch(config, budget, np.random.default_rng(seed))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import independent_counts
+from helpers import all_codes, independent_counts, whole_budget
 from scipy.stats import chisquare
 
 from lookup_table import Budget, BudgetCounts, LookupTable, architecture_keys
 from lookup_table.builder import load_table
 from model import SearchSpace, load_space
 from model.space_file import shipped_spaces
-
-
-def every_architecture(space: SearchSpace) -> np.ndarray:
-    return np.array(list(itertools.product(*(range(n) for n in space.num_choices))))
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
@@ -81,7 +76,7 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, tiny: SearchSpace, damag
 def test_counts_and_samples_against_brute_force(
     tiny: SearchSpace, tiny_table: LookupTable, metric: str, rng: np.random.Generator
 ) -> None:
-    everyone = every_architecture(tiny)
+    everyone = all_codes(tiny)
     cost = np.sort(tiny_table.cost(everyone, metric))
     counts = BudgetCounts(tiny_table, metric)
     assert counts.median == cost[math.ceil(len(cost) / 2) - 1]
@@ -106,7 +101,7 @@ def test_a_space_counted_in_cells_keeps_the_budget(rng: np.random.Generator) -> 
     table = LookupTable({"flops": costs, "params": costs}, {"flops": 5, "params": 5}, np.full(6, 4))
     counts = BudgetCounts(table, "flops")
     assert not counts.exact
-    everyone = np.array(list(itertools.product(range(4), repeat=6)))
+    everyone = all_codes(table)
     true = np.sort(table.cost(everyone, "flops"))
     budget = Budget(counts, int(true[1000]), int(true[1400]))
     drawn = budget.sample_unique(300, rng)
@@ -125,7 +120,7 @@ def test_an_infeasible_budget_is_an_error_with_the_range(
 def test_unique_samples_end_when_all_are_found(
     tiny: SearchSpace, tiny_table: LookupTable, rng: np.random.Generator
 ) -> None:
-    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    budget = whole_budget(tiny_table)
     first = budget.sample_unique(100, rng)
     rest = budget.sample_unique(10_000, rng, exclude=architecture_keys(first))
     keys = architecture_keys(first) + architecture_keys(rest)

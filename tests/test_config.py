@@ -13,6 +13,7 @@ from config_file.arg_config.fields import changed, make_parser, plain, values_of
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import RECIPES, SAMPLER_SECTIONS, load_config, write_config
 from data import DATASETS
+from lookup_table import BudgetCounts, LookupTable
 
 
 def search_config(*words: str) -> SearchConfig:
@@ -237,3 +238,44 @@ def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> N
             continue
         block = text.split(f"  {action.option_strings[0]}", 1)[1].split("\n  --", 1)[0]
         assert "default" in block, action.dest
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--limit", "params"), "'params' is not METRIC=VALUE"),
+        (("--limit", "flops=1", "--target-hc", "0.3"), "limited by --target-hc and --min-hc"),
+        (("--limit", "watts=1"), "the metric is unknown"),
+        (("--limit", "params=6000"), r"did you mean 0.006 M params\?"),
+        (("--target-hc", "300000"), r"did you mean 0.3 M MACs\?"),
+    ],
+)
+def test_limits_that_are_refused(
+    flags: tuple, says: str, tiny_table: LookupTable, capsys: pytest.CaptureFixture
+) -> None:
+    def resolved() -> None:
+        config = search_config(*flags)
+        config.budget.resolve(tiny_table, config.typed).limits(tiny_table)
+
+    if says.startswith("'"):  # argparse's
+        with pytest.raises(SystemExit):
+            resolved()
+        assert says in capsys.readouterr().err
+    else:
+        with pytest.raises(ValueError, match=says):
+            resolved()
+
+
+def test_limits_of_files_and_of_the_command_line(tmp_path: Path, tiny_table: LookupTable) -> None:
+    """The last of a metric wins; one of --info-metric takes the recipe's median's place."""
+    file = tmp_path / "c.yaml"
+    file.write_text("limit: [params=50%, flops=90%]\n")
+    config = search_config("--config", str(file), "--limit", "params=60%", "--limit", "latency=3")
+    assert config.budget.limit == ("params=60%", "flops=90%", "latency=3")
+    assert sorted(config.metrics) == ["flops", "latency", "params"]
+    budget = config.budget.resolve(tiny_table, config.typed)
+    assert budget.limit == ("params=60%", "latency=3")
+    assert budget.target_hc == int(0.9 * tiny_table.range("flops")[1]) / 1e6
+    config = search_config()
+    budget = config.budget.resolve(tiny_table, config.typed)
+    assert budget.target_hc == BudgetCounts(tiny_table, "flops").median / 1e6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Command
-from helpers import CPU, architecture_sampler, in_size
+from helpers import CPU, architecture_sampler, in_size, whole_budget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,8 +23,8 @@ from model import SearchSpace, Supernet, load_architecture, load_space
 from model.blocks import BlockStyle
 from sampler.alpha import ArchitectureTraining
 from sampler.hardware_loss import HC_LOSSES, HardwareLoss
-from search import take_prior
 from search_strategy import STRATEGIES
+from search_strategy.differentiable import Prior
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from train_supernet import new_supernet, train
 from utils.checkpoint import load_checkpoint
@@ -120,10 +120,10 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
-                take_prior(load_checkpoint(path), STRATEGIES[search], path)
+                Prior.read(load_checkpoint(path), STRATEGIES[search], path)
             continue
         kind = STRATEGIES[search]
-        prior, _ = take_prior(load_checkpoint(path), kind, path)
+        prior = Prior.read(load_checkpoint(path), kind, path).probabilities
         strategy = kind(config.strategies[search], budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()
@@ -399,7 +399,7 @@ def test_the_planted_architecture_is_found(
 
 def test_a_prior_steers_mutation(tiny: SearchSpace, tiny_table: LookupTable) -> None:
     """Mutated layers follow the prior; a certain choice is all that they become."""
-    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    budget = whole_budget(tiny_table)
     prior = np.array([[0.7, 0.1, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0], [1, 0, 0, 0]])
     strategy = EvolutionSearch(
         EvolutionConfig(generation_num=3, population=20, parent_num=4, mutation_prob=1.0),

@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
 from conftest import ROOT, TINY, load_splits
-from helpers import batches
+from helpers import batches, evolution, whole_budget
 from kills import ARCHITECTURE
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -25,12 +25,10 @@ import search
 import train_subnet
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.subnet_config import SubnetConfig
-from lookup_table import Budget, BudgetCounts
 from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, build_supernet, load_space
 from sampler import UniformSampler
 from search_strategy.evaluator import Evaluator
-from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
 from search_strategy.scores import ScoreLog, SharedScores
 from utils import distributed
@@ -119,17 +117,8 @@ def trained_subnet(space: SearchSpace, folder: Path) -> dict[str, torch.Tensor]:
     splits = load_splits("digits", None, 8, 96, 450, 0.8, 0, torch.device("cpu"), **place)
     folder.mkdir(exist_ok=True)
     (folder / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
-    words = [
-        "--arch",
-        str(folder / "a.yaml"),
-        "--epochs",
-        "1",
-        "--optimizer",
-        "sgd",
-        "--lr",
-        "0.05",
-    ]
-    config = load_config(SubnetConfig, "", [*words, "--grad-clip", "2", "--title", "t"])
+    flags = f"--arch {folder / 'a.yaml'} --epochs 1 --optimizer sgd --lr 0.05 --grad-clip 2"
+    config = load_config(SubnetConfig, "", [*flags.split(), "--title", "t"])
     with SummaryWriter(str(folder)) as writer:
         train_subnet.train(net, splits, config, {}, folder, writer)
     return {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -164,15 +153,7 @@ def test_the_same_history_with_1_2_and_4_ranks(tiny: SearchSpace, tmp_path: Path
         history = History(tiny, table)
         if not shared.run_worker():
             scores = ScoreLog(shared, None, tiny)
-            budget = Budget(BudgetCounts(table, "flops"), None, None)
-            rng = np.random.default_rng(0)
-            run_search(
-                EvolutionSearch(
-                    EvolutionConfig(generation_num=4, population=9, parent_num=3), budget, rng
-                ),
-                scores,
-                history,
-            )
+            run_search(evolution(whole_budget(table), 4, 9, 3), scores, history)
             scores(history.architectures[:3])  # known: nobody is asked
             shared.close()
         return history.to_csv(), len(mine)

@@ -15,7 +15,7 @@ from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.files import atomic_path, write_text
 from utils.metrics import metric_of
-from utils.plots import Points, pareto_figure, save_png
+from utils.plots import CostPlot, Points, pareto_figure, save_png
 from utils.report import clock, summary_table
 from utils.run_folder import check_title, log, make_run_folder, start_log
 from utils.statistics import pareto_front
@@ -88,7 +88,8 @@ def test_front_against_brute_force(rng: np.random.Generator) -> None:
 
 def test_plot_of_one_candidate(tmp_path: Path) -> None:
     one = Points(np.array([1.0]), np.array([1.0]), np.array([0]))
-    figure = pareto_figure(one, None, 0, (None, None), metric_of("flops"), "$top-1$")
+    plot = CostPlot(metric_of("flops"), (None, None), one, None)
+    figure = pareto_figure([plot], 0, "$top-1$")
     save_png(figure, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 

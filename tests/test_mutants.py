@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from helpers import all_codes, batches, built, trained_like
+from helpers import all_codes, batches, built, trained_like, whole_budget
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,7 +77,7 @@ def test_draws_from_cells_are_checked(
     monkeypatch.setattr(budget_module, "MAX_LISTED", 0)
     costs = rng.integers(10**11, 10**12, size=(6, 4)) | 1
     table = LookupTable({"flops": costs}, {"flops": 0}, np.full(6, 4))
-    true = np.sort(table.cost(np.array(list(itertools.product(range(4), repeat=6))), "flops"))
+    true = np.sort(table.cost(all_codes(table), "flops"))
     counts = BudgetCounts(table, "flops")
     assert not counts.exact
     for start in range(0, 4000, 100):  # about 10 networks each, some cells at both rims
@@ -184,7 +183,7 @@ def test_children_stay_among_those_that_an_oracle_knows(
 
 def test_the_less_crowded_of_one_front_wins(tiny: SearchSpace, tiny_table: LookupTable) -> None:
     """NSGA-II's crowded comparison (section III-C): each other pair is won by the lonelier."""
-    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    budget = whole_budget(tiny_table)
     search = ParetoSearch(ParetoConfig(population=30), budget, np.random.default_rng(0))
     everyone = all_codes(tiny)
     front = everyone[np.unique(tiny_table.cost(everyone, "flops"), return_index=True)[1]][:30]

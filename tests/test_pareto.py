@@ -1,4 +1,4 @@
-"""NSGA-II's parts against their definitions by brute force, pymoo, and a run."""
+"""NSGA-II's parts against their definitions by brute force and in a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
-from model import SearchSpace
+from lookup_table.builder import load_table
+from model import SearchSpace, load_space
 from search_strategy.history import History, run_search
 from search_strategy.pareto import (
     ParetoConfig,
@@ -24,19 +25,11 @@ from search_strategy.random_search import RandomConfig, RandomSearch
 
 def brute_ranks(points: np.ndarray) -> np.ndarray:
     """Peel off front after front by comparing every pair."""
-    ranks, left, rank = np.full(len(points), -1), set(range(len(points))), 0
-    while left:
-        front = [
-            i
-            for i in left
-            if not any(
-                all(a <= b for a, b in zip(points[j], points[i], strict=True))
-                and any(a < b for a, b in zip(points[j], points[i], strict=True))
-                for j in left
-            )
-        ]
-        ranks[front] = rank
-        left -= set(front)
+    ranks, rank = np.full(len(points), -1), 0
+    while (left := np.flatnonzero(ranks < 0)).size:
+        mine, other = points[left, None], points[None, left]
+        beaten = ((other <= mine).all(-1) & (other < mine).any(-1)).any(1)
+        ranks[left[~beaten]] = rank
         rank += 1
     return ranks
 
@@ -64,16 +57,6 @@ def test_hypervolume_counts_grid_cells(m: int, rng: np.random.Generator) -> None
         cells = np.array(list(itertools.product(range(6), repeat=m)))
         dominated = (points[:, None] <= cells[None]).all(-1).any(0).sum()
         assert hypervolume(points, np.full(m, 6.0)) == pytest.approx(dominated)
-
-
-def test_against_pymoo(rng: np.random.Generator) -> None:
-    from pymoo.indicators.hv import HV
-    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
-
-    points = rng.random((80, 3))
-    for rank, front in enumerate(NonDominatedSorting().do(points)):
-        assert set(np.flatnonzero(non_dominated_ranks(points) == rank)) == set(front)
-    assert hypervolume(points, np.ones(3)) == pytest.approx(HV(ref_point=np.ones(3))(points))
 
 
 def fitness(a: np.ndarray) -> np.ndarray:
@@ -107,33 +90,23 @@ def test_the_front_of_a_small_space_is_found_and_saved(
 
 
 def test_more_hypervolume_than_random_at_equal_evaluations() -> None:
-    from lookup_table.builder import load_table
-    from model import load_space
-
     space = load_space("proxylessnas", 8, 10)
     table = load_table(space)
     budget = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
-    gains = []
     for seed in range(2):
         main = np.random.default_rng(seed).normal(size=(21, 7))
-
-        def score(a: np.ndarray, main=main) -> np.ndarray:
-            return 60 + main[np.arange(21), a].sum(1)
-
         found = []
         for kind in ("pareto", "random"):
             rng = np.random.default_rng(seed)
-            config = ParetoConfig(generation_num=10, population=30)
-            judge = ParetoSearch(config, budget, rng)
+            judge = ParetoSearch(ParetoConfig(generation_num=10, population=30), budget, rng)
             drawn = RandomSearch(RandomConfig(random_iteration=300), budget, rng)
-            strategy = judge if kind == "pareto" else drawn
             history = History(space, table)
-            run_search(strategy, score, history)
+            score = lambda a, main=main: 60 + main[np.arange(21), a].sum(1)  # noqa: E731
+            run_search(judge if kind == "pareto" else drawn, score, history)
             points = judge.to_minimise(history.architectures, history.top1)
             assert len(points) == 300
             found.append(hypervolume(points, np.ones(2)))
-        gains.append(found[0] - found[1])
-    assert min(gains) > 0
+        assert found[0] > found[1]
 
 
 @pytest.mark.parametrize("objectives", [(), ("flops", "flops"), ("flops", "params", "latency")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import batches, independent_counts, trained_like
+from helpers import all_codes, batches, independent_counts, trained_like
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -136,15 +135,11 @@ def tables(draw: Callable, most: int = 60) -> LookupTable:
     )
 
 
-def everyone(table: LookupTable) -> np.ndarray:
-    return np.array(list(itertools.product(*(range(n) for n in table.num_choices))))
-
-
 @few(80)
 @given(tables(), st.data())
 def test_counts_of_a_window_equal_brute_force(table: LookupTable, data: st.DataObject) -> None:
     """Number, list and draws of what is inside; an empty window is an error with the range."""
-    architectures = everyone(table)
+    architectures = all_codes(table)
     cost = np.array(
         [sum(table.costs["flops"][i, c] for i, c in enumerate(a)) for a in architectures]
     )

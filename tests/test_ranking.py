@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, TINY, Command
 from helpers import all_codes
+from scipy.stats import binned_statistic, kendalltau, norm, spearmanr
 
 import evaluate_ranking
 from benchmarks import ranking_choices
@@ -27,14 +30,17 @@ from search_strategy.benchmark import (
     budget_regret,
     trivial_scores,
 )
+from utils.checkpoint import load_checkpoint
 from utils.run_folder import log
 from utils.statistics import (
+    best_of_bins,
     bootstrap_intervals,
     kendall_tau,
-    noise_ceiling,
     rank_agreement,
     spearman_rho,
+    three_trainings,
     top_k_overlap,
+    training_agreement,
     without_nan,
 )
 
@@ -52,8 +58,6 @@ def naive_tau(x: np.ndarray, y: np.ndarray) -> float:
 def test_tau_and_rho_by_their_definitions(rng: np.random.Generator) -> None:
     x, y = rng.integers(0, 8, 40), rng.integers(0, 8, 40)  # with ties
     assert kendall_tau(x, y) == pytest.approx(naive_tau(x, y))
-    from scipy.stats import spearmanr
-
     assert spearman_rho(x, y) == pytest.approx(spearmanr(x, y).statistic)
     assert np.isnan(spearman_rho(np.ones(4), np.arange(4)))
 
@@ -72,14 +76,33 @@ def test_top_k_overlap_by_hand() -> None:
     assert top_k_overlap(truth, truth, 3) == 1
 
 
-def test_noise_ceiling_of_two_networks_is_known(rng: np.random.Generator) -> None:
-    """P(order kept in one run) = Φ(d / (σ√2)); two runs agree with p² + (1 - p)²."""
-    from scipy.stats import norm
+def test_agreement_of_trainings_is_that_of_real_ones(rng: np.random.Generator) -> None:
+    """Known from mean and std alone: what the trainings behind them really agree by."""
+    truth = np.linspace(80, 90, 400)
+    taus, found = [], []
+    for _ in range(10):
+        runs = rng.normal(truth, 0.5, (3, len(truth)))
+        mean, std = runs.mean(0), runs.std(0)
+        drawn = three_trainings(mean, std, rng)
+        assert np.allclose([drawn.mean(0), drawn.std(0)], [mean, std])
+        pairs = ((runs[0], runs[1]), (runs[0], runs[1:].mean(0)), (truth, mean))
+        taus.append([kendalltau(*pair).statistic for pair in pairs])
+        found.append(list(training_agreement(mean, std, 2, rng).values()))
+    assert np.mean(found, axis=0) == pytest.approx(np.mean(taus, axis=0), abs=0.005)
+    assert set(training_agreement(truth, np.zeros(400), 1, rng).values()) == {1.0}
 
-    p = norm.cdf(1 / np.sqrt(2))
-    ceiling = noise_ceiling(np.array([90.0, 91.0]), np.array([1.0, 1.0]), 2000, rng)
-    assert ceiling == pytest.approx(2 * (p**2 + (1 - p) ** 2) - 1, abs=0.05)
-    assert noise_ceiling(np.array([90.0, 91.0, 92.0]), np.zeros(3), 3, rng) == 1
+
+def test_a_perfect_score_of_two_networks_is_known(rng: np.random.Generator) -> None:
+    """P(order of two means of three kept) = Φ(d / √(2σ²/3)), where σ² = 3/2 std²."""
+    found = training_agreement(np.array([90.0, 91.0]), np.array([1.0, 1.0]), 3000, rng)
+    assert found["perfect_score"] == pytest.approx(2 * norm.cdf(1) - 1, abs=0.05)
+
+
+def test_the_best_of_each_bin(rng: np.random.Generator) -> None:
+    truth = rng.normal(size=300)
+    best = binned_statistic(truth, truth, "max", bins=40).statistic
+    assert np.array_equal(truth[best_of_bins(truth, 40)], best[~np.isnan(best)])
+    assert len(best_of_bins(np.ones(5))) == 1
 
 
 def test_agreement_of_a_perfect_a_reversed_and_a_constant_score(rng: np.random.Generator) -> None:
@@ -87,6 +110,8 @@ def test_agreement_of_a_perfect_a_reversed_and_a_constant_score(rng: np.random.G
     found = rank_agreement(truth * 2, truth, {"reversed": -truth}, (5, 100), 50, rng)
     assert found["kendall_tau"] == found["spearman_rho"] == pytest.approx(1)
     assert found["top_k_overlap"] == {"5": 1.0}  # 100 is more than there are
+    assert found["kendall_tau_binned"] == pytest.approx(1) and 20 < found["num_binned"] <= 30
+    assert found["baselines"]["reversed"]["kendall_tau_binned"] == pytest.approx(-1)
     assert found["baselines"]["reversed"]["kendall_tau"] == pytest.approx(-1)
     assert found["baselines"]["reversed"]["ahead_interval"] == pytest.approx([2, 2])
     with pytest.warns(RuntimeWarning):  # numpy's All-NaN: no interval either
@@ -234,6 +259,37 @@ def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> 
     assert (run / "ranking.csv").read_text() == text
     assert (run / "candidates.log").read_text().splitlines(keepends=True)[:20] == logged[:20]
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
+
+
+def test_several_supernets(trained: Path, command: Command, tmp_path: Path) -> None:
+    """Mean and spread of what each one gives alone; resumable."""
+    state = load_checkpoint(trained / "runs" / "s" / "supernet.pt")
+    generator = torch.Generator().manual_seed(0)
+    for weight in state["supernet"].values():
+        if weight.dim() == 4:
+            weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
+    torch.save(state, tmp_path / "other.pt")
+    both = (trained / "runs" / "s" / "supernet.pt", tmp_path / "other.pt")
+    flags = ("--benchmark", trained / "bench.json", "--device", "cpu", "--num-architectures", 20)
+    flags += ("--bootstrap", 10, "--validation-images", 100)
+    alone = [
+        json.loads(command("evaluate_ranking.py", *flags, "--checkpoint", path).stdout)
+        for path in both
+    ]
+    done = command("evaluate_ranking.py", *flags, "--title", "two", "--checkpoint", *both)
+    found = json.loads(done.stdout)
+    again = json.loads(command("evaluate_ranking.py", "--title", "two", "--resume").stdout)
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    for one, of_both in zip(alone, found["supernets"], strict=True):
+        assert of_both.items() >= {k: one[k] for k in ("kendall_tau", "regret")}.items()
+    taus = [one["kendall_tau"] for one in alone]
+    assert taus[0] != taus[1] and found["kendall_tau"] == pytest.approx(statistics.mean(taus))
+    assert found["kendall_tau_std"] == pytest.approx(statistics.stdev(taus))
+    regrets = [one["regret"][0]["regret"] for one in alone]
+    assert found["regret"][0]["regret"] == pytest.approx(statistics.mean(regrets))
+    assert (tmp_path / "runs" / "two" / "ranking_2.png").exists()
+    header = (tmp_path / "runs" / "two" / "ranking.csv").read_text().splitlines()[0]
+    assert header.endswith("score_1,smoothed_1,top1_1,score_2,smoothed_2,top1_2")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from search_strategy.history import History
 from search_strategy.report import SearchReport
 from search_strategy.strategy import Findings
 from utils.files import write_text
+from utils.plots import pareto_figure
 from utils.timing import Phases
 
 NASTY = "a<b>&\"'`</script><img src=x onerror=alert(1)>"
@@ -161,7 +162,7 @@ def test_a_metric_of_a_user_and_an_oracle_keep_their_names(
     best = report.facts["energy"]
     assert ">energy (mJ)</text>" in plot and f"{best:,.3f} mJ" in plot and "MACs" not in plot
     assert ">budget</text>" in plot and ">true accuracy (%)</text>" in plot
-    axes = report.pareto_figure((5, 4)).axes[0]
+    axes = pareto_figure(report.plots(), report.winner, report.accuracy).axes[0]
     assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "budget"] == [0.85]
     assert f"<b>{best:,.3f} mJ</b><span>energy</span>" in page
     assert "validation top-1" not in page and "--init-from" not in page

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import evolution
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from model import SearchSpace
-from search_strategy.evolution import EvolutionConfig, EvolutionSearch
 from search_strategy.history import History, run_search
 from search_strategy.scores import CandidateLog, OnProgress, ScoreLog, no_progress
 
@@ -39,20 +39,14 @@ class Counting:
         return scores
 
 
-def run(space: SearchSpace, table: LookupTable, path: Path, source: Counting) -> str:
+def searched(
+    space: SearchSpace, table: LookupTable, path: Path, source: Counting, top1: bool = False
+) -> History:
     budget = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
-    history = History(space, table)
     scores = ScoreLog(source, path, space)
-    run_search(
-        EvolutionSearch(
-            EvolutionConfig(generation_num=4, population=20, parent_num=5),
-            budget,
-            np.random.default_rng(3),
-        ),
-        scores,
-        history,
-    )
-    return history.to_csv()
+    history = History(space, table, scores.top1) if top1 else History(space, table)
+    run_search(evolution(budget, 4, 20, 5, seed=3), scores, history)
+    return history
 
 
 def test_a_search_stopped_anywhere_goes_on_to_the_same_history(
@@ -60,22 +54,22 @@ def test_a_search_stopped_anywhere_goes_on_to_the_same_history(
 ) -> None:
     """Stopped after each group, then the log cut within a line: nothing twice, same bytes."""
     whole = Counting()
-    expected = run(tiny, tiny_table, tmp_path / "whole.log", whole)
+    expected = searched(tiny, tiny_table, tmp_path / "whole.log", whole).to_csv()
     assert len(whole.evaluated) == 80
     log = (tmp_path / "whole.log").read_bytes()
     for stop in (1, 9, 21, 30, 60):
         path = tmp_path / f"{stop}.log"
         first = Counting(stop)
         with pytest.raises(Stopped):
-            run(tiny, tiny_table, path, first)
+            searched(tiny, tiny_table, path, first)
         second = Counting()
-        assert run(tiny, tiny_table, path, second) == expected
+        assert searched(tiny, tiny_table, path, second).to_csv() == expected
         assert sorted(first.evaluated + second.evaluated) == sorted(whole.evaluated)
     for cut in (3, len(log) // 3, len(log) // 2 + 1, len(log) - 1):
         path = tmp_path / f"cut{cut}.log"
         path.write_bytes(log[:cut])
         again = Counting()
-        assert run(tiny, tiny_table, path, again) == expected
+        assert searched(tiny, tiny_table, path, again).to_csv() == expected
         assert len(again.evaluated) == 80 - log[:cut].count(b"\n")
         assert path.read_bytes().count(b"\n") == 80
 
@@ -89,20 +83,9 @@ def test_top1_is_kept_beside_another_score(
         def top1(self, scores: np.ndarray) -> np.ndarray:
             return np.floor(scores)
 
-    plain = run(tiny, tiny_table, tmp_path / "plain.log", Counting()).splitlines()
-    budget = Budget(BudgetCounts(tiny_table, "flops", Equivalence(tiny)), None, None)
+    plain = searched(tiny, tiny_table, tmp_path / "plain.log", Counting()).to_csv().splitlines()
     for source in (Scored(), again := Scored()):
-        scores = ScoreLog(source, tmp_path / "log", tiny)
-        history = History(tiny, tiny_table, scores.top1)
-        run_search(
-            EvolutionSearch(
-                EvolutionConfig(generation_num=4, population=20, parent_num=5),
-                budget,
-                np.random.default_rng(3),
-            ),
-            scores,
-            history,
-        )
+        history = searched(tiny, tiny_table, tmp_path / "log", source, top1=True)
         assert history.scores[history.best("flops")] == history.scores.max()
         assert history.winner_facts("flops")["top1"] == np.floor(history.scores.max())
         head, *lines = history.to_csv().splitlines()

@@ -12,6 +12,8 @@ import yaml
 from conftest import TINY, Command, load_splits
 
 import search
+from lookup_table.builder import load_table
+from lookup_table.memory import add_memory
 from model import build_supernet, load_architecture, load_space
 from search_strategy.evaluator import Evaluator
 
@@ -310,3 +312,30 @@ def test_seeds_do_not_read_the_checkpoint_again(
     monkeypatch.setattr(sys, "argv", [str(word) for word in words])
     search.main()
     assert len(reads) == 2
+
+
+def test_several_limits_hold_for_every_candidate(
+    finished: Path, command: Command, tmp_path: Path, tiny
+) -> None:
+    """A recipe's median gives way to --limit of its metric; what is written repeats the run."""
+    checkpoint = ("--checkpoint", finished / "runs" / "a" / "supernet.pt", "--device", "cpu")
+    flags = (*checkpoint, "--population", 6, "--generation-num", 2, "--parent-num", 2)
+    limits = ("--limit", "flops=70%", "--limit", "params=60%:20%", "--limit", "peak_memory=0.0045")
+    done = command("search.py", *flags, *limits, "--memory-dtype", "int8", "--title", "m")
+    text = " ".join(done.stdout.split())
+    assert "params at most 0.00617 M" in text and "peak_memory at most 0.0045 MB" in text
+    run = tmp_path / "runs" / "m"
+    rows = read_history(run / "history.csv") + read_history(run / "random_control.csv")
+    table = add_memory(tiny, load_table(tiny), "int8")
+    for row in rows:
+        found = tiny.encode(row["architecture"].split())
+        assert int(row["flops"]) == table.cost(found, "flops") <= 0.7 * table.range("flops")[1]
+        low, high = (share * table.range("params")[1] for share in (0.2, 0.6))
+        assert low - 1 <= int(row["params"]) <= high
+        assert float(row["peak_memory"]) == table.cost(found, "peak_memory") / 1e6 <= 0.0045
+    best = yaml.safe_load((run / "best_architecture.yaml").read_text())
+    assert best["limits"]["peak_memory"] == {"max": 0.0045} and best["target_hc"] < 0.4
+    command("search.py", "--title", "m", "--resume")
+    command("search.py", "--config", run / "config.yaml", "--title", "again")
+    again = tmp_path / "runs" / "again" / "history.csv"
+    assert again.read_bytes() == (run / "history.csv").read_bytes()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import evolution, whole_budget
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
 from lookup_table.builder import load_table
 from model import load_space
 from search_strategy.breeding import OVERDRAW, repair
-from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.evolution import EvolutionConfig
 from search_strategy.history import History
 from search_strategy.random_search import RandomConfig, RandomSearch
 
@@ -43,11 +44,7 @@ def test_evolution_beats_random_at_equal_evaluations(budget: Budget) -> None:
             return main[layers, a].sum(1) + pairs[layers[:-1], a[:, :-1], a[:, 1:]].sum(1)
 
         evolved, evolved_scores = search(
-            EvolutionSearch(
-                EvolutionConfig(generation_num=10, population=30, parent_num=8),
-                budget,
-                np.random.default_rng(seed),
-            ),
+            evolution(budget, 10, 30, 8, seed=seed),
             fitness,
         )
         drawn, drawn_scores = search(
@@ -74,25 +71,14 @@ def test_random_search_asks_different_networks(budget: Budget) -> None:
 
 
 def test_evolution_asks_new_networks_within_the_budget(budget: Budget) -> None:
-    asked, _ = search(
-        EvolutionSearch(
-            EvolutionConfig(generation_num=6, population=20, parent_num=5),
-            budget,
-            np.random.default_rng(0),
-        ),
-        lambda a: -a.sum(1),
-    )
+    asked, _ = search(evolution(budget, 6, 20, 5), lambda a: -a.sum(1))
     assert len(asked) == len(set(architecture_keys(asked))) == 120
     assert budget.contains(asked).all()
 
 
 def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
     """Mutants differ from a parent in about `mutation_prob` of layers; crossed genes are theirs."""
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=3, population=20, parent_num=4, mutation_prob=0.1),
-        budget,
-        np.random.default_rng(0),
-    )
+    strategy = evolution(budget, 3, 20, 4, mutation_prob=0.1)
     first = strategy.ask()
     strategy.tell(first, np.arange(20.0))
     parents = first[::-1][:4]  # the four best, best first
@@ -107,11 +93,7 @@ def test_mutation_and_crossover_inherit_from_parents(budget: Budget) -> None:
 
 
 def test_parents_are_the_best_of_all_generations(budget: Budget) -> None:
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=3, population=10, parent_num=3),
-        budget,
-        np.random.default_rng(0),
-    )
+    strategy = evolution(budget, 3, 10, 3)
     first = strategy.ask()
     strategy.tell(first, np.arange(10.0))
     second = strategy.ask()
@@ -123,15 +105,10 @@ def test_parents_are_the_best_of_all_generations(budget: Budget) -> None:
 def test_a_small_space_is_searched_whole_and_the_search_ends(
     tiny_table: LookupTable, kind: str
 ) -> None:
-    everything = Budget(BudgetCounts(tiny_table, "flops"), None, None)
-    rng = np.random.default_rng(0)
-    strategy = (
-        RandomSearch(RandomConfig(random_iteration=1000), everything, rng)
-        if kind == "random"
-        else EvolutionSearch(
-            EvolutionConfig(generation_num=50, population=60, parent_num=10), everything, rng
-        )
-    )
+    everything = whole_budget(tiny_table)
+    config, rng = RandomConfig(random_iteration=1000), np.random.default_rng(0)
+    at_random = RandomSearch(config, everything, rng)
+    strategy = at_random if kind == "random" else evolution(everything, 50, 60, 10)
     assert strategy.total == 192
     asked, _ = search(strategy, lambda a: a.sum(1))
     assert len(set(architecture_keys(asked))) == len(asked) == 192
@@ -170,41 +147,24 @@ def test_evolution_asks_no_network_twice(tiny, tiny_table: LookupTable) -> None:
     """Up to equivalence, to the last of 156 networks."""
     networks = Equivalence(tiny)
     everything = Budget(BudgetCounts(tiny_table, "flops", networks), None, None)
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=50, population=20, parent_num=5),
-        everything,
-        np.random.default_rng(0),
-    )
+    strategy = evolution(everything, 50, 20, 5)
     asked, _ = search(strategy, lambda a: np.sin(a).sum(1))
     assert np.array_equal(networks.canonical(asked), asked)
     assert len(set(architecture_keys(asked))) == len(asked) == 156 == networks.size
 
 
 def test_patience_ends_a_search_that_stalls(budget: Budget) -> None:
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=30, population=10, parent_num=3, patience=4),
-        budget,
-        np.random.default_rng(0),
-    )
+    strategy = evolution(budget, 30, 10, 3, patience=4)
     asked, _ = search(strategy, lambda a: np.zeros(len(a)))
     assert len(asked) == 5 * 10  # the first is the best; four more bring nothing better
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=12, population=10, parent_num=3, patience=4),
-        budget,
-        np.random.default_rng(0),
-    )
     rising = iter(range(1000))
-    asked, _ = search(strategy, lambda a: np.full(len(a), next(rising)))
-    assert len(asked) == 120
+    strategy = evolution(budget, 12, 10, 3, patience=4)
+    assert len(search(strategy, lambda a: np.full(len(a), next(rising)))[0]) == 120
 
 
 def test_aging_lets_the_old_die(budget: Budget) -> None:
     """The best of all, in the first generation, breeds for two generations and no longer."""
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=5, population=10, parent_num=3, aging=2),
-        budget,
-        np.random.default_rng(0),
-    )
+    strategy = evolution(budget, 5, 10, 3, aging=2)
     generations = []
     for g in range(4):
         generations.append(strategy.ask())
@@ -216,18 +176,17 @@ def test_aging_lets_the_old_die(budget: Budget) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_crossover_prob_is_the_share_of_crossed_children(share: float, tiny_table) -> None:
+def test_crossover_prob_is_the_share_of_crossed_children(
+    share: float, tiny_table: LookupTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others are mutated."""
-    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
-    config = EvolutionConfig(
-        generation_num=2, population=40, parent_num=2, mutation_prob=0, crossover_prob=share
-    )
-    strategy = EvolutionSearch(config, budget, np.random.default_rng(0))
-    made = {"mutated": 0, "crossed": 0}
-    mutate_n, cross_n = strategy.mutants, strategy.crossed
-    strategy.mutants = lambda n: made.update(mutated=n) or mutate_n(n)  # type: ignore[method-assign]
-    strategy.crossed = lambda n: made.update(crossed=n) or cross_n(n)  # type: ignore[method-assign]
+    strategy = evolution(whole_budget(tiny_table), 2, 40, 2, mutation_prob=0, crossover_prob=share)
+    made = {}
+    for name in ("mutants", "crossed"):
+        make = getattr(strategy, name)
+        count = lambda n, name=name, make=make: made.update({name: n}) or make(n)  # noqa: E731
+        monkeypatch.setattr(strategy, name, count)
     strategy.tell(strategy.ask(), np.arange(40.0))
     assert len(strategy.ask()) == 40
-    assert made["crossed"] == OVERDRAW * 40 * share
-    assert made["mutated"] == OVERDRAW * 40 * (1 - share)
+    assert made.get("crossed", 0) == OVERDRAW * 40 * share
+    assert made.get("mutants", 0) == OVERDRAW * 40 * (1 - share)

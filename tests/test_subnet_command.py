@@ -13,7 +13,7 @@ import torch
 import yaml
 from conftest import TINY, Command
 
-import lookup_table.latency
+import lookup_table.speed
 import train_subnet
 import utils.training
 from config_file.arg_config.sources import load_config
@@ -195,9 +195,11 @@ def test_inherited_weights_score_as_in_the_search(command: Command, main: Main) 
 
 
 def test_benchmark_and_list(main: Main, arch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_table.latency, "SPEED_SECONDS", 0.01)
+    monkeypatch.setattr(lookup_table.speed, "SPEED_SECONDS", 0.01)
     out = main("--arch", arch, "--benchmark", "--eval-batch-size", 4)
-    assert out.count("as trained") == out.count("batch norms folded") == 2
+    for way in ("as trained", "batch norms folded", "ONNX Runtime", "torch.export"):
+        assert out.count(way) == 2
+    assert out.count(" ×)") == 4 and "latency model: over 12 networks: rank correlation" in out
     assert "M MACs" in out and "M params" in out and not Path("runs").exists()
     lines = main("--list-architectures").splitlines()
     assert any(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from conftest import TINY
 from scipy.stats import spearmanr
 from test_lookup_command import lookup
 
@@ -259,3 +263,41 @@ def test_singlepath_json(tmp_path: Path) -> None:
 def test_a_wrong_file_gets_one_line(tmp_path: Path, form: str, text: str, says: str) -> None:
     (tmp_path / "f").write_text(text)
     assert says in lookup(tmp_path, "--import", form, "f", "--save", "o.yaml", ok=False)
+
+
+def test_blocks_measured_elsewhere_become_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exported, timed by the script that goes with them, imported: every row has its time."""
+    spec = yaml.safe_load(TINY.read_text()) | {"choices": ["k3_e3", "skip"]}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec))
+    flags = ("--search-space", "small.yaml", "--dataset", "digits")
+    lookup(tmp_path, *flags, "--export-blocks", "blocks")
+    folder = tmp_path / "blocks"
+    index = json.loads((folder / "index.json").read_text())
+    files = {block["file"] for block in index["blocks"]}
+    assert files == {path.name for path in folder.glob("*.onnx")}
+    assert {"stem.onnx", "first.onnx", "head.onnx"} < files and index["num_classes"] == 10
+    subprocess.run([sys.executable, folder / "measure.py"], check=True, timeout=120)
+    rows = list(csv.reader((folder / "times.csv").read_text().splitlines()))
+    assert {file for file, _ in rows[1:]} == files and all(float(ms) > 0 for _, ms in rows[1:])
+    text = "\n".join(["file,ms", *(f"{b['file']},{i + 1}" for i, b in enumerate(index["blocks"]))])
+    (folder / "times.csv").write_text(text)
+    times = ("--import", "block_times", "blocks/times.csv", "--save", "phone.yaml")
+    lookup(tmp_path, *flags, *times)
+    monkeypatch.chdir(tmp_path)
+    space = load_space("small.yaml", 8, 10)
+    table = read_user_table(tmp_path / "phone.yaml", space, bare(space))
+    n = len(files)
+    assert table.fixed["latency"] == (n + (n - 1) + (n - 2)) * 10**6
+    by_file = {b["file"]: i + 1 for i, b in enumerate(index["blocks"])}
+    for i, layer in enumerate(space.layers):
+        file = f"k3_e3_{layer.in_chs}-{layer.out_chs}_s{layer.stride}_{layer.in_size}px.onnx"
+        assert table.costs["latency"][i, layer.choices.index("k3_e3")] == by_file[file] * 10**6
+        assert all(
+            table.costs["latency"][i, c] == 0 for c, x in enumerate(layer.choices) if x == "skip"
+        )
+    (folder / "times.csv").write_text("file,ms\nstem.onnx,fast\n")
+    assert "'fast' is not a number" in lookup(tmp_path, *flags, *times, ok=False)
+    (folder / "times.csv").write_text("file,ms\nstem.onnx,1\n")
+    assert "has no entry 'k3_e3" in lookup(tmp_path, *flags, *times, ok=False)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, Command
-from helpers import batches, trained_like
+from helpers import all_codes, batches, trained_like
 
 from model import SearchSpace
 from search_strategy.evaluator import Evaluator
@@ -140,7 +140,7 @@ def test_scores_are_those_of_one_process(tiny: SearchSpace, rng: np.random.Gener
 
 @linux
 def test_an_error_or_a_killed_process_is_told(tiny: SearchSpace) -> None:
-    nets = np.stack(np.meshgrid(*map(np.arange, tiny.num_choices)), -1).reshape(-1, tiny.num_layers)
+    nets = all_codes(tiny)
     spread = LocalWorkers(evaluator_of(tiny), 2)
     before = set(multiprocessing.active_children())
     spread.score(nets[:20])
@@ -160,30 +160,31 @@ def test_an_error_or_a_killed_process_is_told(tiny: SearchSpace) -> None:
         LocalWorkers(Failing(), 2).score(nets)
 
 
+CHILD_OF_A_SLEEPER = """
+import time, numpy as np, multiprocessing
+from search_strategy.workers import LocalWorkers
+class E:
+    def score(self, a, p=None):
+        return np.zeros((len(a), 2))
+LocalWorkers(E(), 2).score(np.arange(8)[:, None])
+print(multiprocessing.active_children()[0].pid, flush=True)
+time.sleep(60)
+"""
+
+
 @linux
-def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
-    code = (
-        "import time, numpy as np, multiprocessing\n"
-        "from search_strategy.workers import LocalWorkers\n"
-        "class E:\n"
-        "    def score(self, a, p=None):\n"
-        "        return np.zeros((len(a), 2))\n"
-        "w = LocalWorkers(E(), 2)\n"
-        "w.score(np.arange(8)[:, None])\n"
-        "print(multiprocessing.active_children()[0].pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
-    pid = int(parent.stdout.readline())
-    assert Path(f"/proc/{pid}").exists()
+def test_processes_end_with_a_killed_parent() -> None:
+    words = [sys.executable, "-c", CHILD_OF_A_SLEEPER]
+    parent = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
+    status = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    assert status.exists()
     parent.kill()
     parent.wait()
     for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text():
-            break
+        if not status.exists() or "Z" in status.read_text():
+            return
         time.sleep(0.1)
-    else:
-        raise AssertionError("the child lives on")
+    raise AssertionError("the child lives on")
 
 
 @linux

@@ -9,10 +9,18 @@ import pytest
 import torch
 import yaml
 
-from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
+from lookup_table import (
+    Budget,
+    BudgetCounts,
+    Equivalence,
+    LookupTable,
+    architecture_keys,
+    whole_networks,
+)
 from lookup_table.builder import load_costs
-from lookup_table.latency import LatencySettings, measure_latency, validate
+from lookup_table.latency import LatencySettings, measure_latency, source
 from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.whole_networks import corrected, latency_rows, validate
 from model import SearchSpace
 
 QUICK = LatencySettings(seconds=1e-4)
@@ -169,3 +177,54 @@ def test_a_measured_table_is_used_again(tiny: SearchSpace, tmp_path: Path) -> No
     assert len(list(tmp_path.glob("latency_*.yaml"))) == 2
     with pytest.raises(ValueError, match="metric 'energy' is unknown"):
         load_costs(tiny, ["energy"], tmp_path, None, device, QUICK)
+
+
+def test_a_correction_takes_the_common_factor_out(
+    tiny: SearchSpace, tiny_table: LookupTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole networks that take 1.5 times the sum of their blocks, but for one that stalled."""
+    costs = np.full((4, 4), 200_000)
+    table = tiny_table.with_metric("latency", costs, 100_000, "ms", {"device": "x"})
+
+    def whole(space, table, networks, device, settings) -> tuple[np.ndarray, np.ndarray]:
+        sums = table.cost(networks, "latency") / 1e6
+        measured = 1.5 * sums
+        measured[0] *= 100
+        return sums, measured
+
+    monkeypatch.setattr(whole_networks, "sums_and_wholes", whole)
+    settings = LatencySettings(correction=7)
+    found = corrected(tiny, table, torch.device("cpu"), settings)
+    assert (found.costs["latency"] == 300_000).all() and found.fixed["latency"] == 150_000
+    assert found.sources["latency"]["correction_factor"] == 1.5
+    device = torch.device("cpu")
+    assert "correction" not in source(device, QUICK) and source(device, settings)["correction"] == 7
+
+
+def test_the_end_of_a_run_states_the_error_of_the_model(
+    tiny: SearchSpace, tiny_table: LookupTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, answer = torch.device("cpu"), np.array([0, 1, 2, 0])
+    budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
+    assert latency_rows(tiny, budget, answer, cpu, QUICK) == {}
+
+    def rows(facts: dict) -> dict[str, str]:
+        costs = np.arange(1, 17).reshape(4, 4) * 10**6
+        table = tiny_table.with_metric("latency", costs, 10**6, "ms", facts)
+        return latency_rows(
+            tiny, Budget(BudgetCounts(table, "flops"), None, None), answer, cpu, QUICK
+        )
+
+    exact = rows({"device": "Phone 1", "exactness": "exact"})
+    assert exact == {"latency table": "Phone 1; exact"}
+
+    def whole(space, table, networks, device, settings) -> tuple[np.ndarray, np.ndarray]:
+        assert np.array_equal(networks[0], answer) and len(networks) == 12
+        sums = table.cost(networks, "latency") / 1e6
+        return sums, sums.max() + 1 - sums  # the wrong way round
+
+    monkeypatch.setattr(whole_networks, "sums_and_wholes", whole)
+    here = rows(source(cpu, QUICK))
+    assert "rank correlation -1.00" in here["latency model"]
+    assert "below 0.9" in here["latency warning"]
+    assert "32.000 ms by the table" in here["latency, measured"]

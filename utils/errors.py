@@ -28,7 +28,8 @@ def raised_here(error: BaseException) -> bool:
     """True if our code raised it; a ValueError of a library is a bug and keeps its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     file = Path(frames[-1].filename).resolve()
-    return file.is_relative_to(ROOT) and "site-packages" not in file.parts
+    # a clone can hold a virtual environment, and an environment holds the installed toolkit
+    return file.is_relative_to(ROOT) and "site-packages" not in file.relative_to(ROOT).parts
 
 
 def one_line(error: BaseException | str) -> str:

@@ -6,6 +6,7 @@ best_architecture.yaml) hold single MACs and params, and all other costs in thei
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 MILLION = 1e6
@@ -74,3 +75,14 @@ def in_millions(cost: float) -> str:
 def accuracy_name(oracle: object) -> str:
     """What `top1` is in a run with this value of --oracle."""
     return VALIDATION_TOP1 if oracle is None else TRUE_ACCURACY
+
+
+def standard_error(top1: float, images: int) -> float:
+    """Binomial standard error of an accuracy over so many images; both in percent."""
+    return math.sqrt(top1 * (100 - top1) / images)
+
+
+def accuracy_text(top1: float, images: int | None) -> str:
+    """An accuracy in percent with its standard error, if its number of images is known."""
+    error = "" if images is None else f" ± {standard_error(top1, images):.2f}"
+    return f"{top1:.2f} %{error}"

@@ -12,18 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def git_commit() -> str:
     """The toolkit's commit, `-dirty` where files differ from it; `unknown` outside a clone."""
-    command = [
-        "git",
-        "-C",
-        str(ROOT),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
+    if not (ROOT / ".git").exists():  # git would find a repository that we are installed inside
+        return "unknown"
+    words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from utils.metrics import Metric
 from utils.statistics import pareto_front
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#333435"  # of lines and text; in a page it becomes the colour of the page's text
@@ -40,6 +42,20 @@ class Points:
     cost: np.ndarray
     top1: np.ndarray
     rounds: np.ndarray
+
+
+@dataclass(frozen=True)
+class CostPlot:
+    """Candidates over one metric, and the random ones beside them, if there are any.
+
+    Attributes:
+        window: lowest and highest cost allowed, None where there is no bound.
+    """
+
+    metric: Metric
+    window: tuple[float | None, float | None]
+    found: Points
+    control: Points | None
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -84,53 +100,64 @@ def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figur
 
 
 def pareto_figure(
-    found: Points,
-    control: Points | None,
+    plots: Sequence[CostPlot],
     winner: int,
-    window: Sequence[float | None],
-    metric: Metric,
     accuracy: str,
     title: str = "",
     size: tuple[float, float] = (9, 5.5),
 ) -> Figure:
-    """Every candidate as accuracy over cost, the front, the budget and the winner.
+    """Every candidate as accuracy over its costs, with the front, the budget and the winner.
 
     Args:
-        found, control: the candidates, and the random ones beside them, if there are any.
+        plots: of the same candidates over several metrics, side by side.
         winner: index of the chosen candidate.
-        window: lowest and highest cost allowed, None where there is no bound.
-        size: inches.
+        size: of one plot, in inches.
     """
-    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[0] * (1 + 0.7 * (len(plots) - 1)), size[1]), layout="constrained")
+    labels: dict[str, Artist] = {}
+    costs = ", ".join(p.metric.show(float(p.found.cost[winner])) for p in plots)
+    best = f"found: {plots[0].found.top1[winner]:.2f} %, {costs}"
+    for axes, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
+        last = plot is plots[-1]
+        _draw_candidates(axes, plot, winner, best, last)
+        _finish(axes, plot.metric.label, f"{accuracy} (%)")
+        labels |= {
+            str(name): line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+    figure.suptitle(title)
+    columns = 5 if size[0] > 7 else 2
+    where = {"loc": "outside lower center", "fontsize": 9, "frameon": False}
+    figure.legend(list(labels.values()), list(labels), ncols=columns, **where)
+    return figure
+
+
+def _draw_candidates(axes: Axes, plot: CostPlot, winner: int, best: str, bar: bool) -> None:
+    """Draw one plot of `pareto_figure`; `best` labels the winner, `bar` adds the rounds' key."""
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
 
-    cost, top1, rounds = found.cost, found.top1, found.rounds
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    if control is not None:
+    cost, top1, rounds = plot.found.cost, plot.found.top1, plot.found.rounds
+    if (control := plot.control) is not None:
         random = {"color": CONTROL, "marker": "x", "label": "random", "rasterized": True}
         axes.scatter(control.cost, control.top1, s=12, linewidths=0.9, **random)
     colors = {"c": rounds, "cmap": LinearSegmentedColormap.from_list("rounds", ROUNDS)}
     points = axes.scatter(cost, top1, s=16, linewidths=0, label="candidates", **colors)
     points.set(gid="candidates", rasterized=len(cost) > MAX_POINTS)
-    if rounds.max() > rounds.min():
-        bar = figure.colorbar(points, ax=axes, label="round", ticks=MaxNLocator(integer=True))
-        bar.solids.set_rasterized(True)
+    if bar and rounds.max() > rounds.min():
+        ticks = MaxNLocator(integer=True)
+        drawn = axes.figure.colorbar(points, ax=axes, label="round", ticks=ticks)
+        drawn.solids.set_rasterized(True)
     front = pareto_front(np.column_stack([cost, -top1]))
     label = "Pareto front"
     axes.step(cost[front], top1[front], where="post", color=FRONT, linewidth=1.2, label=label)
     axes.scatter(cost[front], top1[front], color=FRONT, s=14, zorder=3)
-    for bound, name, style in zip(window, ("lowest cost", "budget"), (":", "--"), strict=True):
+    for bound, name, style in zip(plot.window, ("lowest cost", "budget"), (":", "--"), strict=True):
         if bound is not None:
             axes.axvline(bound, color=INK, linestyle=style, linewidth=1, label=name)
-    best = f"found: {top1[winner]:.2f} %, {metric.show(float(cost[winner]))}"
     star = {"marker": "*", "s": 220, "color": "gold", "edgecolors": INK, "linewidths": 0.8}
     axes.scatter(cost[winner], top1[winner], zorder=4, label=best, **star)
-    _finish(figure, metric.label, f"{accuracy} (%)", title)
-    columns = 5 if size[0] > 7 else 2
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
-    return figure
 
 
 def progress_figure(found: Points, control: Points | None, accuracy: str) -> Figure:
@@ -150,16 +177,53 @@ def progress_figure(found: Points, control: Points | None, accuracy: str) -> Fig
     means = [found.top1[found.rounds == n].mean() for n in rounds]
     middles = [np.flatnonzero(found.rounds == n).mean() + 1 for n in rounds]
     axes.scatter(middles, means, s=12, color=FRONT, label="mean of a round")
-    _finish(figure, "candidates evaluated", f"{accuracy} (%)")
+    _finish(axes, "candidates evaluated", f"{accuracy} (%)")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 
+def epochs_figure(epochs: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
+    """Numbers by their labels over epochs [E], one below the other; NaN is left out."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=PANEL, layout="constrained")
+    for axes, (label, values) in zip(
+        figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0], curves.items(), strict=True
+    ):
+        axes.plot(epochs, values, ".-" if len(epochs) < 20 else "-", color="C0")
+        _finish(axes, "", label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def choices_figure(
+    epochs: np.ndarray, layers: Sequence[Mapping[str, np.ndarray]], colors: Mapping[str, str]
+) -> Figure:
+    """Each layer's choice probabilities over the epochs [E], stacked in the choices' colours."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(layers) // LAYERS_PER_ROW)
+    figure = Figure(figsize=(10, 0.4 + 1.25 * rows), layout="constrained")
+    grid = figure.subplots(rows, LAYERS_PER_ROW, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(layers) :]:
+        axes.set_axis_off()
+    for number, (axes, choices) in enumerate(zip(grid.flat, layers, strict=False), 1):
+        shades = [colors[name] for name in choices]
+        axes.stackplot(epochs, *choices.values(), colors=shades, rasterized=True)
+        axes.set_title(f"layer {number}", fontsize=8, pad=2)
+        axes.tick_params(labelsize=7)
+        axes.set(ylim=(0, 1), xlim=(epochs[0], max(epochs[-1], epochs[0] + 1)))
+    figure.supxlabel("epoch", fontsize=9)
+    return figure
+
+
 PANEL = (5.2, 3.7)  # inches: a figure of the page, readable on a phone
+LAYERS_PER_ROW = 6
 
 
-def _finish(figure: Figure, x_label: str, y_label: str, title: str = "") -> None:
-    axes = figure.axes[0]
+def _finish(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.grid(alpha=0.25)
 
@@ -191,7 +255,7 @@ def plot_fronts(
         axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
         star = {"marker": "*", "s": 160, "edgecolors": "black", "linewidths": 0.6}
         axes.scatter(*winners[name], color=color, zorder=4, **star)
-    _finish(figure, cost_label, f"{accuracy} (%)", "Pareto fronts; stars: the networks found")
+    _finish(axes, cost_label, f"{accuracy} (%)", "Pareto fronts; stars: the networks found")
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     save_png(figure, path)
 
@@ -204,14 +268,24 @@ def plot_ranking(
     cost_label: str,
     score_name: str,
     title: str,
+    marked: int | None = None,
 ) -> None:
-    """True accuracy over the supernet's score (both %), one point per network [N], by cost."""
+    """True accuracy over the supernet's score (both %), one point per network [N], by cost.
+
+    Args:
+        marked: the network that is an answer gets a ring.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    points = axes.scatter(score, accuracy, c=cost, s=10, cmap="viridis", alpha=0.75, linewidths=0)
+    size = 10 if len(score) > 50 else 40
+    points = axes.scatter(score, accuracy, c=cost, s=size, cmap="viridis", alpha=0.75, linewidths=0)
+    if marked is not None:
+        ring = {"s": 180, "facecolors": "none", "edgecolors": "tab:red", "linewidths": 1.5}
+        axes.scatter(score[marked], accuracy[marked], **ring, label="answer")
+        axes.legend()
     figure.colorbar(points, ax=axes, label=cost_label)
     x_label = f"validation {score_name} with the supernet's weights (%)"
-    _finish(figure, x_label, "accuracy when trained alone (%)", title)
+    _finish(axes, x_label, "accuracy when trained alone (%)", title)
     save_png(figure, path)

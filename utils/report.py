@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 WIDTH = 80  # columns of a narrow terminal
 
@@ -19,6 +24,31 @@ def summary_table(title: str, rows: dict[str, str]) -> str:
         lines += [f"{name:<{indent}}{wrapped[0]}"]
         lines += [" " * indent + line for line in wrapped[1:]]
     return "\n".join([*lines, "─" * WIDTH])
+
+
+def command_line(*words: str) -> str:
+    """A command of this toolkit as one types it."""
+    return shlex.join(["python", *words])
+
+
+def write_hparams(
+    writer: SummaryWriter, title: str, flags: Mapping[str, object], finals: Mapping[str, float]
+) -> None:
+    """Write TensorBoard's hparams of a run, called by its title, and its final numbers."""
+    from tensorboard.plugins.hparams.summary_v2 import (
+        HParam,
+        Metric,
+        hparams_config_pb,
+        hparams_pb,
+    )
+
+    plain = {k: v for k, v in flags.items() if isinstance(v, (str, int, float, bool))}
+    columns = [HParam(name) for name in plain], [Metric(tag) for tag in finals]
+    file = writer._get_file_writer()
+    file.add_summary(hparams_config_pb(*columns))
+    file.add_summary(hparams_pb(plain, trial_id=title))
+    for tag, value in finals.items():
+        writer.add_scalar(tag, value)
 
 
 def clock(seconds: float) -> str:

@@ -80,6 +80,15 @@ def read_candidates(path: Path) -> Candidates:
     return candidates
 
 
+def count_images(folder: Path) -> dict[str, int]:
+    """Images in train, validation and test, by the folder's splits.npz; empty without one."""
+    path = folder / "splits.npz"
+    if not path.exists():
+        return {}
+    with np.load(path) as splits:
+        return {name: len(splits[name]) for name in splits.files if splits[name].ndim}
+
+
 def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     content = read_yaml(path)
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]

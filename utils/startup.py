@@ -1,8 +1,11 @@
-"""Wait policy of OpenMP threads; a script sets it before it imports torch."""
+"""The start of a command, before it imports torch: how OpenMP threads wait."""
 
 from __future__ import annotations
 
 import os
+import runpy
+import sys
+from pathlib import Path
 
 
 def wait_without_spinning() -> None:
@@ -14,3 +17,10 @@ def wait_without_spinning() -> None:
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "3000"  # GNU's, which Linux wheels bring
         os.environ["KMP_BLOCKTIME"] = "0"  # LLVM's and Intel's
+
+
+def command() -> None:
+    """Run an installed command, `oneshot-train-subnet`: the module of its name, as a script."""
+    name = Path(sys.argv[0]).stem.removeprefix("oneshot-").replace("-", "_")
+    package = __name__.removesuffix("utils.startup")  # "oneshot_nas."
+    runpy.run_module(package + name, run_name="__main__")

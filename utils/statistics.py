@@ -1,4 +1,4 @@
-"""How well scores rank things whose true values are known, with bootstrap intervals.
+"""Agreement of scores with known true values: rank correlation and bootstrap intervals.
 
 Legend: N items (architectures), `score` and `truth` float [N], higher is better, no NaN.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 CONFIDENCE = 0.95
 MIN_ITEMS = 3  # fewer have no ranking to speak of
+BINS = 400  # of accuracies, as in papers on NAS-Bench-201
 
 
 def kendall_tau(score: np.ndarray, truth: np.ndarray) -> float:
@@ -32,13 +34,43 @@ def spearman_rho(score: np.ndarray, truth: np.ndarray) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One value against a sample of others.
+
+    Attributes:
+        difference: value - mean of the others.
+        low, high: 95 % interval of it (Student's t, from the spread of the others).
+        rank: of the value among all, 1 is the highest; of equals it is the last.
+        p: one-sided permutation test: probability of a rank as good, if the value were one of the
+            others: (1 + number of others at least as high) / (1 + number of others).
+    """
+
+    difference: float
+    low: float
+    high: float
+    rank: int
+    p: float
+
+
+def compare(value: float, others: np.ndarray) -> Comparison:
+    """Compare a value with others, float [K], K > 1."""
+    from scipy.stats import t
+
+    n = len(others)
+    difference = value - float(others.mean())
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * others.std(ddof=1) / math.sqrt(n))
+    rank = 1 + int((others >= value).sum())
+    return Comparison(difference, difference - half, difference + half, rank, rank / (n + 1))
+
+
 def bootstrap_intervals(
     statistics: Callable[[np.ndarray], np.ndarray],
     n: int,
     resamples: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """95 % percentile intervals [S, 2] of S statistics of items drawn anew with replacement.
+    """Percentile intervals (95 %) [S, 2] of S statistics of items drawn anew with replacement.
 
     Efron & Tibshirani, An Introduction to the Bootstrap, chapter 13. They tell how much a value
     depends on which items were looked at, not on the training of what scored them.
@@ -52,23 +84,65 @@ def bootstrap_intervals(
 
 
 def top_k_overlap(score: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """Which share of the k truly best is among the k of the highest score. Ties: the first."""
+    """Share of the k truly best that are among the k of the highest score. Ties: the first."""
     best = [np.argsort(-values, kind="stable")[:k] for values in (score, truth)]
     return len(np.intersect1d(*best)) / k
 
 
-def noise_ceiling(mean: np.ndarray, std: np.ndarray, draws: int, rng: np.random.Generator) -> float:
-    """Mean τ between two independent trainings of the same networks: what no score can expect
-    to pass by much.
+def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Indices of the best item of each bin of `truth` that holds any, in ascending order.
 
-    Each training is drawn as Normal(mean, std); nothing but the spread of a benchmark's own
-    repeated trainings is in it.
+    Of equals the first. Bins are equally wide from the lowest to the highest value. Papers on
+    NAS-Bench-201 report the ranking of these few items: the many of nearly equal accuracy, whose
+    order is mostly noise, weigh no more than the rare ones, so τ is higher than that of all items.
+    """
+    edges = np.linspace(truth.min(), truth.max(), bins + 1)
+    which = np.minimum(np.searchsorted(edges, truth, side="right") - 1, bins - 1)
+    order = np.lexsort((-truth, which))
+    first_of_bin = np.diff(which[order], prepend=-1) > 0
+    return order[first_of_bin]
+
+
+def three_trainings(mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw three trainings of each network, float [3, N], of exactly this mean and population std.
+
+    Of three normal numbers with given mean and std the errors lie on a circle around (0, 0, 0) with
+    the radius std · √3, in a plane, and every direction is as likely.
+    """
+    angle = rng.uniform(0, 2 * np.pi, len(mean)) + 2 * np.pi / 3 * np.arange(3)[:, None]
+    return mean + math.sqrt(2) * std * np.cos(angle)
+
+
+def training_agreement(
+    mean: np.ndarray, std: np.ndarray, draws: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Mean τ that trainings of the same networks have with each other, to judge a score's τ by.
+
+    Args:
+        mean: accuracy of each network, the mean of three trainings (NAS-Bench-Macro, 2103.11922).
+        std: of the same trainings, taken as a population (divided by 3).
+
+    Returns:
+        run_vs_run: one training and another.
+        run_vs_mean_of_others: one training and the mean of the other two.
+        perfect_score: the expected accuracy and the mean of three trainings, the estimated ceiling
+            of any score. `mean` stands for the expectation and new means are drawn around it, with
+            the std corrected for its bias; networks then lie a little further apart than in truth,
+            so the estimate is slightly high.
     """
     taus = []
     for _ in range(draws):
-        first, second = (rng.normal(mean, std) for _ in range(2))
-        taus.append(kendall_tau(first, second))
-    return float(np.mean(taus))
+        first, second, third = three_trainings(mean, std, rng)
+        again = rng.normal(mean, std * math.sqrt(3 / 2) / math.sqrt(3))
+        taus.append(
+            [
+                kendall_tau(first, second),
+                kendall_tau(first, (second + third) / 2),
+                kendall_tau(mean, again),
+            ]
+        )
+    names = ("run_vs_run", "run_vs_mean_of_others", "perfect_score")
+    return dict(zip(names, np.mean(taus, axis=0).tolist(), strict=True))
 
 
 def rank_agreement(
@@ -79,15 +153,16 @@ def rank_agreement(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict:
-    """τ, ρ, top-k overlap and, beside them, what trivial scores reach on the same items.
+    """Compute τ, ρ and top-k overlap of a score, and τ of trivial scores on the same items.
 
     Args:
         baselines: name -> another score of the same items, [N].
 
     Returns:
-        kendall_tau, spearman_rho and their `_interval`s; top_k_overlap by k (those above N are
-        left out); baselines by name: kendall_tau, its interval, and the interval of what the score
-        is ahead by (`ahead_interval`, paired: the same draws for both).
+        kendall_tau, spearman_rho and their `_interval`s; kendall_tau_binned, of the `num_binned`
+        items of `best_of_bins`; top_k_overlap by k (those above N are left out); baselines by name:
+        kendall_tau, its interval, kendall_tau_binned, and the interval of what the score is ahead
+        by (`ahead_interval`, paired: the same draws for both).
 
     Raises:
         ValueError: fewer than three items.
@@ -109,9 +184,12 @@ def rank_agreement(
         statistics, n, resamples, rng
     ).tolist()
     names = list(baselines)
+    best = best_of_bins(truth)
     return {
         "kendall_tau": tau,
         "kendall_tau_interval": tau_interval,
+        "kendall_tau_binned": kendall_tau(score[best], truth[best]),
+        "num_binned": len(best),
         "spearman_rho": rho,
         "spearman_rho_interval": rho_interval,
         "top_k_overlap": {str(k): top_k_overlap(score, truth, k) for k in top_k if k <= n},
@@ -119,6 +197,7 @@ def rank_agreement(
             name: {
                 "kendall_tau": rest[i],
                 "kendall_tau_interval": intervals[i],
+                "kendall_tau_binned": kendall_tau(baselines[name][best], truth[best]),
                 "ahead_interval": intervals[len(names) + i],
             }
             for i, name in enumerate(names)
@@ -127,7 +206,7 @@ def rank_agreement(
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
-    """Indices of the points [N, M] that no other one dominates, by the first column, then the next.
+    """Indices of points [N, M] that no other one dominates, by the first column, then the next.
 
     All columns are minimised. Of equal points the first one counts.
     """
@@ -140,7 +219,7 @@ def pareto_front(points: np.ndarray) -> np.ndarray:
 
 
 def without_nan(value: Any) -> Any:
-    """Nested dicts and lists with None, which JSON knows, in place of NaN."""
+    """Copy nested dicts and lists with None, which JSON knows, in place of NaN."""
     if isinstance(value, dict):
         return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, list):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from config_file.arg_config.data_config import BY_DATASET
 from config_file.arg_config.fields import flag
-from config_file.arg_config.types import budget, integer, number, path
-from lookup_table import Limit
+from config_file.arg_config.types import Limits, budget, integer, limits, number, path
+from lookup_table import (
+    Limit,
+    LookupTable,
+    median_cost,
+    parse_limit,
+    resolve_limits,
+    run_limits,
+)
 from lookup_table.table import MILLION
+
+if TYPE_CHECKING:
+    from lookup_table.latency import LatencySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +41,24 @@ class LatencyConfig:
         "least time per block, in several turns; the median counts",
         "F",
     )
+    latency_correction: int = flag(
+        0,
+        integer(0, 1000),
+        "whole networks that are measured too, to scale all blocks by one factor; 0 is none",
+        "N",
+    )
+
+    @property
+    def settings(self) -> LatencySettings:
+        """How latency is measured."""
+        from lookup_table.latency import LatencySettings  # lazily, as it loads torch
+
+        return LatencySettings(
+            batch_size=self.latency_batch_size,
+            threads=self.latency_threads,
+            seconds=self.latency_seconds,
+            correction=self.latency_correction,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +83,51 @@ class BudgetConfig:
         None, budget, "lower limit, likewise (default: none)", "M|none"
     )
 
+    limit: tuple[str, ...] = flag(
+        (),
+        limits,
+        "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network); "
+        "may be repeated",
+        "METRIC=VALUE[:MIN]",
+        action=Limits,
+    )
+    memory_dtype: str = flag(
+        "float32", ("float32", "int8"), "type that peak_memory and weights are counted for"
+    )
+
     @property
-    def limit(self) -> Limit:
-        """The resolved limits in single costs."""
-        bounds = (self.min_hc, self.target_hc)
-        low, high = (None if hc is None else round(float(hc) * MILLION) for hc in bounds)
-        return Limit(self.info_metric, low, high)
+    def metrics(self) -> list[str]:
+        """The costs that are limited."""
+        return [self.info_metric, *(parse_limit(text).metric for text in self.limit)]
+
+    def resolve(self, table: LookupTable, typed: frozenset[str]) -> BudgetConfig:
+        """Fill in numbers for the median and for a --limit of --info-metric.
+
+        Such a --limit takes the place of what a recipe or file says of --target-hc and --min-hc.
+
+        Args:
+            typed: flags that stand on the command line.
+
+        Raises:
+            ValueError: that limit is unusable, or --target-hc or --min-hc is typed beside it.
+        """
+        metric, low, high = self.info_metric, self.min_hc, self.target_hc
+        own = [text for text in self.limit if parse_limit(text).metric == metric]
+        if own:
+            taken = [metric] if typed & {"target_hc", "min_hc"} else []
+            (limit,) = resolve_limits([parse_limit(own[0])], table, taken)
+            low, high = (None if end is None else end / MILLION for end in (limit.low, limit.high))
+        elif "median" in (low, high):
+            median = median_cost(table, metric) / MILLION
+            low, high = (median if end == "median" else end for end in (low, high))
+        others = tuple(text for text in self.limit if text not in own)
+        return replace(self, min_hc=low, target_hc=high, limit=others)
+
+    def limits(self, table: LookupTable) -> list[Limit]:
+        """The limits in single costs, that of --info-metric first; of a resolved budget.
+
+        Raises:
+            ValueError: a limit is unusable, such as one above the largest network.
+        """
+        ends = (None if end is None else float(end) for end in (self.min_hc, self.target_hc))
+        return run_limits(self.info_metric, *ends, self.limit, table)

@@ -259,5 +259,10 @@ def plain(config: Any) -> dict[str, Any]:
     """The flags that describe a run as plain YAML values, by name: what config.yaml holds."""
     hidden = marked(type(config), NOT_SAVED)
     found = {name: value for name, value in values_of(config).items() if name not in hidden}
-    found = {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
-    return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}
+
+    def as_yaml(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [as_yaml(part) for part in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: as_yaml(value) for name, value in found.items()}

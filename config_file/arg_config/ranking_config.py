@@ -22,8 +22,13 @@ class RankingConfig(Command):
     run: RunConfig = part(RunConfig, THE_RUN)
     space: SpaceConfig = part(SpaceConfig)
     data: DataConfig = part(DataConfig, SPACE_AND_DATA)
-    checkpoint: Path = flag(
-        None, path, "the supernet.pt that ranks; its space and dataset are the defaults", "FILE"
+    checkpoint: tuple[Path, ...] = flag(
+        (),
+        path,
+        "the supernet.pt that ranks; its space and dataset are the defaults; several of one space: "
+        "also their mean and spread",
+        "FILE",
+        nargs="+",
     )
     benchmark: Path = flag(
         None, path, "JSON of true accuracies: {digits: {mean_acc, std}}, a digit per layer", "FILE"
@@ -60,9 +65,10 @@ class RankingConfig(Command):
 
     @classmethod
     def inherited(cls, chosen: Values) -> Values:
-        return from_checkpoint(cls, chosen.get("checkpoint"))
+        given = chosen.get("checkpoint") or [None]  # a word or a list of words
+        return from_checkpoint(cls, given if isinstance(given, str) else given[0])
 
     def check(self) -> None:
         for name, given in (("checkpoint", self.checkpoint), ("benchmark", self.benchmark)):
-            if given is None:
+            if not given:
                 raise ValueError(f"--{name} FILE is missing; see --help")

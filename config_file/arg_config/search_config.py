@@ -73,6 +73,12 @@ class SearchConfig(SupernetCommand):
         "searches with different random numbers, of which the spread is reported",
         "K",
     )
+    supernet_seeds: int = flag(
+        1,
+        integer(1, 100),
+        "supernets trained with different seeds, each searched; how far they agree is reported",
+        "K",
+    )
     oracle: Path | None = flag(
         None, path, "JSON of known accuracies in place of a supernet: nothing is trained", "FILE"
     )
@@ -111,12 +117,16 @@ class SearchConfig(SupernetCommand):
     def metrics(self) -> list[str]:
         """The costs that the run looks at."""
         more = self.strategy.costs(self.strategies[self.search_strategy])
-        return sorted({self.budget.info_metric, *more})
+        return sorted({*self.budget.metrics, *more})
 
     def check(self) -> None:
         kind, name = self.strategy, self.search_strategy
         if self.oracle and self.checkpoint:
             raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+        if self.supernet_seeds > 1 and (self.oracle or self.checkpoint):
+            raise ValueError(
+                "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
+            )
         if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
             names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
             raise ValueError(

@@ -30,6 +30,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.names import SAMPLERS
+from config_file.arg_config.types import Words
 from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
@@ -231,7 +232,9 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
         flag = action.option_strings[0]
         if value is None:
             continue
-        if action.nargs == 0:  # a switch
+        if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
+            words += [flag, *map(str, value)] if value else []  # paths, which may hold commas
+        elif action.nargs == 0:  # a switch
             if not isinstance(value, bool):
                 raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
             if value:
@@ -272,6 +275,20 @@ def from_checkpoint(kind: type[Command], checkpoint: str | Path | None) -> Value
 
     stored = load_checkpoint(str(checkpoint))["config"]
     names: Iterable[str] = marked(kind, FROM_CHECKPOINT)
+    return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
+def from_search(kind: type[Command], folder: Path) -> Values:
+    """Dataset flags of a run of search.py.
+
+    Raises:
+        ValueError: it is no run.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run of search.py: {path} is missing")
+    stored = {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()}
+    names = marked(kind, FROM_CHECKPOINT)
     return {name: stored[name] for name in names if stored.get(name) is not None}
 
 

@@ -10,9 +10,10 @@ from config_file.arg_config.data_config import BY_DATASET, AugmentConfig, DataCo
 from config_file.arg_config.evaluation_config import calibration_batches_flag
 from config_file.arg_config.fields import NOT_SAVED, flag, only, part
 from config_file.arg_config.run_config import THE_RUN, RunConfig
-from config_file.arg_config.sources import RECIPES, Command, Values
+from config_file.arg_config.sources import RECIPES, Command, Values, from_search
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import integer, number, path
+from config_file.arg_config.verify_config import VerifyConfig
 
 SUBNET_RECIPES = RECIPES.parent / "subnet_recipe"
 
@@ -112,6 +113,7 @@ class SubnetConfig(Command):
         None, number(0, 0.99), "before the classifier (default: the search space's)", "F"
     )
     use: UseConfig = part(UseConfig)
+    verification: VerifyConfig = part(VerifyConfig)
     data: DataConfig = part(DataConfig)
     training: SubnetTrainingConfig = part(SubnetTrainingConfig)
     augment: AugmentConfig = part(AugmentConfig)
@@ -124,6 +126,8 @@ class SubnetConfig(Command):
 
         A benchmark needs no dataset, so it takes the architecture's size unless one is given.
         """
+        if chosen.get("verify") is not None:
+            return from_search(cls, Path(chosen["verify"]))
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
@@ -147,6 +151,10 @@ class SubnetConfig(Command):
     def check(self) -> None:
         """Raise ValueError where flags that need each other are not all given."""
         if self.list_architectures:
+            return
+        if self.verification.verify is not None:
+            if self.arch is not None:
+                raise ValueError("--verify trains the networks of a search; leave --arch out")
             return
         if self.arch is None:
             raise ValueError(

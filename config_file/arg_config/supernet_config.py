@@ -27,8 +27,7 @@ from config_file.arg_config.sampling_config import (
 from config_file.arg_config.sources import Command
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import path
-from lookup_table import BudgetCounts, LookupTable
-from lookup_table.table import MILLION
+from lookup_table import LookupTable
 
 if TYPE_CHECKING:
     from model import SearchSpace
@@ -151,12 +150,8 @@ class SupernetCommand(Command):
         """
         config = self.resolved_sampler(space.supernet == "superkernel") if self.trains else self
         run, budget = replace(config.run, threads=threads), config.budget
-        if table is not None and "median" in (budget.target_hc, budget.min_hc):
-            median = BudgetCounts(table, budget.info_metric).median / MILLION
-            target, least = (
-                median if hc == "median" else hc for hc in (budget.target_hc, budget.min_hc)
-            )
-            budget = replace(budget, target_hc=target, min_hc=least)
+        if table is not None:
+            budget = budget.resolve(table, self.typed)
         return replace(config, run=run, budget=budget)  # type: ignore[type-var]
 
     @property

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from config_file.arg_config.budget_config import LatencyConfig
 from config_file.arg_config.fields import flag, only, part
+from config_file.arg_config.names import DATASETS
 from config_file.arg_config.run_config import DEVICES, cache_dir_flag
 from config_file.arg_config.types import integer, path, widths
 
@@ -24,6 +25,10 @@ class GivenConfig:
     )
     input_size: int | None = flag(None, integer(8, 1024), "(default: of --arch, or 224)", "PX")
     num_classes: int | None = flag(None, integer(1), "(default: of --arch, or 1000)", "N")
+    dataset: str | None = flag(
+        None, DATASETS, "the input size of its recipe, unless given, and its number of classes"
+    )
+    data_path: Path | None = flag(None, path, "where the dataset is", "DIR")
     widths: tuple[int, ...] | None = flag(
         None, widths, "channels of stem, (first,) stages, last (default: the space's)", "N,N,..."
     )
@@ -44,8 +49,8 @@ class MeasureConfig:
     import_file: tuple[str, ...] = flag(
         (),
         str,
-        "read another project's table (hw_nas_bench, proxyless_lut, singlepath_json) of "
-        "--search-space, and --save it",
+        "read another project's table (hw_nas_bench, proxyless_lut, singlepath_json), or your own "
+        "times of --export-blocks (block_times), of --search-space, and --save it",
         ("FORMAT", "FILE"),
         nargs=2,
         names=("--import",),
@@ -64,11 +69,16 @@ class TableConfig:
     measure: MeasureConfig = part(MeasureConfig)
     source: LatencyConfig = part(LatencyConfig, LATENCY)
     list_tables: bool = only("describe the tables that --lookup-table names")
+    export_blocks: Path | None = flag(
+        None, path, "write each distinct block as an ONNX file, to measure on another device", "DIR"
+    )
     table: bool = only("a table per layer and choice, instead of JSON")
     cache_dir: Path = cache_dir_flag()
 
     def check(self) -> None:
-        """Raises ValueError where flags need each other."""
+        """Raises ValueError where flags need or exclude each other."""
+        if self.given.arch and self.given.dataset:
+            raise ValueError("--arch says its number of classes; leave --dataset out")
         if self.measure.save and not (self.measure.latency or self.measure.import_file):
             raise ValueError(
                 "--save writes what --latency measures or --import reads; give one too"

@@ -56,6 +56,19 @@ def budget(text: str) -> float | str | None:
         ) from None
 
 
+def limits(text: str) -> list[str]:
+    """Comma-separated `METRIC=VALUE[:MIN]`, which `lookup_table.parse_limit` reads."""
+    from lookup_table import parse_limit
+
+    words = ["".join(word.split()) for word in text.split(",") if word]
+    try:
+        for word in words:
+            parse_limit(word)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return words
+
+
 def threads(text: str) -> int | str:
     """A number of CPU threads, or `auto`."""
     try:
@@ -130,3 +143,17 @@ class Words(Action):
         option: str | None = None,
     ) -> None:
         setattr(args, self.dest, [word for part in values for word in part])
+
+
+class Limits(Action):
+    """A limit per metric, of `type=limits`: the flag may be repeated, the last of a metric wins."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        args: Namespace,
+        values: list[str],
+        option: str | None = None,
+    ) -> None:
+        by_metric = {text.split("=")[0]: text for text in (*getattr(args, self.dest), *values)}
+        setattr(args, self.dest, tuple(by_metric.values()))

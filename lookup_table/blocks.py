@@ -1,0 +1,115 @@
+"""The distinct blocks of a space as ONNX files, to be measured on a device that has no PyTorch.
+
+`index.json` beside them says which rows of a latency table each file fills; `measure.py` times them
+where there is Python and ONNX Runtime. Their times become a table by `--import block_times`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lookup_table import measure_blocks
+from model.space import SearchSpace
+from model.subnet import fold_batch_norms
+from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
+from utils.files import atomic_path, write_text
+from utils.progress import progress_bar
+
+INDEX_FILE = "index.json"
+FIXED = "fixed"  # in place of a layer's number: stem, first block, head
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of networks, in eval mode, for images of one shape.
+
+    Attributes:
+        name: of its file, without the suffix.
+        module: the block.
+        shape: of its input at batch 1, [C, H, W].
+        rows: (layer, choice), from 1, that it costs in a table; (FIXED, name) of a fixed part.
+    """
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, int, int]
+    rows: list[tuple[int | str, str]] = field(default_factory=list)
+
+
+def distinct_blocks(space: SearchSpace) -> list[Block]:
+    """Every block that takes time, once per shape, and then the fixed parts."""
+    blocks: dict[tuple, Block] = {}
+    for i, layer in enumerate(space.layers):
+        shape = (layer.in_chs, layer.in_size, layer.in_size)
+        for c, choice in enumerate(layer.choices):
+            key = (choice, layer.out_chs, layer.stride, *shape)
+            if key not in blocks:
+                sizes = f"{layer.in_chs}-{layer.out_chs}_s{layer.stride}_{layer.in_size}px"
+                module = build_choice(space, i, c, space.style).eval()
+                blocks[key] = Block(f"{choice}_{sizes}", module, shape)
+            blocks[key].rows.append((i + 1, choice))
+    fixed = [
+        ("stem", build_stem(space, space.style), IN_CHS, space.input_size),
+        ("first", build_first(space, space.style), space.stem_width, space.stem_size),
+        ("head", build_head(space, space.style), space.layers[-1].out_chs, space.last_size),
+    ]
+    parts = [Block(n, m.eval(), (chs, px, px), [(FIXED, n)]) for n, m, chs, px in fixed]
+    return [b for b in (*blocks.values(), *parts) if not isinstance(b.module, nn.Identity)]
+
+
+@torch.random.fork_rng(devices=[])
+def export_blocks(space: SearchSpace, folder: Path) -> int:
+    """Write one ONNX file per distinct block, `index.json` and `measure.py`.
+
+    Batch norms are folded, as a deployed network has them. Inputs are called `x`, at batch 1.
+
+    Returns:
+        How many blocks there are.
+
+    Raises:
+        ValueError: a package that the export needs is missing, or the folder holds files.
+    """
+    from model.export import check_onnx_packages, quiet_export
+
+    check_onnx_packages("--export-blocks")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"--export-blocks {folder} exists and is not an empty folder; name another"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    blocks = distinct_blocks(space)
+    for block in _counted(blocks):
+        x = torch.zeros(1, *block.shape)
+        with quiet_export():
+            program = torch.onnx.export(
+                fold_batch_norms(block.module), (x,), dynamo=True, input_names=["x"]
+            )
+        assert program is not None  # None is of the old exporter
+        with atomic_path(folder / f"{block.name}.onnx") as temporary:
+            temporary.write_bytes(program.model_proto.SerializeToString())
+    index = {
+        "search_space": space.name,
+        "widths": list(space.widths),
+        "input_size": space.input_size,
+        "num_classes": space.num_classes,
+        "blocks": [
+            {"file": f"{b.name}.onnx", "input": [1, *b.shape], "rows": b.rows} for b in blocks
+        ],
+    }
+    write_text(folder / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+    shutil.copyfile(measure_blocks.__file__, folder / "measure.py")
+    return len(blocks)
+
+
+def _counted(blocks: list[Block]) -> Iterator[Block]:
+    with progress_bar(len(blocks), "export", "block") as bar:
+        for block in blocks:
+            yield block
+            bar.update()

@@ -1,0 +1,250 @@
+"""Does a search pay? Its answer against random networks of its budget, all trained alone.
+
+Every training is a run of train_subnet.py in a process of its own, so it resumes as such runs do,
+and the ranks of torchrun share the trainings out without waiting for each other.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from config_file.arg_config.fields import plain
+from config_file.arg_config.subnet_config import SubnetConfig
+from config_file.arg_config.verify_config import VerifyConfig
+from lookup_table import METRICS, LookupTable, architecture_keys
+from model import architecture_facts
+from search_strategy.benchmark import digits
+from search_strategy.searched_run import SearchedRun
+from utils import distributed, ranks
+from utils.child import run_script
+from utils.device import stream
+from utils.files import write_text
+from utils.metrics import MILLION
+from utils.plots import plot_ranking
+from utils.report import clock, summary_table
+from utils.run_folder import log
+from utils.statistics import Comparison, compare, kendall_tau
+from utils.yaml_file import read_yaml
+
+VERIFY_STREAM = 4
+ANSWER, LARGEST = "answer", "largest"
+RECIPE_FILE = "recipe.yaml"
+NOT_PASSED_ON = {*VerifyConfig.__dataclass_fields__, "arch", "run_dir", "random_seed", "init_from"}
+SCORE_NAMES = {"top1": "top-1", "probability": "mean probability of the true class"}
+
+
+def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, np.ndarray]:
+    """The answer, the largest network of the budget if it is another, and random ones.
+
+    Raises:
+        ValueError: the budget holds fewer.
+    """
+    chosen = {ANSWER: searched.answer}
+    largest = searched.budget.largest()
+    if not np.array_equal(largest, searched.answer):
+        chosen[LARGEST] = largest
+    taken = architecture_keys(np.stack(list(chosen.values())))
+    drawn = searched.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
+    if len(drawn) < random:
+        raise ValueError(
+            f"--random {random}: the budget holds only {len(drawn)} other networks; take fewer"
+        )
+    return chosen | {f"random{i}": row for i, row in enumerate(drawn, 1)}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one network of the verification in `folder`."""
+
+    folder: Path
+    network: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}_seed{self.seed}"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder / "trainings" / self.name
+
+    def result(self) -> tuple[float, float] | None:
+        """Validation and test top-1 in percent; None while it is not finished."""
+        path = self.run_folder / "best_architecture.yaml"
+        found = read_yaml(path) if path.is_file() else {}
+        return (found["top1"], found["test_top1"]) if "test_top1" in found else None
+
+    def run(self, cache_dir: Path) -> None:
+        """Train, going on where an earlier run stopped.
+
+        Raises:
+            ValueError: it failed.
+            Interrupted: a signal came; the training has left its checkpoint.
+        """
+        runs = self.run_folder.parent
+        words: list[object] = ["--title", self.name, "--run-dir", runs, "--cache-dir", cache_dir]
+        if (self.run_folder / "config.yaml").is_file():
+            words += ["--resume"]
+        else:
+            arch = self.folder / "architectures" / f"{self.network}.yaml"
+            words += ["--arch", arch, "--config", self.folder / RECIPE_FILE]
+            words += ["--random-seed", self.seed]
+        run_script("train_subnet.py", words, self.name)
+
+
+def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: torch.device) -> None:
+    """Train and compare; leaves verify.csv, verify.json, verify.png and the truth."""
+    flags = config.verification
+    networks = choose_networks(searched, flags.random, config.run.random_seed)
+    architectures = np.stack(list(networks.values()))
+    score = np.empty(0)
+    if ranks.is_main():
+        score = searched.scores(architectures, folder / "candidates.log", device)
+        _write_inputs(config, folder, searched, networks)
+    folder = distributed.from_main(folder)  # where there is something to train now
+    first = config.run.random_seed
+    trainings = [
+        Training(folder, name, seed)
+        for name in networks
+        for seed in range(first, first + flags.trainings)
+    ]
+    _train(trainings, config.run.cache_dir)
+    if not ranks.is_main():
+        return
+    results = np.array([training.result() for training in trainings])
+    validation, test = results.reshape(len(networks), flags.trainings, 2).transpose(2, 0, 1)
+    text = _csv(searched, networks, score, validation, test)
+    write_text(folder / "verify.csv", text)
+    _add_truth(flags.truth or folder / "truth.json", searched.table, architectures, test)
+    _report(folder, searched, networks, score, test)
+
+
+def _write_inputs(
+    config: SubnetConfig, folder: Path, searched: SearchedRun, networks: dict[str, np.ndarray]
+) -> None:
+    """Write the recipe and the architecture files."""
+    recipe = {k: v for k, v in plain(config).items() if k not in NOT_PASSED_ON}
+    write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe, sort_keys=False))
+    (folder / "architectures").mkdir(exist_ok=True)
+    for name, architecture in networks.items():
+        path = folder / "architectures" / f"{name}.yaml"
+        facts = architecture_facts(searched.space, architecture)
+        facts |= searched.table.facts(architecture) | {"dataset": config.data.dataset}
+        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+
+
+def _train(trainings: Sequence[Training], cache_dir: Path) -> None:
+    """Run this rank's share of the trainings; on rank 0, wait for the others'."""
+    left = [t for t in trainings[ranks.rank() :: ranks.world_size()] if t.result() is None]
+    log.info(f"{len(trainings)} trainings, {len(left)} of them left for this process")
+    start = time.perf_counter()
+    for done, training in enumerate(left, 1):
+        training.run(cache_dir)
+        spent = (time.perf_counter() - start) / done
+        result = training.result()
+        assert result is not None
+        log.info(
+            f"{training.name}: test top-1 {result[1]:.2f} %; {done} of {len(left)} trained, about "
+            f"{clock(spent * (len(left) - done))} left"
+        )
+    while ranks.is_main() and any(training.result() is None for training in trainings):
+        time.sleep(2)
+
+
+def _csv(
+    searched: SearchedRun,
+    networks: dict[str, np.ndarray],
+    score: np.ndarray,
+    validation: np.ndarray,
+    test: np.ndarray,
+) -> str:
+    """A line per network: name, architecture, costs, score, mean accuracies, all test top-1s."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    metrics = searched.table.metrics
+    seeds = [f"test_top1_{k}" for k in range(test.shape[1])]
+    writer.writerow(["name", "architecture", *metrics, "score", "top1", "test_top1", *seeds])
+    for i, (name, architecture) in enumerate(networks.items()):
+        costs = [int(searched.table.cost(architecture, metric)) for metric in metrics]
+        means = [float(validation[i].mean()), float(test[i].mean())]
+        names = " ".join(searched.space.decode(architecture))
+        writer.writerow([name, names, *costs, float(score[i]), *means, *test[i].tolist()])
+    return text.getvalue()
+
+
+def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.ndarray) -> None:
+    """Add accuracies to a benchmark file; an entry of the same network is replaced.
+
+    Raises:
+        ValueError: the file that is there is not JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"--truth {path} is not JSON ({error}); take another file") from error
+    for architecture, accuracies in zip(networks, test, strict=True):
+        entry: dict[str, float] = {"mean_acc": float(accuracies.mean())}
+        if len(accuracies) > 1:
+            entry["std"] = float(accuracies.std())
+        entry |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
+        content[digits(architecture)] = entry
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _report(
+    folder: Path,
+    searched: SearchedRun,
+    networks: dict[str, np.ndarray],
+    score: np.ndarray,
+    test: np.ndarray,
+) -> None:
+    """Print the comparison; write verify.json and verify.png."""
+    accuracy = dict(zip(networks, test.mean(axis=1).tolist(), strict=True))
+    random = np.array([value for name, value in accuracy.items() if name.startswith("random")])
+    found, tau = compare(accuracy[ANSWER], random), kendall_tau(score, test.mean(axis=1))
+    numbers: dict[str, object] = {"test_top1": accuracy, "kendall_tau": tau, **vars(found)}
+    write_text(folder / "verify.json", json.dumps(numbers, indent=2) + "\n")
+    metric = searched.budget.counts.metric
+    cost = searched.table.cost(np.stack(list(networks.values())), metric) / MILLION
+    name = SCORE_NAMES[searched.config.evaluation.score]
+    title = f"{searched.folder.name}: {len(networks)} networks trained alone, τ = {tau:.2f}"
+    label = searched.table.metric(metric).label
+    plot_ranking(
+        folder / "verify.png", score, test.mean(axis=1), cost, label, name, title, marked=0
+    )
+    rows = {
+        "answer": f"{accuracy[ANSWER]:.2f} % test top-1, mean of {test.shape[1]} training(s)",
+        f"{len(random)} random networks": f"mean {random.mean():.2f} %, from {random.min():.2f} "
+        f"to {random.max():.2f} %",
+        "answer - random": f"{found.difference:+.2f} points, 95 % interval {found.low:+.2f} to "
+        f"{found.high:+.2f} (of the mean of random networks)",
+        "rank of the answer": f"{found.rank} of {len(random) + 1}, one-sided p = {found.p:.3f}",
+        "largest in budget": f"{accuracy.get(LARGEST, accuracy[ANSWER]):.2f} %"
+        + ("" if LARGEST in accuracy else " (it is the answer)"),
+        "τ of score and accuracy": f"{tau:.3f} over {len(networks)} networks",
+        "verdict": verdict(found),
+        "files": f"{folder}/ (verify.csv, verify.json, verify.png, truth.json)",
+    }
+    log.info(summary_table(f"\nverification of {searched.folder}", rows))
+
+
+def verdict(found: Comparison) -> str:
+    """One sentence on whether the answer is better than a random network."""
+    if found.low > 0:
+        strength = "better than the mean random network"
+    elif found.high < 0:
+        strength = "worse than the mean random network"
+    else:
+        strength = "not told apart from the mean random network"
+    sure = f"with p = {found.p:.3f}, chance alone would put it this high" if found.p > 0.05 else ""
+    return f"the answer is {strength}" + (f"; {sure}" if sure and found.low > 0 else "")

@@ -1,0 +1,86 @@
+"""train_subnet.py --verify: networks within the budget, trained alike, compared honestly."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY, Command
+from scipy import stats
+
+from lookup_table import LookupTable
+from model import SearchSpace
+from search_strategy.benchmark import Benchmark
+from utils.statistics import compare
+
+SEARCH = ("--search-space", TINY, "--epochs", 1, "--batch-size", 256, "--generation-num", 1)
+SEARCH = (*SEARCH, "--population", 6, "--parent-num", 2, "--no-random-control")
+RECIPE = ("--epochs", 1, "--batch-size", 256)
+
+
+def test_comparison_is_student_s_interval_and_the_permutation_test() -> None:
+    others = np.random.default_rng(0).normal(90, 2, 12)
+    found = compare(92.0, others)
+    expected = stats.ttest_1samp(others, 0).confidence_interval(0.95)
+    assert [92 - found.high, 92 - found.low] == pytest.approx([expected.low, expected.high])
+    assert found.difference == pytest.approx(92 - others.mean())
+    # the exact test of one value against the rest: all K + 1 places are equally likely
+    everything = np.append(others, 92.0)
+    as_high = [stats.rankdata(-np.roll(everything, k), "max")[-1] for k in range(13)]
+    assert found.p == np.mean(np.array(as_high) <= found.rank)
+    assert compare(others.max(), others).rank == 2  # of equals the last
+
+
+def check_supernets(folder: Path) -> None:
+    """Answers of two supernets: what each scored its own with is what its run reported."""
+    rows = list(csv.DictReader((folder / "supernets.csv").open()))
+    for row, run in zip(rows, (folder, folder / "supernets/seed1"), strict=True):
+        found = yaml.safe_load((run / "best_architecture.yaml").read_text())
+        assert row["architecture"].split() == found["choices"]
+        assert float(row[f"score_seed{row['seed']}"]) == found["top1"]
+    seeds = [yaml.safe_load((folder / "supernets/seed1/config.yaml").read_text())["random-seed"]]
+    assert seeds == [1]
+
+
+def test_verify(command: Command, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable):
+    command("search.py", *SEARCH, "--title", "T", "--supernet-seeds", 2)
+    check_supernets(tmp_path / "runs/T")
+    flags = ("--verify", "runs/T", "--random", 2, "--title", "V", *RECIPE)
+    command("train_subnet.py", *flags)
+    folder = tmp_path / "runs" / "V"
+    rows = list(csv.DictReader((folder / "verify.csv").open()))
+    names = [row["name"] for row in rows]
+    assert names[0] == "answer" and names[-2:] == ["random1", "random2"]
+    limit = yaml.safe_load((tmp_path / "runs/T/config.yaml").read_text())["target-hc"] * 1e6
+    codes = np.array([tiny.encode(row["architecture"].split()) for row in rows])
+    assert (tiny_table.cost(codes, "flops") <= limit).all()
+    assert len(np.unique(codes, axis=0)) == len(codes) in (3, 4)  # the answer may be the largest
+    history = list(csv.DictReader((tmp_path / "runs/T/history.csv").open()))
+    scores = {row["architecture"]: float(row["top1"]) for row in history}
+    assert float(rows[0]["score"]) == scores[rows[0]["architecture"]]  # the same supernet, images
+
+    truth = Benchmark.read(folder / "truth.json", tiny, tiny_table)
+    assert len(truth.accuracy) == len(rows)
+    alone = yaml.safe_load((folder / "trainings/random2_seed0/best_architecture.yaml").read_text())
+    assert float(rows[-1]["test_top1"]) == alone["test_top1"]
+
+    before = (folder / "verify.csv").read_bytes()
+    (folder / "verify.csv").unlink()  # as if it had been stopped in the third training
+    unfinished = folder / "trainings/random1_seed0/best_architecture.yaml"
+    facts = {k: v for k, v in yaml.safe_load(unfinished.read_text()).items() if "top1" not in k}
+    unfinished.write_text(yaml.safe_dump(facts))
+    done = command("train_subnet.py", "--title", "V", "--resume")
+    assert "1 of them left" in done.stdout
+    assert (folder / "verify.csv").read_bytes() == before
+    assert json.loads((folder / "verify.json").read_text())["rank"] in (1, 2, 3)
+
+
+def test_what_cannot_be_verified(command: Command, tmp_path: Path) -> None:
+    error = command("train_subnet.py", "--verify", "runs/none", ok=False).stderr
+    assert "no run of search.py" in error
+    error = command("train_subnet.py", "--verify", "runs/T", "--arch", "a", ok=False).stderr
+    assert "--arch" in error or "no run" in error
