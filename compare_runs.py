@@ -8,6 +8,11 @@ Searches that differ in nothing but their seed are also shown as mean and standa
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take seconds
+    start_up()
+
 import csv
 import json
 import statistics

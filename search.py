@@ -12,13 +12,16 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.search_config import SearchConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SearchConfig, __doc__)
-    wait_without_spinning()
 
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
 from lookup_table.whole_networks import latency_rows
+from model import keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -88,7 +92,8 @@ def report_search(
             report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
-        report.add_largest(largest, scores.scored_top1(largest[None])[0])
+        top1 = scores.scored_top1(largest[None])[0]
+        report.add_largest(largest, top1, budget.largest_is_exact)
         if evaluator is not None:
             plain = uncalibrated_top1(evaluator.supernet, answer, splits.validation)
             report.add_uncalibrated(plain)
@@ -149,6 +154,7 @@ def main() -> None:
 
     stem = Path(config.space.search_space).stem
     folder = open_run(run, f"{config.search_strategy}_{stem}_{data.dataset}")
+    keep_space(folder, space)
     record_run(folder, config, device, keep_costs(folder, space, table))
     splits.keep(folder)
     log.info(space_text(space, networks, budget))

@@ -12,27 +12,27 @@ torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # s
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.subnet_config import SubnetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SubnetConfig, __doc__)
-    wait_without_spinning()
 
 import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
@@ -47,7 +47,8 @@ from model import (
     SearchSpace,
     Subnet,
     add_drop_path,
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     describe,
     load_architecture,
     save_weights,
@@ -56,20 +57,19 @@ from model import (
 )
 from model.architecture import published_text
 from model.exports import check_exports, export_all
-from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
 from model.weights import load_from_supernet, load_trained
 from search_strategy.searched_run import SearchedRun
 from search_strategy.verify import verify
 from utils import ranks
-from utils.acceleration import Precision, compile_blocks, uncompile_blocks
+from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
+from utils.classifier import ClassifierTask
 from utils.draw import draw_architecture, plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
-from utils.finite import LossGuard
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
 from utils.model_card import ModelCard, provenance
@@ -78,14 +78,13 @@ from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.tracker import FileCallback, Tracker
-from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
+from utils.training import Optimisation, TrainingFile, fit
 
 ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
 PICTURES = {
     "the network, layer by layer": "architecture.png",
     "confusion matrix on the test images": "confusion.png",
 }
-SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
 RECIPE = """
     epochs batch_size optimizer lr momentum weight_decay lr_scheduler warmup_epochs
     label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
@@ -173,57 +172,6 @@ def new_network(
     return net
 
 
-class SubnetTask:
-    """A network's training step: the objective, then the average of the weights (--ema-decay).
-
-    The average is what is validated; best.pt is written at every epoch that validates best so far:
-    by top-1, then by loss.
-    """
-
-    def __init__(
-        self, net: Subnet, splits: Splits, config: SubnetConfig, writer: SummaryWriter
-    ) -> None:
-        self.net = net
-        self.splits = splits
-        self.writer = writer
-        self.objective = build_objective(config, splits.num_classes, splits.train.device)
-        self.averaged = None
-        if decay := config.regularisation.ema_decay:
-            average = get_ema_multi_avg_fn(decay)
-            self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
-        self.save_best: Callable[[int], None] = lambda done: None
-
-    def start_epoch(self, epoch: int) -> None:
-        pass
-
-    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
-        with precision.autocast():
-            loss, logits = self.objective(self.net, images, labels)
-        precision.backward(loss)
-        return [Pass(loss, logits)]
-
-    def after_step(self, step: Step, guard: LossGuard) -> None:
-        if step.kept and self.averaged is not None:
-            self.averaged.update_parameters(self.net)
-
-    def validate(self, done: int) -> None:
-        """Validate after `done` epochs; write best.pt if it is the best so far."""
-        used = self.net if self.averaged is None else self.averaged.module
-        scores = evaluate(used, self.splits.validation, self.splits.num_classes)
-        self.writer.add_scalar("validation/top1", scores.top1, done)
-        self.writer.add_scalar("validation/loss", scores.loss, done)
-        if (scores.top1, -scores.loss) > (self.best["top1"], -self.best["loss"]):
-            self.best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
-            self.save_best(done)
-
-    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        epoch.write(self.writer, "loss", "top1", "lr")
-        self.validate(epoch.done)
-        best = f"{self.best['top1']:.2f} %"
-        return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}
-
-
 def train(
     net: Subnet,
     splits: Splits,
@@ -240,7 +188,9 @@ def train(
         Interrupted: a signal came, and last.pt is written.
     """
     loader = splits.train
-    task = SubnetTask(net, splits, config, writer)
+    classes, decay = splits.num_classes, config.regularisation.ema_decay
+    objective = build_objective(config, classes, loader.device)
+    task = ClassifierTask(net, objective, decay, splits.validation, classes, writer)
     run = Optimisation(net, decay_groups(net), loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
@@ -286,14 +236,9 @@ def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dic
 def save_architecture(folder: Path, inputs: Inputs, extra: dict) -> None:
     """Write the architecture file of a run, which is then all that the network's weights need."""
     space, architecture = inputs.space, inputs.architecture
-    facts = architecture_facts(space, architecture)
-    if space.name.endswith((".yaml", ".yml")):
-        spec = load_space_file(space.name)
-        del spec["user_file"]
-        write_text(folder / SPACE_FILE, yaml.safe_dump(spec, sort_keys=False))
-        facts["search_space"] = SPACE_FILE
+    facts = architecture_record(space, architecture)
     facts |= {metric: int(inputs.table.cost(architecture, metric)) for metric in METRICS}
-    write_text(folder / ARCHITECTURE, yaml.safe_dump(facts | extra, sort_keys=False))
+    write_text(folder / ARCHITECTURE, architecture_text(facts | extra))
 
 
 def export(net: Subnet, inputs: Inputs, config: SubnetConfig, card: ModelCard) -> None:

@@ -10,13 +10,16 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help, plain
 from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
-    wait_without_spinning()
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +35,7 @@ from data import Loader, Splits, load_splits
 from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
-from model import SearchSpace, Supernet, build_supernet, count_params, load_space
+from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
 from model.timm_weights import PREFIX, start_supernet, timm_network
@@ -235,6 +238,7 @@ def main() -> None:
 
     folder = open_run(run, f"supernet_{name}")
     kept = None if table is None else keep_costs(folder, space, table)
+    keep_space(folder, space)
     record_run(folder, config, device, kept)
     splits.keep(folder)
     path = folder / "supernet.pt"

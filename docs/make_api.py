@@ -38,7 +38,7 @@ API = {
     },
     "Weights": {
         "model": "extract_subnet load_subnet load_weights save_weights load_preprocessing "
-        "Preprocessing fold_batch_norms load_architecture architecture_facts",
+        "Preprocessing fold_batch_norms load_architecture architecture_record",
         "model.export": "export_onnx export_torch",
         "model.quantised": "export_int8",
         "model.hub": "export_hub hub_class",
