@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -164,3 +165,39 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
             load_subnet("mnasnet_100", file)
     with pytest.raises(ValueError, match="do not exist"):
         load_subnet("mnasnet_100", tmp_path / "gone.safetensors")
+
+
+def test_the_forms_of_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = load_space("nas_bench_macro", 32, 10)
+    rows, codes = [], [[0] * 8, [1] * 8, [2] * 8]
+    table = load_table(space)
+    for i, (code, top1) in enumerate(zip(codes, (50.0, 70.0, 70.0), strict=True)):
+        flops, params = (int(table.cost(np.array(code), m)) for m in ("flops", "params"))
+        rows.append(f"{i},0,{' '.join(space.decode(code))},{flops},{params},{top1}")
+    folder = tmp_path / "runs/T"
+    folder.mkdir(parents=True)
+    best = architecture_record(space, np.array(codes[1])) | {"dataset": "cifar10"}
+    (folder / "best_architecture.yaml").write_text(yaml.safe_dump(best))
+    head = "index,round,architecture,flops,params,top1"
+    (folder / "history.csv").write_text("\n".join([head, *rows]))
+    forms = {
+        "runs/T": 1,
+        "runs/T:0": 0,
+        "runs/T:2": 2,
+        "runs/T#1": 1,  # of equals the cheaper
+        "runs/T#2": 2,
+        "runs/T#3": 0,
+        " ".join(["k3_e3"] * 8): 1,
+        "nas_bench_macro: " + " ".join(["k5_e6"] * 8): 2,
+    }
+    for name, wanted in forms.items():
+        assert load_architecture(name)[1].tolist() == codes[wanted], name
+    for name, words in {
+        "runs/T:3": "indices 0 to 2",
+        "runs/T#0": "ranks 1 to 3",
+        "k3_e3 k3_e3": "those of no shipped space",
+        "fbnet: k3_e3 k3_e3": "has 2 choices",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            load_architecture(name)

@@ -37,7 +37,7 @@ class RunConfig:
         None,
         path,
         "Python file with scalars(values, step) and figure(name, figure, step), which get what "
-        "TensorBoard gets (docs/runs.md)",
+        "TensorBoard gets (docs/runs.md; default: none)",
         "FILE",
         marks=[MAY_DIFFER],
     )

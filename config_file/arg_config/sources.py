@@ -15,7 +15,7 @@ import contextlib
 import io
 import sys
 from argparse import Action, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -176,6 +176,12 @@ class Reader:
         typed = vars(self.typed)
         check_run_folder(typed["run_dir"], typed["title"], resume=True)
         path = typed["run_dir"] / typed["title"] / RUN_CONFIG
+        content, ours = read_yaml(path), command_of(self.actions)
+        if isinstance(content, dict) and (theirs := command_of(content)) != ours:
+            raise ValueError(
+                f"{path.parent} is a run of {theirs}, not of {ours}; resume it by "
+                f"python {theirs} --title {typed['title']} --resume"
+            )
         written = self.file(path)[None]
         words = words_of(self.actions, written, str(path))
         if "config" in self.given:
@@ -185,9 +191,12 @@ class Reader:
         for name in sorted(self.given - free):
             resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
             if typed[name] != stored[name] and not resolved:
+                trained = path.parent / "supernet.pt"
+                again = trained.exists() and "search_strategy" in self.actions
                 raise ValueError(
                     f"{option(name)} {typed[name]} differs from the run to resume "
                     f"({stored[name]}); leave the flag out, or start another run"
+                    + (f", perhaps with its supernet: --checkpoint {trained}" if again else "")
                 )
         own = own_files(written, path.parent)
         if "search_space" in self.given & own.keys():
@@ -250,6 +259,16 @@ class Reader:
                 for name, values in self.file(path, shared=True).items():
                     recipe.setdefault(name, {}).update(values)
         return recipe
+
+
+def command_of(flags: Iterable[str]) -> str:
+    """Return the script that has these flags: those of a parser, or of a run's config.yaml."""
+    names = {str(name).replace("-", "_") for name in flags}
+    if "search_strategy" in names:
+        return "search.py"
+    if "arch" in names:
+        return "train_subnet.py"
+    return "evaluate_ranking.py" if "benchmark" in names else "train_supernet.py"
 
 
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
