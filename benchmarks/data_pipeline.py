@@ -25,7 +25,7 @@ from torchvision import transforms
 from benchmarks._common import device
 from config_file.arg_config.fields import Parser
 from data.augment import Augmentation
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -80,9 +80,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.num_images, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, args.num_images)
-    ours = MemoryLoader(
-        pad(torch.from_numpy(images), 4, args.device),
-        4,
+    spec = BatchSpec(
         torch.arange(len(images)),
         torch.from_numpy(labels),
         args.batch_size,
@@ -91,6 +89,7 @@ def main() -> None:
         args.device,
         Augmentation(padding=4, flip=True),
     )
+    ours = MemoryLoader(pad(torch.from_numpy(images), 4, args.device), 4, spec)
     sides: dict[str, tuple[Iterable, int]] = {"in memory": (ours, 8 * args.batches)}
     for workers in args.workers:
         loader = DataLoader(

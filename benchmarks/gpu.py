@@ -30,7 +30,7 @@ from benchmarks.evaluation import evolved
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import number, path
 from data.augment import Augmentation
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
 from search_strategy.evaluator import Evaluator
 from utils.device import tune_malloc
@@ -138,9 +138,7 @@ class Bench:
         """A pass over images that are all on the device."""
         size, number = self.sizes.pixels[0], self.sizes.images
         pixels = np.random.default_rng(0).integers(0, 256, (number, size, size, 3), np.uint8)
-        loader = MemoryLoader(
-            pad(torch.from_numpy(pixels), 4, self.device),
-            4,
+        spec = BatchSpec(
             indices=torch.arange(number),
             labels=torch.zeros(number, dtype=torch.int64),
             batch_size=256,
@@ -149,6 +147,7 @@ class Bench:
             device=self.device,
             augmentation=augmentation,
         )
+        loader = MemoryLoader(pad(torch.from_numpy(pixels), 4, self.device), 4, spec)
 
         def run() -> None:
             for _ in loader:
