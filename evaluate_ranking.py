@@ -11,13 +11,16 @@ spearman_rho, num_architectures and more, each described in docs/results.md.
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.ranking_config import RankingConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(RankingConfig, __doc__)
-    wait_without_spinning()
 
 import json
 import sys
@@ -28,14 +31,13 @@ import torch
 from torch import Tensor
 
 from config_file.arg_config.data_config import NO_AUGMENTATION
-from config_file.arg_config.fields import changed
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Loader, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
-from model import SearchSpace, Supernet, build_supernet, load_space
+from model import SearchSpace, Supernet, build_supernet, keep_space, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.additive import smoothed
 from search_strategy.benchmark import (
@@ -198,13 +200,14 @@ def main() -> None:
         supernets = load_supernets(config, space, device)
         middle = space.num_choices // 2
         threads = set_threads(run.threads, supernets[0], 2, data.input_size, middle)
-        config = changed(config, threads=threads)
+        config = config.with_threads(threads)
         images = draw_images(splits.validation, config.validation_images, run.random_seed)
         evaluators = [
             build_evaluator(net, splits.calibration, images, config.evaluation) for net in supernets
         ]
 
     folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
+    keep_space(folder, space)
     record_run(folder, config, device)
     networks = benchmark.architectures
     log.info(

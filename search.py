@@ -12,26 +12,28 @@ python search.py --oracle nas_bench_macro.json --search-space nas_bench_macro --
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.search_config import SearchConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SearchConfig, __doc__)
-    wait_without_spinning()
 
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
 from lookup_table.whole_networks import latency_rows
+from model import keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -52,6 +54,7 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
+from utils.tracker import FileCallback, Tracker
 
 
 def report_search(
@@ -67,10 +70,8 @@ def report_search(
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
     metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
-    flags = values_of(config)
-    report = SearchReport(
-        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
-    )
+    more = strategy.chosen_by, budget.limits[1:], config.metrics
+    report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -88,7 +89,8 @@ def report_search(
             report.rows |= agreement(all_runs, splits.train.device)
     with phases("controls and test"):
         largest = budget.largest()
-        report.add_largest(largest, scores.scored_top1(largest[None])[0])
+        top1 = scores.scored_top1(largest[None])[0]
+        report.add_largest(largest, top1, budget.largest_is_exact)
         if evaluator is not None:
             plain = uncalibrated_top1(evaluator.supernet, answer, splits.validation)
             report.add_uncalibrated(plain)
@@ -114,6 +116,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, prior = config.run, Prior()
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
@@ -148,11 +151,12 @@ def main() -> None:
 
     stem = Path(config.space.search_space).stem
     folder = open_run(run, f"{config.search_strategy}_{stem}_{data.dataset}")
+    keep_space(folder, space)
     record_run(folder, config, device, keep_costs(folder, space, table))
     splits.keep(folder)
     log.info(space_text(space, networks, budget))
     hint = f"--eval-batch-size {data.eval_batch_size}: lower it, or --calibration-batches"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)

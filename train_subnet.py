@@ -12,31 +12,34 @@ torchrun --nproc_per_node 4 train_subnet.py --arch A.yaml --dataset cifar10  # s
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help
 from config_file.arg_config.subnet_config import SubnetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(SubnetConfig, __doc__)
-    wait_without_spinning()
 
 import itertools
 import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
-from config_file.arg_config.sources import load_config, write_config
-from config_file.arg_config.start import open_run, record_run
-from config_file.arg_config.subnet_config import UseConfig
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
@@ -46,7 +49,8 @@ from model import (
     SearchSpace,
     Subnet,
     add_drop_path,
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     describe,
     load_architecture,
     save_weights,
@@ -54,68 +58,85 @@ from model import (
     zero_residuals,
 )
 from model.architecture import published_text
-from model.export import check_exports, export_files
-from model.space_file import load_space_file
+from model.exports import check_exports, export_all
 from model.supernet_file import supernet_facts
+from model.timm_weights import PREFIX, copy_timm, timm_network
 from model.weights import load_from_supernet, load_trained
 from search_strategy.searched_run import SearchedRun
 from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import Precision, compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
-from utils.device import pick_device, seed_everything, tune_malloc
 from utils.draw import draw_architecture, plot_confusion
-from utils.environment import note_environment
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
 from utils.finite import LossGuard
-from utils.losses import build_mixing, distillation_loss
+from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
-from utils.model_card import model_card, provenance
+from utils.model_card import ModelCard, provenance
 from utils.optim import decay_groups
 from utils.report import clock
-from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.threads import set_threads, threads_text
+from utils.run_folder import log, start_log
+from utils.threads import set_threads
+from utils.tracker import FileCallback, Tracker
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
-SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
+ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
+PICTURES = {
+    "the network, layer by layer": "architecture.png",
+    "confusion matrix on the test images": "confusion.png",
+}
 RECIPE = """
     epochs batch_size optimizer lr momentum weight_decay lr_scheduler warmup_epochs
     label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
     init_from teacher teacher_weights distill_weight distill_temperature train_portion
 """
-Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+INT8_BATCHES = 8  # of training images, for the ranges of activations
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A network's place in its space, its costs, and the images."""
+
+    space: SearchSpace
+    architecture: np.ndarray
+    table: LookupTable
+    splits: Splits
+
+    @classmethod
+    def load(cls, config: SubnetConfig, arch: str | Path, device: torch.device) -> Inputs:
+        """Load them by the flags and an architecture file or published network."""
+        run, data, batch_size = config.run, config.data, config.training.batch_size
+        splits = load_splits(data, config.augment, batch_size, run.random_seed, device, run.cache)
+        space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
+        return cls(space, architecture, load_table(space, run.cache_dir), splits)
+
+    @property
+    def costs(self) -> dict[str, str]:
+        """MACs and params, for people."""
+        costs = {m: int(self.table.cost(self.architecture, m)) for m in METRICS}
+        return {
+            "MACs": f"{in_millions(costs['flops'])} M",
+            "params": f"{in_millions(costs['params'])} M",
+        }
 
 
 def build_objective(config: SubnetConfig, num_classes: int, device: torch.device) -> Objective:
-    """Build (net, images [B, 3, H, W], labels [B]) -> (loss, logits [B, K]).
+    """Build the loss of a step.
 
     Raises:
         ValueError: the teacher's files are not usable, or do not fit.
     """
-    mix = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
+    mixing = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
-    distillation, size = config.distillation, config.data.input_size
-    teacher = None
-    if distillation.teacher:
-        teacher = Subnet(*load_architecture(distillation.teacher, size, num_classes))
-        load_trained(teacher, distillation.teacher_weights)
-        teacher.eval().to(device, memory_format=torch.channels_last)
-
-    def objective(net: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        images, targets = mix(images, labels)
-        logits = net(images)
-        loss = criterion(logits, targets)
-        if teacher is not None:
-            with torch.no_grad():
-                answer = teacher(images)
-            weight, temperature = distillation.distill_weight, distillation.distill_temperature
-            distilled = distillation_loss(logits, answer, temperature)
-            loss = (1 - weight) * loss + weight * distilled
-        return loss, logits
-
-    return objective
+    flags = config.distillation
+    if flags.teacher is None:
+        return Objective(mixing, criterion)
+    teacher = Subnet(*load_architecture(flags.teacher, config.data.input_size, num_classes))
+    load_trained(teacher, flags.teacher_weights)
+    teacher.eval().to(device, memory_format=torch.channels_last)
+    return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
 
 
 def new_network(
@@ -133,8 +154,12 @@ def new_network(
     net = Subnet(space, architecture, space.training_style)
     zero_residuals(net)
     net.to(splits.train.device, memory_format=torch.channels_last)
+    source = str(config.init_from)
     if config.init_from and not resumed:
-        if config.init_from.suffix == ".safetensors":
+        if source.startswith(PREFIX):
+            name = source.removeprefix(PREFIX)
+            copy_timm(net, timm_network(name), name)
+        elif config.init_from.suffix == ".safetensors":
             load_trained(net, config.init_from, new_classes=True)
         else:
             batches = itertools.islice(splits.calibration, config.calibration_batches)
@@ -259,190 +284,152 @@ def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dic
     return best, test
 
 
-def save_files(net: Subnet, splits: Splits, use: UseConfig, weights: Path | None) -> None:
-    """The weights, and the exports asked for, each with the preprocessing that it needs."""
-    preprocessing = {
-        "input_size": splits.input_size,
-        "mean": list(splits.mean),
-        "std": list(splits.std),
-        "classes": list(splits.classes),
-    }
-    if weights is not None:
-        with atomic_path(weights) as temporary:
-            save_weights(net, temporary, preprocessing)
-    for message in export_files(net, preprocessing, use.export_onnx, use.export_torch):
-        log.info(message)
+def save_architecture(folder: Path, inputs: Inputs, extra: dict) -> None:
+    """Write the architecture file of a run, which is then all that the network's weights need."""
+    space, architecture = inputs.space, inputs.architecture
+    facts = architecture_record(space, architecture)
+    facts |= {metric: int(inputs.table.cost(architecture, metric)) for metric in METRICS}
+    write_text(folder / ARCHITECTURE, architecture_text(facts | extra))
 
 
-def save_architecture(
-    folder: Path, space: SearchSpace, architecture: Architecture, table: LookupTable, extra: dict
-) -> None:
-    """best_architecture.yaml of a run folder, which is then all that the network's weights need."""
-    facts = architecture_facts(space, architecture)
-    if space.name.endswith((".yaml", ".yml")):
-        spec = load_space_file(space.name)
-        del spec["user_file"]
-        write_text(folder / SPACE_FILE, yaml.safe_dump(spec, sort_keys=False))
-        facts["search_space"] = SPACE_FILE
-    facts |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
-    write_text(folder / "best_architecture.yaml", yaml.safe_dump(facts | extra, sort_keys=False))
+def export(net: Subnet, inputs: Inputs, config: SubnetConfig, card: ModelCard) -> None:
+    """Write the exports that the flags ask for."""
+    splits = inputs.splits
+    batches = itertools.islice(splits.calibration, INT8_BATCHES)
+    images, validation = (images for images, _ in batches), splits.validation
+    network = net, inputs.space, inputs.architecture
+    for line in export_all(*network, config.use, card, images, validation):
+        log.info(line)
 
 
-def write_card(
-    folder: Path,
-    space: SearchSpace,
-    architecture: Architecture,
-    table: LookupTable,
-    splits: Splits,
+def build_card(
+    title: str,
+    inputs: Inputs,
     config: SubnetConfig,
-    best: dict,
-    test: Scores,
-) -> None:
-    """README.md and architecture.png of a run folder."""
-    costs = {m: in_millions(int(table.cost(architecture, m))) for m in METRICS}
-    picture = f"{space.name}, {space.input_size} px: {costs['flops']} {table.unit('flops')}"
-    draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
-    numbers = {
-        "test top-1": f"{test.top1:.2f} % of {test.images:,} images",
-        "validation top-1": f"{best['top1']:.2f} % (epoch {best['epoch']} of "
-        f"{config.training.epochs}, the best)",
-        "MACs": f"{costs['flops']} M",
-        "params": f"{costs['params']} M",
-        "train, validation images": f"{splits.train.num_images:,}, "
-        f"{splits.validation.num_images:,}",
-    }
-    preprocessing = {
-        "input": f"RGB, {space.input_size} × {space.input_size} px, scaled to [0, 1]",
-        "mean": ", ".join(f"{v:.4f}" for v in splits.mean),
-        "std": ", ".join(f"{v:.4f}" for v in splits.std),
-    }
-    again = f"python train_subnet.py --config {folder / 'config.yaml'} --title again"
+    scores: dict[str, str],
+    folder: Path | None = None,
+) -> ModelCard:
+    """Describe a trained network.
+
+    Args:
+        scores: accuracies, by what they are of.
+        folder: of the run; None: the network was trained elsewhere.
+    """
+    space, splits, data = inputs.space, inputs.splits, config.data
+    parts = f"{splits.train.num_images:,}, {splits.validation.num_images:,}"
     flags = values_of(config)
-    recipe = {
-        name.replace("_", " "): str(flags[name])
-        for name in RECIPE.split()
-        if flags[name] not in (None, 0, 0.0, False)
-    }
+    recipe = {name.replace("_", " "): str(flags[name]) for name in RECIPE.split() if flags[name]}
     if config.distillation.teacher is None:
         recipe.pop("distill weight"), recipe.pop("distill temperature")
-    choices = " ".join(space.decode(architecture))
-    text = model_card(
-        folder.name,
-        f"A network of the search space {space.name}, trained on {config.data.dataset}: "
-        f"`{choices}`",
-        numbers,
-        splits.classes,
-        preprocessing,
-        [
-            again,
-            "# as it was started:",
-            shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        ],
-        recipe,
-        provenance(config.run.random_seed, str(splits.train.device)),
-        (folder / "confusion.png").exists(),
+    started = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    again = f"python train_subnet.py --config {folder}/config.yaml --title again"
+    return ModelCard(
+        title=title,
+        summary=f"A network of the search space {space.name}, trained on {data.dataset}: "
+        f"`{' '.join(space.decode(inputs.architecture))}`",
+        dataset=data.dataset,
+        numbers={**scores, **inputs.costs, "train, validation images": parts},
+        preprocessing=splits.preprocessing,
+        commands=[again, "# as it was started:", started] if folder else (),
+        recipe=recipe if folder else {},
+        made_with=provenance(config.run.random_seed, str(splits.train.device)),
     )
-    write_text(folder / "README.md", text)
 
 
-def use(config: SubnetConfig, device: torch.device) -> None:
-    """--benchmark and --evaluate: no training, no run folder."""
-    if config.use.benchmark:
-        space, architecture = load_architecture(config.arch, config.data.input_size)
-        net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        batch = config.data.eval_batch_size
-        log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
-    if config.use.evaluate:
-        splits = load_splits(
-            config.data,
-            config.augment,
-            config.training.batch_size,
-            config.run.random_seed,
-            device,
-            config.run.cache,
-        )
-        space, architecture = load_architecture(
-            config.arch, config.data.input_size, splits.num_classes
-        )
-        net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
-        load_trained(net, config.use.evaluate)
-        for name, part in (("validation", splits.validation), ("test", splits.test)):
-            scores = evaluate(net, part, splits.num_classes)
-            log.info(
-                f"{name}: top-1 {scores.top1:.2f} %, loss {scores.loss:.4f}, {scores.images} images"
-            )
-        save_files(net, splits, config.use, weights=None)
+def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) -> None:
+    """--evaluate: accuracies and exports without training or a run folder."""
+    inputs = Inputs.load(config, config.arch, device)
+    splits, shown = inputs.splits, {}
+    net = Subnet(inputs.space, inputs.architecture).to(device, memory_format=torch.channels_last)
+    load_trained(net, weights)
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        scores = evaluate(net, part, splits.num_classes)
+        shown[f"{name} top-1"] = f"{scores.top1:.2f} % of {scores.images:,} images"
+        top1, loss = f"top-1 {scores.top1:.2f} %", f"loss {scores.loss:.4f}"
+        log.info(f"{name}: {top1}, {loss}, {scores.images} images")
+    export(net, inputs, config, build_card(weights.stem, inputs, config, shown))
 
 
-@user_errors
-def main() -> None:
-    start_log()
-    config = load_config(SubnetConfig, __doc__)
+def benchmark(config: SubnetConfig, device: torch.device) -> None:
+    """--benchmark: latency and throughput, without a dataset."""
+    space, architecture = load_architecture(config.arch, config.data.input_size)
+    net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
+    batch = config.data.eval_batch_size
+    log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
+
+
+def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
+    """Train, test, describe and export the network in a run folder; resume one that is begun."""
     run, data = config.run, config.data
-    start_log(quiet=run.quiet)
-    if config.list_architectures:
-        print(published_text())
-        return
-    check_exports(config.use.export_onnx, config.use.export_torch)
-    tune_malloc()
-    device = pick_device(run.device)
-    seed_everything(run.random_seed)
-    if config.verification.verify is not None:
-        check_run_folder(run.run_dir, run.title, run.resume)
-        searched = SearchedRun.read(config.verification.verify, device)
-        folder = open_run(run, f"verify_{searched.folder.name}")
-        record_run(folder, config, device)
-        verify(config, searched, folder, device)
-        return
-    if not config.trains:
-        use(config, device)
-        return
-
-    check_run_folder(run.run_dir, run.title, run.resume)
-    splits = load_splits(
-        data, config.augment, config.training.batch_size, run.random_seed, device, run.cache
-    )
+    tracker = run.tracker and FileCallback(run.tracker)
+    begun = run.run_dir / str(run.title)
+    arch = begun / ARCHITECTURE if run.resume else config.arch
+    inputs = Inputs.load(config, arch, device)
+    space, architecture, splits = inputs.space, inputs.architecture, inputs.splits
     config = splits.fitted(config)
-    arch = run.run_dir / run.title / "best_architecture.yaml" if run.resume else config.arch
-    space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
-    table = load_table(space, run.cache_dir)
-    resumed = run.resume and (arch.parent / "last.pt").exists()
-    facts = supernet_facts(space, data.dataset, data.train_portion)
+    resumed = run.resume and (begun / "last.pt").exists()
     net = new_network(space, architecture, splits, config, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
+    folder = open_run(run, f"subnet_{data.dataset}")
+    facts = supernet_facts(space, data.dataset, data.train_portion)
     facts["arch"] = space.decode(architecture)
-    folder = make_run_folder(run.run_dir, run.title, run.resume, f"subnet_{data.dataset}")
-    start_log(folder, quiet=run.quiet)
-    known = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
+    known: dict = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
     if not run.resume:
-        save_architecture(folder, space, architecture, table, known)
-        write_config(folder / "config.yaml", config)
+        save_architecture(folder, inputs, known)
+    record_run(folder, config, device)
     splits.keep(folder)
-    note_environment(folder, device, run.config)
-    macs = in_millions(int(table.cost(architecture, "flops")))
-    log.info(
-        f"run folder {folder}, device {device}{threads_text(device)}, {macs} M MACs at "
-        f"{space.input_size} px"
-    )
+    log.info(f"{inputs.costs['MACs']} MACs at {space.input_size} px")
 
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
-    with SummaryWriter(str(folder / "tensorboard")) as writer, memory_hint(hint):
+    with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
         train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, data.dataset, folder)
         writer.add_scalar("test/top1", test.top1, config.training.epochs)
-    known |= {"top1": best["top1"], "test_top1": test.top1}
-    save_architecture(folder, space, architecture, table, known)
-    write_card(folder, space, architecture, table, splits, config, best, test)
-    save_files(net, splits, config.use, folder / "weights.safetensors")
+    save_architecture(folder, inputs, known | {"top1": best["top1"], "test_top1": test.top1})
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_weights(net, temporary, splits.preprocessing)
+    picture = f"{space.name}, {space.input_size} px: {inputs.costs['MACs']} MACs"
+    draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
+    of_epochs = f"epoch {best['epoch']} of {config.training.epochs}, the best"
+    scores = {
+        "test top-1": f"{test.top1:.2f} % of {test.images:,} images",
+        "validation top-1": f"{best['top1']:.2f} % ({of_epochs})",
+    }
+    card = build_card(folder.name, inputs, config, scores, folder)
+    pictures = {what: file for what, file in PICTURES.items() if (folder / file).exists()}
+    write_text(folder / "README.md", card.text(ARCHITECTURE, WEIGHTS, pictures))
+    export(net, inputs, config, card)
     log.info(
         f"test top-1 {test.top1:.2f} %, validation {best['top1']:.2f} % (epoch {best['epoch']}); "
         f"trained in {spent}; see {folder / 'README.md'}"
     )
+
+
+@user_errors
+def main() -> None:
+    start_log()
+    config = load_config(SubnetConfig, __doc__)
+    if config.list_architectures:
+        print(published_text())
+        return
+    check_exports(config.use)
+    device = set_up(config.run)
+    if config.verification.verify is not None:
+        searched = SearchedRun.read(config.verification.verify, device)
+        folder = open_run(config.run, f"verify_{searched.folder.name}")
+        record_run(folder, config, device)
+        verify(config, searched, folder, device)
+    elif config.trains:
+        train_to_folder(config, device)
+    if config.use.benchmark:
+        benchmark(config, device)
+    if config.use.evaluate is not None:
+        evaluate_weights(config, config.use.evaluate, device)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,16 @@ python search.py --checkpoint runs/fbnet_c10/supernet.pt  # search it
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
 from config_file.arg_config.fields import answer_help, plain
 from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
-from utils.startup import wait_without_spinning
 
-if __name__ == "__main__":  # before the imports that take seconds
+if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
-    wait_without_spinning()
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,20 +35,23 @@ from data import Loader, Splits, load_splits
 from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
-from model import SearchSpace, Supernet, build_supernet, count_params, load_space
+from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
+from model.timm_weights import PREFIX, start_supernet, timm_network
 from sampler import SAMPLERS
 from sampler.alpha import write_architecture
 from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.device import SAMPLER_STREAM, stream
+from utils.epochs import TRAINING_FILE, add_epoch
 from utils.errors import user_errors
 from utils.finite import LossGuard
 from utils.memory import memory_hint
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
+from utils.tracker import FileCallback, Tracker
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
@@ -83,7 +89,11 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
     supernet = build_supernet(space)
     if training.supernet_init == "aligned":
         align_choices(supernet)
-    if training.init_from and not config.begun:  # else a checkpoint's weights follow
+    source = str(training.init_from or "")
+    if source.startswith(PREFIX) and not config.begun:
+        name = source.removeprefix(PREFIX)
+        start_supernet(supernet, timm_network(name), name)
+    elif training.init_from and not config.begun:  # else a checkpoint's weights follow
         facts = supernet_facts(space, data.dataset, data.train_portion)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
         load_supernet(training.init_from, supernet, facts)
@@ -97,6 +107,7 @@ class SupernetTask:
     Args:
         architecture_loader: batches that the architecture parameters are trained on.
         budget: for --sample-in-budget and a differentiable sampler's hardware loss.
+        folder: where training.csv is written.
     """
 
     def __init__(
@@ -106,8 +117,10 @@ class SupernetTask:
         architecture_loader: Loader | None,
         budget: Budget | None,
         writer: SummaryWriter,
+        folder: Path,
     ) -> None:
         self.supernet = supernet
+        self.folder = folder
         self.budget = budget
         self.writer = writer
         self.checkpoint = config.sampling.checkpoint_activations
@@ -150,12 +163,21 @@ class SupernetTask:
             guard.watch(total, step.number, step.lr, what="sum of the architecture parameters")
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        """Write the epoch's numbers to TensorBoard."""
+        """Write the epoch's numbers to TensorBoard and training.csv."""
         epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
+        numbers = {"loss": epoch.loss, "top1": epoch.top1, "lr": epoch.lr}
         if self.architecture:
             space = self.supernet.space
+            learned = self.architecture.sampler.probabilities().tolist()
+            numbers |= self.architecture.summary()
+            numbers |= {
+                f"{number}:{name}": p
+                for number, (layer, row) in enumerate(zip(space.layers, learned, strict=True), 1)
+                for name, p in zip(layer.choices, row, strict=False)
+            }
             write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
             self.architecture.end_epoch()
+        add_epoch(self.folder / TRAINING_FILE, epoch.done, numbers)
         return {"loss": f"{epoch.loss:.3f}", "top-1": f"{epoch.top1:.1f} %"}
 
 
@@ -182,7 +204,7 @@ def train(
         Interrupted: a signal came, and the checkpoint is written.
     """
     training = config.training
-    task = SupernetTask(supernet, config, architecture_loader, budget, writer)
+    task = SupernetTask(supernet, config, architecture_loader, budget, writer, path.parent)
     run = Optimisation(supernet, supernet.parameters(), loader, training)
     if training.compile:
         compile_blocks(supernet.blocks())
@@ -208,6 +230,7 @@ def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
     run, data = config.run, config.data
+    tracker = run.tracker and FileCallback(run.tracker)
     device = set_up(run)
     splits, space = load_inputs(config, device)
     config = splits.fitted(config)
@@ -228,10 +251,11 @@ def main() -> None:
 
     folder = open_run(run, f"supernet_{name}")
     kept = None if table is None else keep_costs(folder, space, table)
+    keep_space(folder, space)
     record_run(folder, config, device, kept)
     splits.keep(folder)
     path = folder / "supernet.pt"
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    with Tracker(folder / "tensorboard", tracker) as writer:
         train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
     log.info(f"search it: python search.py --checkpoint {path}")
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from utils.preprocessing import crop, read_image, short_side
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torchvision.datasets import FakeData
 
 FORMATS = "avif bmp dib gif ico jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
 EXTENSIONS = tuple(f".{name}" for name in FORMATS.split())  # of what is taken for an image
-SMALL = 64  # px; larger input is cropped out of an image 256/224 times as large, as is usual
 
 
 class Images(Protocol):
@@ -89,52 +90,9 @@ def left_out_text(paths: list[str]) -> str:
     return f"note: left out, as they are not named like images: {counts}"
 
 
-def read_image(path: Path) -> Image:
-    """Decode a file to RGB, of an animation the first frame.
-
-    Grey is repeated, palettes are looked up, CMYK is converted, alpha is dropped.
-
-    Raises:
-        ValueError: it cannot be decoded, all of it, or has no range of brightness that is known.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode == "F":
-                raise ValueError("floating-point pixels without a range; save it with 8 bits")
-            if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
-                grey = np.asarray(image).astype(np.int64)
-                if grey.min() < 0 or grey.max() > 65535:
-                    raise ValueError("grey values beyond 16 bits; save it with 8 or 16")
-                return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
-            if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
-    except Exception as error:  # PIL's decoders raise nearly every kind there is
-        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-        raise ValueError(f"{path} is not a readable image ({reason}); fix or remove it") from error
-
-
-def as_pil(image: Image | np.ndarray) -> Image:
-    """Wrap uint8 [H, W, 3] as a PIL image."""
-    from PIL import Image
-
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
-
-
 def fit(image: Image | np.ndarray, size: int) -> Image:
-    """Prepare an image for evaluation: resize the short side, take the centre `size` x `size`.
-
-    Up to 64 px the whole short side is kept; above, 224 of 256 px (the usual ImageNet crop).
-    """
-    from torchvision.transforms.v2 import functional
-
-    image = as_pil(image)
-    short = size if size <= SMALL else round(size * 256 / 224)
-    if min(image.size) != short:
-        image = functional.resize(image, [short], antialias=True)
-    return image if image.size == (size, size) else functional.center_crop(image, [size, size])
+    """Prepare an image for evaluation: resize the short side, take the centre `size` x `size`."""
+    return crop(image, short_side(size), size)
 
 
 def fingerprint(images: Images, labels: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from config_file.arg_config.data_config import DataConfig
 from data.cache import decode
 from data.datasets import Color, RawData
-from data.images import SMALL, ImageFiles, Images, fit
+from data.images import ImageFiles, Images, fit
 from data.loader import BatchSpec, Loader, MemoryLoader, pad
 from data.streaming import StreamingLoader
+from utils.preprocessing import SMALL
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 

@@ -22,6 +22,7 @@ from data.pipelines import choose_pipeline, loaders_of, prepare
 from data.stratified import stratified_split
 from utils import ranks
 from utils.files import atomic_path
+from utils.preprocessing import Preprocessing, short_side
 
 C = TypeVar("C", bound=Command)
 log = logging.getLogger("oneshot_nas")
@@ -57,6 +58,17 @@ class Splits:
     std: Color
     input_size: int
     fingerprint: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Preprocessing of validation and test images, for networks trained on these splits."""
+        return Preprocessing(
+            input_size=self.input_size,
+            resize=short_side(self.input_size),
+            mean=self.mean,
+            std=self.std,
+            classes=self.classes,
+        )
 
     @property
     def num_classes(self) -> int:

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.augment import Augmentation, image_transform
-from data.images import Images, as_pil, fit
+from data.images import Images, fit
 from data.loader import BatchSpec, Loader, Part
+from utils.preprocessing import as_pil
 
 S = TypeVar("S", bound="StreamingLoader")
 

@@ -1,4 +1,4 @@
-r"""What an architecture costs, or what a search space holds.
+r"""Print the costs of an architecture or of a search space; measure, import and export tables.
 
 python -m lookup_table --arch runs/digits/best_architecture.yaml
 python -m lookup_table --search-space fbnet --input-size 32 --num-classes 10
@@ -15,6 +15,17 @@ python -m lookup_table --search-space fbnet --dataset digits --import block_time
 
 from __future__ import annotations
 
+from utils.startup import start_up
+
+if __name__ == "__main__":  # before the imports that take a while
+    start_up()
+
+from config_file.arg_config.fields import answer_help, make_parser, take
+from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
+
+if __name__ == "__main__":  # before those that take seconds
+    answer_help(TableConfig, __doc__)
+
 import json
 import sys
 from collections.abc import Iterable
@@ -24,9 +35,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.fields import make_parser, take
 from config_file.arg_config.sources import RECIPES
-from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
 from data.datasets import DATASETS
 from lookup_table.blocks import INDEX_FILE, export_blocks
 from lookup_table.budget import Budget
@@ -39,7 +48,7 @@ from lookup_table.table import LookupTable
 from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
 from lookup_table.whole_networks import measure_blocks, rank_note, validate
-from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
+from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
 from utils.errors import user_errors
@@ -69,8 +78,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
             classes = len(DATASETS[given.dataset](given.data_path).classes)
         return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
     space, architecture = load_architecture(given.arch)
-    stored = {
-        "search-space": (space.name, given.search_space),
+    stored: dict[str, tuple[object, object]] = {
         "input-size": (space.input_size, given.input_size),
         "num-classes": (space.num_classes, given.num_classes),
         "widths": (space.widths, given.widths),
@@ -78,6 +86,13 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     for flag, (value, wanted) in stored.items():
         if wanted is not None and wanted != value:
             raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
+    if given.search_space is not None:
+        other = build_space(given.search_space, space.input_size, space.num_classes, given.widths)
+        if other.fingerprint != space.fingerprint:
+            raise ValueError(
+                f"{given.arch} is of search-space {space.name}, not {given.search_space} as it is "
+                f"now; fix --search-space or leave it out"
+            )
     return space, architecture
 
 
@@ -93,9 +108,9 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 
 
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
-    """What is printed as JSON. Costs: single MACs and params, other metrics in their unit."""
+    """Facts to print as JSON. Costs: single MACs and params, other metrics in their unit."""
     if architecture is not None:
-        facts = architecture_facts(space, architecture)
+        facts = architecture_record(space, architecture) | {"search_space": space.name}
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
     ranges: dict[str, list] = {metric: list(table.range(metric)) for metric in table.metrics}
     for metric in table.metrics[len(METRICS) :]:

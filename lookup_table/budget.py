@@ -14,6 +14,7 @@ import numpy as np
 
 from lookup_table.counts import BudgetCounts
 from lookup_table.joint import JointCounts
+from lookup_table.largest import largest_sum
 from lookup_table.limits import Limit, unit_guess
 from utils.metrics import in_millions
 
@@ -23,7 +24,7 @@ MAX_LISTED = 1 << 17  # with cells: windows of no more architectures are listed
 
 
 def architecture_keys(architectures: np.ndarray) -> list[tuple[int, ...]]:
-    """int [N, L] -> one hashable key per architecture."""
+    """Make a hashable key of each architecture, int [N, L]."""
     return list(map(tuple, np.asarray(architectures).tolist()))
 
 
@@ -80,7 +81,7 @@ class Budget:
 
     @cached_property
     def count(self) -> int:
-        """How many architectures are inside (with cells: about so many)."""
+        """Number of architectures inside; an estimate where `countable` is False."""
         if self.listed is not None:
             return len(self.listed)
         start, stop = self.counts.bins(self.low, self.high)
@@ -111,11 +112,11 @@ class Budget:
 
     @property
     def countable(self) -> bool:
-        """Whether `count` and `enumerate` are exact."""
+        """True if `count` and `enumerate` are exact."""
         return self.counts.exact or self.listed is not None
 
     def contains(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] -> bool [N]."""
+        """Tell which architectures are inside, int [N, L] -> bool [N]."""
         cost = self.counts.table.cost(architectures, self.counts.metric)
         inside = (cost >= self.low) & (cost <= self.high)
         if self.known is not None:
@@ -123,12 +124,12 @@ class Budget:
         return inside
 
     def canonical(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] -> the codes that stand for the same networks."""
+        """Replace codes [N, L] by those that stand for the same networks."""
         equivalence = self.counts.equivalence
         return architectures if equivalence is None else equivalence.canonical(architectures)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """n independent architectures [n, L], uniform over those inside.
+        """Draw n independent architectures [n, L], uniform over those inside.
 
         Raises:
             ValueError: the table is counted in cells, and hardly any cell's costs are inside.
@@ -154,7 +155,7 @@ class Budget:
     def sample_unique(
         self, n: int, rng: np.random.Generator, exclude: Collection[tuple[int, ...]] = ()
     ) -> np.ndarray:
-        """Up to n different architectures [m, L], none of `exclude`, uniform over those inside.
+        """Draw up to n different architectures [m, L], none of `exclude`, uniformly.
 
         m < n only where fewer are left.
         """
@@ -176,25 +177,38 @@ class Budget:
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
     def largest(self) -> np.ndarray:
-        """The architecture [L] that costs most (with cells: the dearest of many), always the same.
+        """The architecture [L] that costs most, always the same; see `largest_is_exact`.
 
         Of several that cost the same, one drawn uniformly.
         """
-        rng = np.random.default_rng(0)
+        return self._largest[0]
+
+    @property
+    def largest_is_exact(self) -> bool:
+        """False where `largest` is the most expensive of BATCH draws."""
+        return self._largest[1]
+
+    @cached_property
+    def _largest(self) -> tuple[np.ndarray, bool]:
         if self.listed is not None:
-            costs = self.counts.table.cost(self.listed, self.counts.metric)
-            return self.listed[int(costs.argmax())]
+            costs = self.counts.table.cost(self.listed, self.limits[0].metric)
+            return self.listed[int(costs.argmax())], True
         start, stop = self.counts.bins(self.low, self.high)
-        top = start + int(np.flatnonzero(self.counts.total[start:stop])[-1])
         if self.counts.exact:
-            return self.counts.draw(1, top, top + 1, rng)[0]
-        # a cell's costs are spread over as many cells as there are layers
-        drawn = self.counts.draw(BATCH, max(start, top - len(self.counts.steps)), stop, rng)
-        drawn = np.concatenate([drawn[self.contains(drawn)], self.sample(BATCH, rng)])
-        return drawn[int(self.counts.table.cost(drawn, self.counts.metric).argmax())]
+            top = start + int(np.flatnonzero(self.counts.total[start:stop])[-1])
+            return self.counts.draw(1, top, top + 1, np.random.default_rng(0))[0], True
+        counts = self.counts
+        found = largest_sum(counts.table, counts.metric, self.high, counts.allowed)
+        if found is not None and self.contains(found[None])[0]:
+            return self.canonical(found), True
+        return self._largest_draw(), False
+
+    def _largest_draw(self) -> np.ndarray:
+        drawn = self.sample(BATCH, np.random.default_rng(0))
+        return drawn[int(self.counts.table.cost(drawn, self.limits[0].metric).argmax())]
 
     def enumerate(self) -> np.ndarray:
-        """All architectures inside, int [count, L], in lexicographic order. For small windows."""
+        """List all architectures inside, int [count, L], in lexicographic order. For few."""
         return self._list() if self.listed is None else self.listed
 
     def _list(self) -> np.ndarray:

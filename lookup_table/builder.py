@@ -23,7 +23,7 @@ from torch import nn
 from lookup_table.latency import LatencySettings, source
 from lookup_table.memory import MEMORY_METRICS, add_memory
 from lookup_table.table import LookupTable
-from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.user_table import kept_beside, read_user_table, user_table_text
 from lookup_table.whole_networks import measure_blocks
 from model.space import SearchSpace
 from model.subnet import count_params
@@ -116,7 +116,7 @@ def load_costs(
     settings: LatencySettings,
     memory_dtype: str = "float32",
 ) -> LookupTable:
-    """flops and params, the metric of `file`, and latency measured where it is wanted.
+    """Count flops and params, read the metric of `file`, measure or count what else is wanted.
 
     Args:
         wanted: the metrics that the run uses.
@@ -129,8 +129,8 @@ def load_costs(
         ValueError: a metric is wanted that is neither known nor in the file.
     """
     table = load_table(space, cache_dir)
-    if file is not None:
-        table = read_user_table(file, space, table)
+    for path in () if file is None else (file, *kept_beside(file)):
+        table = read_user_table(path, space, table)
     for metric in wanted:
         if metric == "latency" and metric not in table.metrics:
             table = load_latency(space, table, device, settings, cache_dir)

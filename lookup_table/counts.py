@@ -1,4 +1,4 @@
-"""How many architectures there are of every cost, by dynamic programming over the lookup table.
+"""Counts of architectures per cost, by dynamic programming over the lookup table.
 
 With a layer's cheapest choice as 0 and the greatest common divisor of all differences as the unit,
 costs are small integers, and the number of ways in which the last layers add up to exactly b units
@@ -38,7 +38,7 @@ class BudgetCounts:
         suffix: `suffix[i][s, b]` is the number of ways in which layers i.. cost exactly b units
             more than their cheapest choices, from state s on. int64 where the space's size fits,
             else float64 (relative error below 1e-14).
-        exact: whether a bin is one cost; else it is a cell of costs, each layer's rounded down.
+        exact: True if a bin is one cost; else it is a cell of costs, each layer's rounded down.
     """
 
     length = NOWHERE  # most bins that are counted
@@ -96,7 +96,7 @@ class BudgetCounts:
         return int(steps.max(initial=0, where=self.allowed[i, : len(steps)]))
 
     def outside(self, length: int) -> np.ndarray | None:
-        """Which of the first `length` bins are not counted, bool [length]; None is none."""
+        """Bins among the first `length` that are not counted, bool [length]; None is none."""
         return None
 
     def _count(self) -> list[np.ndarray]:
@@ -150,7 +150,7 @@ class BudgetCounts:
         return [int(self.base + self.unit * b) for b in (*below, *above)]
 
     def draw(self, n: int, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
-        """n architectures [n, L], uniform over those of bins [start, stop), which hold some.
+        """Draw n architectures [n, L], uniform over those of bins [start, stop), which hold some.
 
         An integer below the number of completions picks each choice and what is left of it the
         next ones. Counts in float64 are too coarse for that, so each layer draws a fresh number.
@@ -158,7 +158,7 @@ class BudgetCounts:
         return self._draw(n, self.total[start:stop], start, rng)
 
     def _draw(self, n: int, window: np.ndarray, start: int, rng: np.random.Generator) -> np.ndarray:
-        """n architectures [n, L], as many of each bin from `start` on as `window` [B] says."""
+        """Draw n architectures [n, L], as many of each bin from `start` on as `window` [B] says."""
         cumulative = np.cumsum(window)
         whole = cumulative.dtype == np.int64
         rank = rng.integers(cumulative[-1], size=n) if whole else rng.random(n) * cumulative[-1]

@@ -22,7 +22,7 @@ SKIPS_LAST, SKIPS_FIRST = "last", "first"
 
 
 class Equivalence:
-    """Which codes of a space are the same network.
+    """The codes of a space that are the same network.
 
     Args:
         space: the space.
@@ -30,7 +30,7 @@ class Equivalence:
 
     Attributes:
         skip: index of each layer's skip, int [L]; -1 where it has none, or a run of one layer.
-        continues: whether a layer belongs to the run of the layer before, bool [L].
+        continues: True if a layer belongs to the run of the layer before, bool [L].
     """
 
     def __init__(self, space: SearchSpace, skips: str = SKIPS_LAST) -> None:

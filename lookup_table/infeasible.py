@@ -1,4 +1,4 @@
-"""Saying why no architecture is within several limits: the pair that is tightest, and its range."""
+"""Explains why no architecture is within several limits: the tightest pair and its range."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def range_within(
 
 
 def why_infeasible(table: LookupTable, limits: Sequence[Limit], allowed: np.ndarray) -> str:
-    """The message: the pair of limits that leaves least room, and what one leaves of the other.
+    """Name the pair of limits that leaves least room, and what one leaves of the other.
 
     Args:
         limits: that together hold nothing that was found, though each alone holds something.
@@ -65,7 +65,7 @@ def why_infeasible(table: LookupTable, limits: Sequence[Limit], allowed: np.ndar
 
 
 def _room(table: LookupTable, limit: Limit, span: tuple[int, int]) -> float:
-    """How much of a limit is inside a range of costs, as a share of the space's range."""
+    """Share of the space's range that a limit and a range of costs have in common."""
     lowest, highest = table.range(limit.metric)
     low = span[0] if limit.low is None else max(limit.low, span[0])
     high = span[1] if limit.high is None else min(limit.high, span[1])

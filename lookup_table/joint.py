@@ -1,4 +1,4 @@
-"""How many architectures there are of every pair of costs, in cells of two metrics at once.
+"""Counts of architectures per pair of costs, in cells of two metrics at once.
 
 Two metrics with many different sums each have too many pairs of sums to count one by one, so each
 axis is cut into cells, from the cheapest network to the limit, and each layer's costs are rounded
@@ -134,7 +134,7 @@ class JointCounts(BudgetCounts):
         return float(self.window.sum(dtype=np.float64))
 
     def draw_inside(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """n architectures [n, L], uniform over the cells; some are outside the limits."""
+        """Draw n architectures [n, L], uniform over the cells; some are outside the limits."""
         return self._draw(n, self.window, 0, rng)
 
     def rows(self, bins: np.ndarray, missing: float = 0) -> np.ndarray:
@@ -146,7 +146,7 @@ class JointCounts(BudgetCounts):
         return padded.reshape(states, rows, self.stride)[:, :, : self.columns]
 
     def list_inside(self) -> np.ndarray | None:
-        """Every architecture within both limits, int [M, L]; None where they are too many to list.
+        """List every architecture within both limits, int [M, L]; None where they are too many.
 
         Breadth first, without what no completion brings within the limits: cells of the layers to
         come, true costs of those before.
@@ -175,7 +175,7 @@ class JointCounts(BudgetCounts):
         return partial.astype(np.int64)
 
     def _reachable(self, layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
-        """Whether layers from `layer` on have completions within both limits, bool [M]."""
+        """Tell which prefixes have completions within both limits, bool [M]."""
         exists = self.rows((self.suffix[layer] > 0).astype(np.int32))
         many = np.pad(exists.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         at = state.astype(np.intp) if len(many) == 2 else np.zeros(len(state), dtype=np.intp)

@@ -15,38 +15,11 @@ import heapq
 import numpy as np
 
 from lookup_table.budget import Budget
-from lookup_table.counts import BudgetCounts
 from lookup_table.joint import JointCounts
+from lookup_table.largest import best_completions
 
 Spent = tuple[int, ...]
 TIE = 9  # decimals: sums that differ by rounding count as equal, else all of them are unfolded
-
-
-def best_completions(
-    values: np.ndarray, counts: BudgetCounts, canonical: bool = False
-) -> list[np.ndarray]:
-    """[i][s, b]: the highest sum of layers i.., from state s, b bins above their cheapest choices.
-
-    Args:
-        values: of each layer's choices, float [L, C].
-        canonical: only codes that represent a network; else any, and there is one state.
-    """
-    best = [np.zeros((1, 1))]
-    for i in reversed(range(len(counts.steps))):
-        after, steps, binding = best[-1], counts.steps[i], counts.binding[i]
-        width, states = after.shape[1], 2 if canonical and counts.continues[i] else 1
-        length = min(width + counts.longest(i), counts.length)
-        here = np.full((states, length), -np.inf)
-        for c in np.flatnonzero(counts.allowed[i]).tolist():
-            step, binds = int(steps[c]), bool(binding[c])
-            end = min(step + width, length)
-            rest = after[int(binds) if len(after) == 2 else 0, : end - step] + values[i, c]
-            for part in here[:, step:end] if binds else here[:1, step:end]:
-                np.maximum(part, rest, out=part)
-        if (outside := counts.outside(length)) is not None:
-            here[:, outside] = -np.inf
-        best.append(here)
-    return best[::-1]
 
 
 class _CompletionBound:

@@ -33,7 +33,7 @@ WARM_UP = 3  # runs before each, untimed
 
 @dataclass(frozen=True, kw_only=True)
 class LatencySettings:
-    """How latency is measured.
+    """Settings of a measurement of latency.
 
     Attributes:
         batch_size: images per run.

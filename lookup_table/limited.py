@@ -15,11 +15,12 @@ from functools import cached_property
 
 import numpy as np
 
-from lookup_table.budget import BATCH, MAX_LISTED, MAX_ROUNDS, Budget, architecture_keys
+from lookup_table.budget import MAX_LISTED, MAX_ROUNDS, Budget, architecture_keys
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.infeasible import why_infeasible
 from lookup_table.joint import JointCounts
+from lookup_table.largest import largest_of_two
 from lookup_table.limits import Limit, unit_guess
 from lookup_table.table import LookupTable
 
@@ -36,7 +37,7 @@ def build_budget(
     equivalence: Equivalence | None = None,
     among: np.ndarray | None = None,
 ) -> Budget:
-    """The budget of one limit or of several.
+    """Build the budget of one limit or of several.
 
     Args:
         limits: at least one; the first is the one that --info-metric names.
@@ -187,13 +188,13 @@ class LimitedBudget(Budget):
 
     @property
     def count(self) -> int:
-        """How many architectures are inside; where they are not listed, about so many."""
+        """Number of architectures inside; an estimate where they are not listed."""
         if self.listed is not None:
             return len(self.listed)
         return max(1, round(self.acceptance * self._size))
 
     def contains(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] -> bool [N]."""
+        """Tell which architectures are inside, int [N, L] -> bool [N]."""
         inside = np.ones(len(architectures), dtype=bool)
         for limit in self._limits:
             cost = self.table.cost(architectures, limit.metric)
@@ -206,7 +207,7 @@ class LimitedBudget(Budget):
         return inside
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """n independent architectures [n, L], uniform over those inside.
+        """Draw n independent architectures [n, L], uniform over those inside.
 
         Raises:
             ValueError: hardly any draw is inside.
@@ -229,16 +230,23 @@ class LimitedBudget(Budget):
             )
         return np.concatenate(kept)[:n]
 
-    def largest(self) -> np.ndarray:
-        """Return the most expensive architecture, [L], by the first limit's metric.
-
-        Deterministic; where the architectures are not listed, the most expensive of many drawn.
-        """
-        drawn = self.sample(BATCH, np.random.default_rng(0)) if self.listed is None else self.listed
-        return drawn[int(self.table.cost(drawn, self._limits[0].metric).argmax())]
+    @cached_property
+    def _largest(self) -> tuple[np.ndarray, bool]:
+        first = self._limits[0]
+        if self.listed is not None:
+            return self.listed[int(self.table.cost(self.listed, first.metric).argmax())], True
+        if first == self._sums[0]:
+            alone = self.parts[0]
+            if alone.largest_is_exact and self.contains(alone.largest()[None])[0]:
+                return alone.largest(), True
+            if len(self._sums) == 2:
+                found = largest_of_two(self.counts, *self._sums)
+                if found is not None and self.contains(found[None])[0]:
+                    return self.canonical(found), True
+        return self._largest_draw(), False
 
     def enumerate(self) -> np.ndarray:
-        """All architectures inside, int [count, L], in lexicographic order. For few.
+        """List all architectures inside, int [count, L], in lexicographic order. For few.
 
         Raises:
             ValueError: there are too many.

@@ -1,4 +1,4 @@
-"""Limits on costs: what `--limit METRIC=VALUE[:MIN]` says, and in single costs of a table.
+"""Limits on costs: `--limit METRIC=VALUE[:MIN]`, and the same in single costs of a table.
 
 A limit holds METRIC between MIN and VALUE, both in the metric's unit (M MACs, M params, ms, MB), or
 as `60%` of what the space's largest network costs.
@@ -6,6 +6,7 @@ as `60%` of what the space's largest network costs.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from lookup_table.table import MILLION, LookupTable
 from utils.metrics import in_millions
 
+log = logging.getLogger("oneshot_nas")
 MOST = 1e12  # of a bound, in its unit: single costs stay below 2^63
 SLIPS = (1e-6, 1e-3, 1e3, 1e6)  # factors between the unit of a limit and one it is mistaken for
 FLAG = re.compile(r"(?P<metric>[a-z][a-z0-9_]{0,30})=(?P<high>[^:=]+)(:(?P<low>[^:=]+))?")
@@ -101,32 +103,33 @@ def _bound(word: str, text: str) -> Bound | None:
 
 
 def unit_guess(cost: int, table: LookupTable, metric: str) -> str:
-    """A question for a cost that no architecture has: the value in the metric's unit, perhaps."""
+    """Ask about a cost that no architecture has, if it is one in another unit; else nothing."""
     lowest, highest = table.range(metric)
     meant = [cost * slip for slip in SLIPS if lowest <= cost * slip <= highest]
     return f" (did you mean {meant[0] / MILLION:.4g} {table.unit(metric)}?)" if meant else ""
 
 
-def check_upper(flag: str, limit: Limit, table: LookupTable) -> None:
+def check_upper(flag: str, limit: Limit, table: LookupTable, may_exceed: bool = False) -> None:
     """Refuse an upper end that limits nothing, as it is mostly a value in another unit.
 
     Args:
         flag: that set it, for the message.
+        may_exceed: refuse it only where another unit would explain it; else say so in the log.
 
     Raises:
         ValueError: it is above the most expensive architecture.
     """
-    highest = table.range(limit.metric)[1]
+    highest, unit = table.range(limit.metric)[1], table.unit(limit.metric)
     if limit.high is None or limit.high <= highest:
         return
     if (given := in_millions(limit.high)) == (largest := in_millions(highest)):
         return  # the largest as it is printed
-    unit = table.unit(limit.metric)
-    raise ValueError(
-        f"{flag}: {given} {unit} is more than the largest network of this space has "
-        f"({largest} {unit}){unit_guess(limit.high, table, limit.metric)}; lower it, or leave the "
-        f"upper limit out (none)"
-    )
+    text = f"{flag}: {given} {unit} is more than the largest network of this space has ({largest}"
+    guess = unit_guess(limit.high, table, limit.metric)
+    if may_exceed and not guess:
+        log.info(f"note: {text} {unit}), so it limits nothing")
+        return
+    raise ValueError(f"{text} {unit}){guess}; lower it, or leave the upper limit out (none)")
 
 
 def resolve_limits(
@@ -138,7 +141,7 @@ def resolve_limits(
         taken: metrics that are limited by another flag (--info-metric by --target-hc).
 
     Raises:
-        ValueError: a metric is unknown or limited twice; an upper end is above the largest network.
+        ValueError: a metric is unknown or limited twice; an upper end seems to be in another unit.
     """
     seen = set(taken)
     for flag in flags:
@@ -155,7 +158,7 @@ def resolve_limits(
         seen.add(flag.metric)
     limits = [flag.resolve(table) for flag in flags]
     for limit in limits:
-        check_upper(f"--limit {limit.metric}", limit, table)
+        check_upper(f"--limit {limit.metric}", limit, table, may_exceed=True)
     return limits
 
 

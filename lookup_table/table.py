@@ -1,4 +1,4 @@
-"""The lookup table: what each choice of each layer costs, and the sum for whole architectures.
+"""The lookup table: costs of each choice of each layer, and their sum for whole architectures.
 
 MACs are those of Conv2d and Linear, one multiply-accumulate = 1; params are all parameters of the
 standalone subnet. Both add up exactly over the layers and a fixed part (stem, first block, head).
@@ -50,7 +50,7 @@ class LookupTable:
         return metric_of(name, self.units.get(name))
 
     def unit(self, metric: str) -> str:
-        """What stands behind a number of the metric: M MACs, ms."""
+        """The unit behind a number of the metric: M MACs, ms."""
         return self.metric(metric).full_unit
 
     def with_metric(
@@ -97,7 +97,7 @@ class LookupTable:
         return np.maximum if metric in self.peaks else np.add
 
     def cost(self, architectures: np.ndarray, metric: str) -> np.ndarray:
-        """int [N, L] or [L] -> int64 [N] or a scalar: the cost of each architecture.
+        """Cost of each architecture, int [N, L] or [L] -> int64 [N] or a scalar.
 
         Fastest for uint8 in column-major order (`np.asfortranarray`).
 

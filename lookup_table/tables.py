@@ -1,4 +1,4 @@
-"""The latency tables that the toolkit ships, by name, and whether a table fits a space.
+"""The latency tables that the toolkit ships, by name, and the check that a table fits a space.
 
 A table fits a space that is what it was measured of: the same stem, layers, choices, widths, blocks
 and input size, whatever the space is called. The number of classes decides the classifier alone,
@@ -97,11 +97,13 @@ def table_space(spec: dict, space: SearchSpace) -> SearchSpace | None:
 
 
 def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
-    """What a table of another number of classes says of its fixed part; else nothing.
+    """Check that a table is of a space; a remark where its number of classes differs.
 
     Raises:
         ValueError: the table is of another space; the message says what differs and what fits.
     """
+    if spec.get("fingerprint") == space.fingerprint:  # whatever became of the YAML it names
+        return {}
     own = table_space(spec, space)
     name = spec.get("search_space", space.name)
     command = f"--search-space {name} --input-size {spec.get('input_size', space.input_size)}"

@@ -30,7 +30,6 @@ import math
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -99,7 +98,7 @@ def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]
     return costs, millionths(spec["fixed"], f"{path}: fixed")
 
 
-def millionths(value: Any, where: str) -> int:
+def millionths(value: object, where: str) -> int:
     """A cost in its unit -> whole millionths, rounded up."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: cost {value!r} is not a number")
@@ -111,7 +110,7 @@ def millionths(value: Any, where: str) -> int:
 def _read_csv(path: Path) -> dict:
     """The mapping that the YAML form has."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    spec: dict[str, Any] = {}
+    spec: dict[str, object] = {}
     for line in lines:
         key, colon, value = line.removeprefix("#").partition(":")
         if line.startswith("#") and colon:
@@ -144,13 +143,14 @@ def _read_csv(path: Path) -> dict:
 
 def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
     """One metric of a table as the YAML that `read_user_table` reads."""
-    spec: dict[str, Any] = {
+    spec: dict[str, object] = {
         "metric": metric,
         "unit": table.unit(metric),
         "search_space": space.name,
         "widths": list(space.widths),
         "input_size": space.input_size,
         "num_classes": space.num_classes,
+        "fingerprint": space.fingerprint,
     }
     spec |= {k: v for k, v in table.sources.get(metric, {}).items() if k not in spec}
     spec["fixed"] = table.fixed[metric] / MILLIONTHS
@@ -162,9 +162,23 @@ def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
 
 
 def keep_costs(folder: Path, space: SearchSpace, table: LookupTable) -> Path | None:
-    """Write costs that cannot be counted again to a run folder; None if there are none."""
+    """Write costs that cannot be counted again to a run folder; None if there are none.
+
+    Returns:
+        The file of the first such metric; `kept_beside` finds the others.
+    """
     if not table.sources:
         return None
+    first, *others = table.sources
     path = folder / TABLE_FILE
-    write_text(path, user_table_text(space, table, next(iter(table.sources))))
+    write_text(path, user_table_text(space, table, first))
+    for metric in others:
+        further = folder / f"{path.stem}_{metric}{path.suffix}"
+        write_text(further, user_table_text(space, table, metric))
     return path
+
+
+def kept_beside(path: Path) -> list[Path]:
+    """Files of further metrics that `keep_costs` wrote beside a run's own table."""
+    pattern = f"{path.stem}_*{path.suffix}"
+    return sorted(path.parent.glob(pattern)) if path.name == TABLE_FILE else []

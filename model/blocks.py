@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -235,11 +236,15 @@ def parse_mbconv(name: str) -> tuple[int, int, int] | None:
     return int(match["kernel"]), int(match["expansion"]), int(match["groups"] or 1)
 
 
+BlockMaker = Callable[[int, int, int, BlockStyle], nn.Module]  # (in_chs, out_chs, stride, style)
+BLOCKS: dict[str, BlockMaker] = {}  # further blocks by name, such as a user's own
+
+
 def is_block_name(name: str) -> bool:
     """True if `build_block` knows the name, at some shape."""
     shuffle = SHUFFLE_NAME.fullmatch(name)
     return (
-        name in (*SKIPS, "xception")
+        name in (*SKIPS, "xception", *BLOCKS)
         or parse_mbconv(name) is not None
         or (shuffle is not None and int(shuffle["kernel"]) % 2 == 1)
     )
@@ -254,6 +259,8 @@ def build_block(
         ValueError: no such name, or `skip` where the shape changes.
     """
     keeps_shape = stride == 1 and in_chs == out_chs
+    if name in BLOCKS:
+        return BLOCKS[name](in_chs, out_chs, stride, style)
     if name in SKIPS and keeps_shape:
         return nn.Identity()
     if name == "identity":  # a linear projection: NAS-Bench-Macro has no activation here

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.subnet import Preprocessing, fold_batch_norms
 from utils.files import atomic_path
+from utils.preprocessing import Preprocessing
 
 TOLERANCE = 1e-4  # of logits, against PyTorch
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -29,15 +29,6 @@ def check_onnx_packages(flag: str = "--export-onnx") -> None:
         raise ValueError(
             f"{flag} needs {', '.join(missing)}: pip install -r requirements-export.txt"
         )
-
-
-def check_exports(onnx: Path | None, torch_export: Path | None) -> None:
-    """Raises ValueError, before any work, where an export could not be written after it."""
-    for flag, path in (("--export-onnx", onnx), ("--export-torch", torch_export)):
-        if path is not None and (not path.parent.is_dir() or path.is_dir()):
-            raise ValueError(f"{flag} {path}: its folder does not exist, or it is a folder itself")
-    if onnx is not None:
-        check_onnx_packages()
 
 
 @contextlib.contextmanager
@@ -94,7 +85,7 @@ def torch_program(net: nn.Module, input_size: int) -> torch.export.ExportedProgr
         )
 
 
-def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing) -> float:
+def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write an ONNX file: `images` [batch, 3, H, W] float32 -> `logits` [batch, K], dynamic batch.
 
     Args:
@@ -112,15 +103,16 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     import onnx
     import onnxruntime
 
-    model = onnx_program(net, input_size).model_proto
-    for key, value in preprocessing.items():
+    size = preprocessing.input_size
+    model = onnx_program(net, size).model_proto
+    for key, value in preprocessing.values().items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for images in _samples(input_size):
+    for images in _samples(size):
         with torch.no_grad():
             mine = net(images)
         theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
@@ -130,37 +122,24 @@ def export_onnx(net: nn.Module, path: Path, input_size: int, preprocessing: Prep
     return worst
 
 
-def export_torch(
-    net: nn.Module, path: Path, input_size: int, preprocessing: Preprocessing
-) -> float:
+def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write a torch.export program with a dynamic batch.
 
     `torch.export.load(path).module()` runs it. Arguments, result and errors as
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
-    program = torch_program(net, input_size)
+    size = preprocessing.input_size
+    program = torch_program(net, size)
     with quiet_export():
         archive = io.BytesIO()
-        extra = {METADATA_FILE: json.dumps(preprocessing)}
+        extra = {METADATA_FILE: json.dumps(preprocessing.values())}
         torch.export.save(program, archive, extra_files=extra)
         archive.seek(0)
         loaded = torch.export.load(archive).module()
     worst = 0.0
-    for images in _samples(input_size):
+    for images in _samples(size):
         with torch.no_grad():
             worst = max(worst, _difference(net(images), loaded(images), path))
     with atomic_path(path) as temporary:
         temporary.write_bytes(archive.getvalue())
     return worst
-
-
-def export_files(
-    net: nn.Module, preprocessing: Preprocessing, onnx: Path | None, torch_export: Path | None
-) -> Iterator[str]:
-    """Write what has a path, BN folded; yields a line on each file when it is written."""
-    folded = fold_batch_norms(net).cpu()
-    size = preprocessing["input_size"]
-    for path, write in ((onnx, export_onnx), (torch_export, export_torch)):
-        if path is not None:
-            difference = write(folded, path, size, preprocessing)
-            yield f"{path}: logits differ from PyTorch's by at most {difference:.2g}"

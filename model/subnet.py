@@ -12,27 +12,22 @@ import copy
 import json
 import os
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.architecture import load_architecture
 from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
 from model.space import Architecture, SearchSpace
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+from utils.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 METADATA_KEY = "oneshot_nas"  # its value: JSON of Preprocessing
-
-
-class Preprocessing(TypedDict, total=False):
-    """What a trained network expects of its images; empty where the weights came without."""
-
-    input_size: int  # px
-    mean: list[float]  # per channel, of images scaled to [0, 1]
-    std: list[float]
-    classes: list[str]  # names, in the order of the logits
 
 
 class Subnet(nn.Module):
@@ -40,7 +35,12 @@ class Subnet(nn.Module):
 
     Args:
         style: module classes of the blocks; by default PyTorch's own, which other tools know.
+
+    Attributes:
+        preprocessing: what it expects of images; None until `load_subnet` reads it from weights.
     """
+
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self, space: SearchSpace, architecture: Architecture, style: BlockStyle | None = None
@@ -57,6 +57,20 @@ class Subnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layers(self.first(self.stem(x))))
+
+    def classify(self, image: str | Path | Image | np.ndarray) -> tuple[str, float]:
+        """Return the class name of an image file (or a loaded RGB image) and its probability.
+
+        Raises:
+            ValueError: the weights came without preprocessing, or the image cannot be read.
+        """
+        if self.preprocessing is None:
+            raise ValueError("no preprocessing is known: load_subnet reads it with the weights")
+        device = self.head.classifier.weight.device
+        with torch.inference_mode():
+            logits = self(self.preprocessing(image)[None].to(device))
+        probability, index = logits.softmax(1)[0].max(0)
+        return self.preprocessing.classes[int(index)], probability.item()
 
 
 def add_drop_path(subnet: Subnet, rate: float) -> int:
@@ -113,35 +127,6 @@ def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Architectu
                 tensor.copy_(inner_slice(state[name], tensor.shape))
 
 
-def load_subnet(
-    architecture: str | Path,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
-) -> Subnet:
-    """Load the standalone network of an architecture file, in eval mode.
-
-    Args:
-        architecture: a YAML or JSON file, or the name of a published network.
-        weights: a .safetensors file; its classifier decides the number of classes. None: random.
-        device: where the network is put.
-
-    Returns:
-        Images [B, 3, H, W], normalised as `load_preprocessing` says -> logits [B, classes].
-
-    Raises:
-        ValueError: a file is not usable, or the weights are of another network.
-    """
-    tensors = None if weights is None else read_weights(weights)
-    facts = {} if weights is None else load_preprocessing(weights)
-    classifier = None if tensors is None else tensors.get("head.classifier.weight")
-    num_classes = None if classifier is None else classifier.shape[0]
-    space, choices = load_architecture(architecture, facts.get("input_size"), num_classes)
-    subnet = Subnet(space, choices)
-    if tensors is not None:
-        load_weights(subnet, tensors, weights)
-    return subnet.eval().to(device)
-
-
 def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
     """Load a state dict.
 
@@ -180,8 +165,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
-def load_preprocessing(path: str | Path) -> Preprocessing:
-    """Read the preprocessing that the network expects.
+def load_preprocessing(path: str | Path) -> Preprocessing | None:
+    """Read the preprocessing that the network expects; None if the weights came without.
 
     Raises:
         ValueError: the file is missing or damaged.
@@ -195,12 +180,19 @@ def load_preprocessing(path: str | Path) -> Preprocessing:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
-    return json.loads(metadata.get(METADATA_KEY, "{}"))
+    values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    return Preprocessing.of(values) if values else None
 
 
-def save_weights(subnet: nn.Module, path: str | Path, preprocessing: Preprocessing) -> None:
+def save_weights(
+    subnet: nn.Module, path: str | Path, preprocessing: Preprocessing | None = None
+) -> None:
     """Write a .safetensors file with the metadata that `load_preprocessing` reads. Not atomic."""
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}
-    save_file(tensors, os.fspath(path), {METADATA_KEY: json.dumps(preprocessing)})
+    save_file(
+        tensors,
+        os.fspath(path),
+        {METADATA_KEY: json.dumps(preprocessing.values() if preprocessing else {})},
+    )

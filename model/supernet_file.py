@@ -13,6 +13,7 @@ from utils.run_folder import log
 def supernet_facts(space: SearchSpace, dataset: str, train_portion: float) -> dict:
     """Entries that a checkpoint and the run that uses it must have in common."""
     return {
+        "search_space": space.name,
         "dataset": dataset,
         "train_portion": train_portion,  # else the search would validate on training images
         "input_size": space.input_size,

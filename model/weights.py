@@ -10,8 +10,23 @@ from torch import Tensor
 from model.space import Architecture, SearchSpace
 from model.subnet import Subnet, inherit_weights, load_weights, read_weights
 from model.superkernel import build_supernet
+from model.supernet import Supernet
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.evaluation import calibrate_batch_norms
+
+
+def extract_subnet(
+    supernet: Supernet, architecture: Architecture, calibration: Iterable[Tensor]
+) -> Subnet:
+    """Return the standalone network of a path, with its weights, in eval mode on its device.
+
+    Args:
+        calibration: batches of training images [B, 3, H, W] that BN statistics are estimated on.
+    """
+    net = Subnet(supernet.space, architecture).to(next(supernet.parameters()).device)
+    inherit_weights(net, supernet, architecture)
+    calibrate_batch_norms(net, calibration)
+    return net
 
 
 def load_trained(net: Subnet, path: Path, new_classes: bool = False) -> None:

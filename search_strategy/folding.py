@@ -181,7 +181,8 @@ def stateless(module: nn.Module) -> nn.Module:
     children = dict(module.named_children())
     if isinstance(module, ConvBN):
         return StatelessConv(module.conv, module.bn, children.get("act"))
-    assert not isinstance(module, nn.BatchNorm2d), "a batch norm outside of a conv_bn"
+    if isinstance(module, nn.BatchNorm2d):  # in a user's block
+        raise ValueError("a batch norm outside of conv_bn: build convolutions by model.conv_bn")
     for name, child in children.items():
         setattr(module, name, stateless(child))
     return module

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from lookup_table import Limit
+from model import architecture_text
 from search_strategy.history import History
 from search_strategy.report_page import report_page
 from utils.files import write_text
@@ -203,10 +203,11 @@ class SearchReport:
         if verdict:
             self.rows["verdict"] = verdict
 
-    def add_largest(self, architecture: np.ndarray, top1: float) -> None:
-        """The most expensive architecture [L] within the budget."""
+    def add_largest(self, architecture: np.ndarray, top1: float, exact: bool = True) -> None:
+        """The most expensive architecture [L] within the budget, or (not exact) of many drawn."""
         cost = float(self.history.table.cost(architecture, self.metric.key)) / MILLION
-        self.rows["largest in budget"] = f"{self.percent(top1)} at {self.metric.show_alone(cost)}"
+        name = "largest in budget" if exact else "largest of 4,096 drawn"
+        self.rows[name] = f"{self.percent(top1)} at {self.metric.show_alone(cost)}"
 
     def add_seeds(self, bests: Sequence[float]) -> None:
         """The best of each of several searches; the first is the one that is reported."""
@@ -231,14 +232,15 @@ class SearchReport:
         if config.get("data_path") is not None:
             data += ["--data-path", str(config["data_path"])]
         best = str(folder / "best_architecture.yaml")
-        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name]
-        if folder.parent != Path("runs"):
-            train += ["--run-dir", str(folder.parent)]
+        place = [] if folder.parent == Path("runs") else ["--run-dir", str(folder.parent)]
+        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name, *place]
         export = ["train_subnet.py", "--arch", str(net / "best_architecture.yaml"), *data]
         export += ["--evaluate", str(net / "weights.safetensors")]
         export += ["--export-onnx", str(net / "net.onnx")]
+        verify = ["train_subnet.py", "--verify", str(folder), "--title", f"{folder.name}_verified"]
         return {
             "Train the network found": command_line(*train),
+            "Verify it against random networks, all trained alone": command_line(*verify, *place),
             "Export it to ONNX": command_line(*export),
             "Compare the two": command_line("compare_runs.py", str(folder), str(net)),
         }
@@ -246,7 +248,7 @@ class SearchReport:
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:
         """Save the best architecture, plot, page and TensorBoard's hparams; print the summary."""
         history, facts, spent = self.history, self.facts, phases.seconds
-        text = yaml.safe_dump(facts, sort_keys=False)
+        text = architecture_text(facts)
         write_text(self.folder / "best_architecture.yaml", text)
         title = f"{self.title} ({len(history)} networks)"
         figure = pareto_figure(self.plots(), self.winner, self.accuracy, title)
@@ -265,9 +267,8 @@ class SearchReport:
         self.rows["files"] = (
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
-        log.info(summary_table(f"\n{self.title}", self.rows))
-        for title, rows in self.tables.items():
-            log.info(summary_table(f"\n{title}", rows))
-        for text, command in self.next_steps().items():
-            log.info(f"\n{text}:\n  {command}")
+        tables = {self.title: self.rows} | self.tables
+        parts = [summary_table(title, rows) for title, rows in tables.items()]
+        parts += [f"{text}:\n  {command}" for text, command in self.next_steps().items()]
+        log.info("\n" + "\n\n".join(parts))
         write_text(self.folder / "report.html", report_page(self))

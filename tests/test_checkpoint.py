@@ -141,6 +141,11 @@ def test_what_does_not_fit_is_named() -> None:
         restore("c.pt", {"supernet": {"w": torch.ones(1)}}, {"supernet": nn.Linear(2, 2)})
     with pytest.raises(ValueError, match="has input size 8, this run 16; fix --input-size"):
         check_facts("c.pt", {"input_size": 8}, {"input_size": 16})
+    facts = {"search_space": "fbnet", "widths": [16], "fingerprint": "a"}
+    other = {"search_space": "spos", "widths": [24], "fingerprint": "b"}
+    with pytest.raises(ValueError, match=r"c\.pt is of search space fbnet, this run of spos"):
+        check_facts("c.pt", facts, other)
+    check_facts("c.pt", facts, {**facts, "search_space": "copy_of_fbnet"})
 
 
 def test_all_generators_go_on_where_they_were(file: Path) -> None:

@@ -12,8 +12,10 @@ import yaml
 from config_file.arg_config.fields import changed, make_parser, plain, values_of
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import RECIPES, SAMPLER_SECTIONS, load_config, write_config
+from config_file.arg_config.supernet_config import TrainSupernetConfig, is_superkernel
 from data import DATASETS
 from lookup_table import BudgetCounts, LookupTable
+from model import space_file
 
 
 def search_config(*words: str) -> SearchConfig:
@@ -71,7 +73,14 @@ def test_names_and_defaults_of_the_issue() -> None:
 def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = {"title", "config", "widths", "data_path", "checkpoint", "min_hc"}
-    may_be_none |= {"sample_strategy", "oracle", "lookup_table", "a_warmup_epochs", "init_from"}
+    may_be_none |= {
+        "sample_strategy",
+        "oracle",
+        "lookup_table",
+        "a_warmup_epochs",
+        "init_from",
+        "tracker",
+    }
     may_be_none |= {"hc_weight", "temperature_decay"}  # resolve
     assert {k for k, v in vars(args).items() if v is None} == may_be_none
     recipe = yaml.safe_load((RECIPES / f"{dataset}.yaml").read_text())
@@ -226,13 +235,43 @@ def test_flags_of_a_strategy_not_in_use_are_not_checked_but_named() -> None:
     assert config.ignored_flags() == ["--a-lr", "--population"]
 
 
+def test_an_unknown_flag_gets_the_nearest(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        search_args("--stratgy", "evolution")
+    assert stopped.value.code == 2
+    assert "--stratgy evolution (did you mean '--search-strategy'?)" in capsys.readouterr().err
+
+
+def test_the_file_of_the_space_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    load = space_file.load_space_file
+    monkeypatch.setattr(space_file, "load_space_file", lambda name: read.append(name) or load(name))
+    is_superkernel.cache_clear()
+    search_config("--search-strategy", "gradient")
+    assert read == ["proxylessnas"]
+
+
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (
+        "python search.py --search-space nas_bench_macro --oracle nas_bench_macro.json --seeds 5"
+    )
+    text = f"Search a network.\n\n{command}      # within a budget\npython search.py --help"
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = make_parser(SearchConfig, text).format_help()
+    too_wide = [line for line in shown.splitlines() if len(line) > 80]
+    assert all(line.startswith("  --sample-strategy {") for line in too_wide)  # a word of its own
+    assert f"# within a budget\n{command}\npython search.py --help\n" in shown.replace(
+        " \\\n   ", ""
+    )
+
+
 def test_help_is_grouped_and_states_defaults(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         search_args("--help")
     text = capsys.readouterr().out
     groups = ("the run", "search space and data", "search", "random search", "evolution", "budget")
     assert all(f"\n{group}:\n" in text for group in groups)
-    files = {"config", "checkpoint", "init_from", "oracle", "lookup_table"}
+    files = {"config", "checkpoint", "init_from", "oracle", "lookup_table", "tracker"}
     for action in make_parser(SearchConfig, "")._actions:
         if action.dest in {"help", "widths", *files}:
             continue
@@ -279,3 +318,16 @@ def test_limits_of_files_and_of_the_command_line(tmp_path: Path, tiny_table: Loo
     config = search_config()
     budget = config.budget.resolve(tiny_table, config.typed)
     assert budget.target_hc == BudgetCounts(tiny_table, "flops").median / 1e6
+
+
+@pytest.mark.parametrize(
+    "ours, theirs", [("search", "train_supernet"), ("train_supernet", "search")]
+)
+def test_a_run_of_another_command_is_not_resumed(ours: str, theirs: str, tmp_path: Path) -> None:
+    kinds = {"search": SearchConfig, "train_supernet": TrainSupernetConfig}
+    write_config(tmp_path / "config.yaml", load_config(kinds[theirs], "", []))
+    words = ["--resume", "--title", tmp_path.name, "--run-dir", str(tmp_path.parent)]
+    with pytest.raises(
+        ValueError, match=f"is a run of {theirs}.py, not of {ours}.py; resume it by"
+    ):
+        load_config(kinds[ours], "", words)

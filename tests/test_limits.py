@@ -26,6 +26,7 @@ from lookup_table import (
 from lookup_table.builder import load_table
 from lookup_table.joint import JointCounts
 from lookup_table.knapsack import highest_sum, most_probable
+from lookup_table.largest import largest_of_two
 from lookup_table.repair import repair
 from model import SearchSpace, load_space
 from search_strategy.differentiable import log_probability
@@ -118,7 +119,12 @@ def test_counts_and_draws_against_brute_force(
     assert len(set(architecture_keys(some))) == len(some) == len(expected) // 2
     assert not set(architecture_keys(some)) & set(architecture_keys(expected[:9]))
     most_expensive = table.cost(expected, limits[0].metric).max()
-    assert table.cost(budget.largest(), limits[0].metric) == most_expensive
+    largest = budget.largest()
+    assert budget.contains(largest[None])[0]
+    if budget.largest_is_exact:
+        assert table.cost(largest, limits[0].metric) == most_expensive
+    exact = case in ("two", "with a maximum") or not large
+    assert budget.largest_is_exact or not exact
 
 
 def inside_mask(among: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -337,7 +343,7 @@ def test_upper_limits_in_another_unit_are_refused(value: float, says: str | None
         ("--target-hc", "params", value, ()),
         ("--limit params", "flops", None, (f"params={value}",)),
     ):
-        if says is None:
+        if says is None or (value == 13 and further):  # of --limit, only a slip is an error
             assert run_limits(metric, None, high, further, table)[-1].high == round(1e6 * value)
         else:
             with pytest.raises(ValueError, match=f"{flag}: .*{says}"):
@@ -350,3 +356,40 @@ def test_a_limit_below_the_smallest_in_another_unit(tiny_table: LookupTable) -> 
     for limits in ([limit], [limit, Limit("params", None, 10**9)]):
         with pytest.raises(ValueError, match=r"did you mean .* M MACs\?"):
             build_budget(tiny_table, limits)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
+def test_the_largest_network_of_odd_costs(
+    macro: SearchSpace, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Costs that are counted in cells: a subset sum, against brute force; and with few bits."""
+    rng = np.random.default_rng(6)
+    table, among = costly(load_table(macro), rng), networks(macro)
+    monkeypatch.setattr("lookup_table.counts.MAX_BINS", 1)
+    monkeypatch.setattr("lookup_table.budget.MAX_LISTED", 0)
+    high = quantile(table, among, "latency", share) + 7
+    budget = Budget(BudgetCounts(table, "latency", Equivalence(macro)), None, high)
+    assert budget.listed is None and budget.largest_is_exact
+    costs = table.cost(among, "latency")
+    assert table.cost(budget.largest(), "latency") == costs[costs <= high].max()
+    assert np.array_equal(Equivalence(macro).canonical(budget.largest()), budget.largest())
+    monkeypatch.setattr("lookup_table.largest.MAX_BITS", 1)
+    budget = Budget(BudgetCounts(table, "latency", Equivalence(macro)), None, high)
+    assert not budget.largest_is_exact and budget.contains(budget.largest()[None])[0]
+
+
+def test_the_largest_network_of_two_limits_that_bind(macro: SearchSpace) -> None:
+    """By each metric in turn, over 30 pairs of limits, against brute force."""
+    table, among = load_table(macro), networks(macro)
+    allowed = np.ones((8, 3), dtype=bool)
+    for seed in range(30):
+        shares = np.random.default_rng(seed).uniform(0.2, 0.8, size=2)
+        first, second = (
+            Limit(metric, None, quantile(table, among, metric, share))
+            for metric, share in zip(("flops", "params")[:: (-1) ** seed], shares, strict=True)
+        )
+        expected = table.cost(inside(table, among, [first, second]), first.metric).max()
+        counts = BudgetCounts(table, first.metric, Equivalence(macro), allowed)
+        found = largest_of_two(counts, first, second)
+        assert found is not None and len(inside(table, found[None], [first, second]))
+        assert table.cost(found, first.metric) == expected

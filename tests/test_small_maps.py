@@ -131,15 +131,19 @@ def test_compiled_and_exported_graphs_have_plain_convolutions(size: int) -> None
         assert not any(word in name for name in names for word in ("linear", "bmm", "matmul"))
 
 
-def test_gpus_and_half_precision_use_the_stock_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In autocast too, which the stock call alone sees."""
-    calls = []
+def test_gpus_half_precision_and_autocast_use_the_stock_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On maps of one pixel, where all others make do with a product."""
+    calls: list[str] = []
     monkeypatch.setattr(F, "conv2d", lambda x, *args, **options: calls.append(x.device.type))
-    weight = torch.randn(8, 1, 5, 5)
-    conv2d(torch.randn(2, 8, 2, 2, device="meta"), weight, None, 1, 2, 8)
-    conv2d(torch.randn(2, 8, 2, 2, dtype=torch.bfloat16), weight, None, 1, 2, 8)
+    weight, x = torch.randn(8, 1, 5, 5), torch.randn(2, 8, 1, 1)
+    conv2d(x, weight, None, 1, 2, 8)
+    assert calls == []
+    conv2d(x.to("meta"), weight.to("meta"), None, 1, 2, 8)
+    conv2d(x.bfloat16(), weight.bfloat16(), None, 1, 2, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        conv2d(torch.randn(2, 8, 2, 2), weight, None, 1, 2, 8)
+        conv2d(x, weight, None, 1, 2, 8)
     assert calls == ["meta", "cpu", "cpu"]
 
 

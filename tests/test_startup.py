@@ -29,16 +29,26 @@ def test_names_that_need_no_torch_are_those_of_the_registries() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["search.py", "train_supernet.py", "train_subnet.py", "evaluate_ranking.py"]
+    "script",
+    ["search.py", "train_supernet.py", "train_subnet.py", "evaluate_ranking.py", "-m lookup_table"],
 )
 def test_help_loads_no_torch(script: str) -> None:
     """What makes it quick, without a clock: no heavy module is imported."""
-    words = [sys.executable, "-X", "importtime", str(ROOT / script), "--help"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "usage:" in done.stdout
+    words = [sys.executable, "-X", "importtime", *script.split(), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    name = script.replace("-m", "python -m")
+    assert done.returncode == 0 and f"usage: {name} [flags]" in done.stdout
     loaded = {m.split(".")[0] for m in re.findall(r"\|\s+([\w.]+)$", done.stderr, re.M)}
     assert "argparse" in loaded
     assert not loaded & {"torch", "sklearn", "matplotlib", "scipy", "tensorboard"}
+
+
+def test_ctrl_c_during_imports_is_one_line() -> None:
+    code = "import os, signal; from utils.startup import start_up; start_up(); "
+    code += "os.kill(os.getpid(), signal.SIGINT); print('still here')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("stopped by Ctrl-C") and done.stderr.count("\n") == 1
 
 
 def test_digits_are_loaded_without_scikit_learn() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model import (
+    Preprocessing,
     SearchSpace,
     Subnet,
     add_drop_path,
@@ -170,16 +171,19 @@ def test_exports_run_and_carry_the_preprocessing(
 
     space = tiny if name == "tiny" else load_space("spos", 8, 10)
     net = fold_batch_norms(living_network(space))
-    facts = {"input_size": 8, "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "classes": ["a", "b"]}
-    assert export_onnx(net, tmp_path / "n.onnx", 8, facts) < 1e-5
+    facts = Preprocessing(
+        input_size=8, resize=9, mean=(0.1, 0.2, 0.3), std=(1, 1, 1), classes=("a", "b")
+    )
+    assert export_onnx(net, tmp_path / "n.onnx", facts) < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "n.onnx")
     images = torch.randn(5, 3, 8, 8)
     logits = session.run(None, {"images": images.numpy()})[0]
     assert np.allclose(logits, net(images).detach().numpy(), atol=1e-5)
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["mean"] == "[0.1, 0.2, 0.3]" and metadata["classes"] == '["a", "b"]'
+    assert metadata["resize"] == "9"
 
-    assert export_torch(net, tmp_path / "n.pt2", 8, facts) < 1e-5
+    assert export_torch(net, tmp_path / "n.pt2", facts) < 1e-5
     extra = {"preprocessing.json": ""}
     program = torch.export.load(tmp_path / "n.pt2", extra_files=extra)
     assert torch.allclose(program.module()(images), net(images), atol=1e-5)
@@ -192,7 +196,8 @@ def test_an_export_that_differs_is_not_written(
     net = living_network(tiny)
     monkeypatch.setattr("model.export.TOLERANCE", -1.0)
     with pytest.raises(ValueError, match=r"logits differ .* was not written"):
-        export_torch(net, tmp_path / "n.pt2", 8, {})
+        facts = Preprocessing(input_size=8, resize=8, mean=(0,) * 3, std=(1,) * 3, classes=())
+        export_torch(net, tmp_path / "n.pt2", facts)
     assert not list(tmp_path.iterdir())
 
 

@@ -103,7 +103,7 @@ def test_the_users_waiting_policy_stays(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_scripts_set_the_policy_before_torch_loads(script: str) -> None:
     lines = (ROOT / script).read_text().splitlines()
-    first = next(i for i, x in enumerate(lines) if "wait_without_spinning()" in x)
+    first = next(i for i, x in enumerate(lines) if "start_up()" in x)
     torches = [i for i, x in enumerate(lines) if x.startswith(("import torch", "from torch"))]
     ours = [i for i, x in enumerate(lines) if x.startswith(("from model", "from data"))]
     assert first < min(torches + ours)

@@ -87,7 +87,7 @@ def test_the_checkpoint_is_complete_and_safe_to_load(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "c.pt", weights_only=True)
     assert state["optimizer"]["state"] and state["scheduler"]["last_epoch"] == 1077 // 32
     assert state["facts"]["dataset"] == "digits" and state["epoch"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]  # no temporary file is left
+    assert {p.name for p in tmp_path.iterdir()} == {"c.pt", "training.csv"}  # nothing temporary
     facts = {**state["facts"], "train_portion": 0.9}
     with pytest.raises(ValueError, match="--train-portion"):
         check_facts("c.pt", state["facts"], facts)
@@ -187,7 +187,7 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
     seed_everything(0)
     supernet = new_supernet(config, space, CPU)
     splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
-    task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)))
+    task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)), tmp_path)
     images, labels = next(iter(splits.train))
     (first, teacher, _), *others = task.backward(images, labels, Precision("off", CPU))
     smooth = torch.full((32, 10), 0.3 / 10)

@@ -19,7 +19,7 @@ from lookup_table import (
 )
 from lookup_table.builder import load_costs
 from lookup_table.latency import LatencySettings, measure_latency, source
-from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.user_table import keep_costs, read_user_table, user_table_text
 from lookup_table.whole_networks import corrected, latency_rows, validate
 from model import SearchSpace
 
@@ -228,3 +228,19 @@ def test_the_end_of_a_run_states_the_error_of_the_model(
     assert "rank correlation -1.00" in here["latency model"]
     assert "below 0.9" in here["latency warning"]
     assert "32.000 ms by the table" in here["latency, measured"]
+
+
+def test_a_run_keeps_all_costs_that_cannot_be_counted_again(
+    tiny: SearchSpace, tiny_table: LookupTable, tmp_path: Path
+) -> None:
+    """A brought energy and a measured latency, from one folder, without cache."""
+    table = measure_latency(tiny, tiny_table, torch.device("cpu"), QUICK)
+    table = table.with_metric("energy", table.costs["flops"], 5, "mJ", {"device": "meter"})
+    kept = keep_costs(tmp_path, tiny, table)
+    again = load_costs(
+        tiny, ["energy", "latency"], None, kept, torch.device("cpu"), LatencySettings()
+    )
+    for metric in ("energy", "latency"):
+        assert np.array_equal(again.costs[metric], table.costs[metric])
+        assert again.fixed[metric] == table.fixed[metric]
+    assert keep_costs(tmp_path, tiny, tiny_table) is None

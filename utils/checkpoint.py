@@ -109,9 +109,22 @@ def _check_archive(path: Path) -> None:
 
 
 def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError naming the first fact in which a checkpoint is of something else."""
+    """Raise ValueError naming the first fact in which a checkpoint is of something else.
+
+    A space may have two names, as its file does; its fingerprint tells if it is another one.
+    """
+    spaces = stored.get("search_space"), wanted.get("search_space")
+    if (
+        spaces[0] != spaces[1]
+        and None not in spaces
+        and stored.get("fingerprint") != wanted.get("fingerprint", stored.get("fingerprint"))
+    ):
+        raise ValueError(
+            f"checkpoint {path} is of search space {spaces[0]}, this run of {spaces[1]}; take "
+            f"another checkpoint, or leave out what names the space"
+        )
     for key, value in wanted.items():
-        if stored.get(key) != value:
+        if key != "search_space" and stored.get(key) != value:
             flag = f"--{key.replace('_', '-')}" if key != "fingerprint" else "the space's YAML"
             raise ValueError(
                 f"checkpoint {path} has {key.replace('_', ' ')} {stored.get(key)}, this run "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,3 +39,31 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     target = F.log_softmax(teacher / temperature, dim=1)
     answer = F.log_softmax(student / temperature, dim=1)
     return temperature**2 * F.kl_div(answer, target, reduction="batchmean", log_target=True)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """(net, images [B, 3, H, W], labels [B]) -> (loss, logits [B, K]) of a training step.
+
+    Attributes:
+        mixing: of images and labels.
+        criterion: of logits and the mixed labels.
+        teacher: a network in eval mode whose logits have `weight` of the loss.
+    """
+
+    mixing: Mixing
+    criterion: nn.Module
+    teacher: nn.Module | None = None
+    weight: float = 0.5
+    temperature: float = 2.0
+
+    def __call__(self, net: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        images, targets = self.mixing(images, labels)
+        logits = net(images)
+        loss = self.criterion(logits, targets)
+        if self.teacher is not None:
+            with torch.no_grad():
+                answer = self.teacher(images)
+            distilled = distillation_loss(logits, answer, self.temperature)
+            loss = (1 - self.weight) * loss + self.weight * distilled
+        return loss, logits

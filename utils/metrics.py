@@ -48,6 +48,8 @@ KNOWN = {
     "flops": Metric("flops", "MACs", "M", 1e-6),
     "params": Metric("params", "params", "M", 1e-6),
     "latency": Metric("latency", "latency", "ms"),
+    "peak_memory": Metric("peak_memory", "peak memory", "MB"),
+    "weights": Metric("weights", "weights", "MB"),
 }
 
 

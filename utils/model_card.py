@@ -5,7 +5,12 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
+
+from utils.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,46 +51,68 @@ def _table(rows: dict[str, str]) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 
-def model_card(
-    title: str,
-    summary: str,
-    numbers: dict[str, str],
-    classes: Sequence[str],
-    preprocessing: dict[str, str],
-    commands: Sequence[str],
-    recipe: dict[str, str],
-    made_with: dict[str, str],
-    confusion: bool,
-) -> str:
-    """Markdown that stands in the run folder beside the files it names."""
-    names = ", ".join(classes[:20]) + (f", ... ({len(classes)})" if len(classes) > 20 else "")
-    lines = [f"# {title}", "", summary, "", "![the network, layer by layer](architecture.png)", ""]
-    lines += ["## Numbers", "", *_table(numbers), ""]
-    if confusion:
-        lines += ["![confusion matrix on the test images](confusion.png)", ""]
-    lines += [
-        "## Use",
-        "",
-        "With the toolkit's `model/`, `utils/` and `config_file/search_space/` on the path:",
-        "",
-        "```python",
-        "from model import load_subnet",
-        'net = load_subnet("best_architecture.yaml", "weights.safetensors")',
-        "logits = net(images)  # [B, 3, H, W], normalised -> [B, classes]",
-        "```",
-        "",
-        *_table({**preprocessing, "classes": names}),
-        "",
-        "## Reproduce",
-        "",
-        "```sh",
-        *commands,
-        "```",
-        "",
-        *_table(recipe),
-        "",
-        "## Provenance",
-        "",
-        *_table(made_with),
-    ]
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What the README.md of a trained network says; `text` makes it.
+
+    Attributes:
+        commands: that make the network again.
+        recipe: of its training, by flag.
+        made_with: see `provenance`.
+        dataset: it was trained on.
+    """
+
+    title: str
+    summary: str
+    dataset: str
+    numbers: dict[str, str]
+    preprocessing: Preprocessing
+    commands: Sequence[str] = ()
+    recipe: dict[str, str] = field(default_factory=dict)
+    made_with: dict[str, str]
+
+    def text(self, architecture: str, weights: str, pictures: dict[str, str]) -> str:
+        """Return Markdown that stands beside the files it names.
+
+        Args:
+            architecture, weights: names of the network's files.
+            pictures: names of further files, by what they show.
+        """
+        p, names = self.preprocessing, ", ".join(self.preprocessing.classes[:20])
+        more = f", ... ({len(p.classes)})" if len(p.classes) > 20 else ""
+        size = f"{p.input_size} × {p.input_size} px"
+        side = "" if p.resize == p.input_size else f"short side to {p.resize} px, centre crop to "
+        rows = {
+            "input": f"RGB, {side}{size}, scaled to [0, 1]",
+            "mean": ", ".join(f"{v:.4f}" for v in p.mean),
+            "std": ", ".join(f"{v:.4f}" for v in p.std),
+            "classes": names + more,
+        }
+        lines = [f"# {self.title}", "", self.summary, ""]
+        lines += [line for what, file in pictures.items() for line in (f"![{what}]({file})", "")]
+        lines += ["## Numbers", "", *_table(self.numbers), "", "## Use", ""]
+        lines += [
+            "In the toolkit's folder; where it is installed, from `oneshot_nas.model`:",
+            "",
+            "```python",
+            "from model import load_subnet",
+            f'net = load_subnet("{architecture}", "{weights}")',
+            'label, probability = net.classify("image.jpg")',
+            "logits = net(images)  # [B, 3, H, W] as net.preprocessing makes them -> [B, classes]",
+            "```",
+            "",
+            *_table(rows),
+            "",
+        ]
+        if self.commands:
+            lines += ["## Reproduce", "", "```sh", *self.commands, "```", ""]
+        if self.recipe:
+            lines += [*_table(self.recipe), ""]
+        return "\n".join([*lines, "## Provenance", "", *_table(self.made_with)]) + "\n"
+
+    def hub_text(self, architecture: str, weights: str) -> str:
+        """Return the same with the header that the Hugging Face Hub reads."""
+        tags = ["image-classification", "neural-architecture-search"]
+        header = {"library_name": "oneshot_nas", "tags": tags, "datasets": [self.dataset]}
+        text = self.text(architecture, weights, {})
+        return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{text}"

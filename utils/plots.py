@@ -234,12 +234,14 @@ def plot_fronts(
     winners: dict[str, tuple[float, float]],
     cost_label: str,
     accuracy: str,
+    remark: str = "",
 ) -> None:
     """The Pareto fronts of several runs over their faint candidates, each run in a colour.
 
     Args:
         candidates: run -> cost [N] and top-1 (%) [N].
         winners: run -> cost and top-1 of the network found, a star.
+        remark: for the title.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -255,7 +257,8 @@ def plot_fronts(
         axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
         star = {"marker": "*", "s": 160, "edgecolors": "black", "linewidths": 0.6}
         axes.scatter(*winners[name], color=color, zorder=4, **star)
-    _finish(axes, cost_label, f"{accuracy} (%)", "Pareto fronts; stars: the networks found")
+    parts = "Pareto fronts", "stars: the networks found", remark
+    _finish(axes, cost_label, f"{accuracy} (%)", "; ".join(filter(None, parts)))
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     save_png(figure, path)
 

@@ -1,11 +1,26 @@
-"""The start of a command, before it imports torch: how OpenMP threads wait."""
+"""The first thing that a script does, before it imports anything that takes a while."""
 
 from __future__ import annotations
 
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
+
+
+def start_up() -> None:
+    """Let Ctrl-C end the imports with one line, and OpenMP threads sleep while they wait."""
+    signal.signal(signal.SIGINT, _stop)  # until `user_errors` takes over
+    wait_without_spinning()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End at once: an exception could be swallowed, or blamed on a module half imported."""
+    sys.stderr.write("stopped by Ctrl-C before anything began\n")
+    sys.stderr.flush()
+    os._exit(128 + number)
 
 
 def wait_without_spinning() -> None:

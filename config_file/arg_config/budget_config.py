@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from config_file.arg_config.data_config import BY_DATASET
-from config_file.arg_config.fields import flag
-from config_file.arg_config.types import Limits, budget, integer, limits, number, path
+from config_file.arg_config.fields import BY_RECIPE, flag
+from config_file.arg_config.types import Limits, budget, count, integer, limits, number, path
 from lookup_table import (
     Limit,
     LookupTable,
@@ -17,7 +16,7 @@ from lookup_table import (
     resolve_limits,
     run_limits,
 )
-from lookup_table.table import MILLION
+from utils.metrics import MILLION
 
 if TYPE_CHECKING:
     from lookup_table.latency import LatencySettings
@@ -33,13 +32,10 @@ class LatencyConfig:
         "YAML or CSV of costs measured elsewhere, or a device's name; see docs/devices.md",
         "FILE|NAME",
     )
-    latency_batch_size: int = flag(1, integer(1), "images per run", "N")
-    latency_threads: int = flag(1, integer(1, 1024), "CPU threads", "N")
+    latency_batch_size: int = flag(1, count, "images per run")
+    latency_threads: int = flag(1, integer(1, 1024), "CPU threads")
     latency_seconds: float = flag(
-        0.1,
-        number(0, 3600, open_low=True),
-        "least time per block, in several turns; the median counts",
-        "F",
+        0.1, number(0, 3600, True), "least time per block, in several turns; the median counts"
     )
     latency_correction: int = flag(
         0,
@@ -63,6 +59,8 @@ class LatencyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
+    """The limits of a search; `median` is a number after `resolve`."""
+
     title: ClassVar[str] = "budget"
 
     info_metric: str = flag(
@@ -75,9 +73,8 @@ class BudgetConfig:
     target_hc: float | str | None = flag(
         None,
         budget,
-        "upper limit in millions of MACs or params, or ms; median of all architectures; none "
-        f"({BY_DATASET})",
-        "M|median|none",
+        "upper limit in millions of MACs or params, or ms; median of all architectures; none",
+        marks=[BY_RECIPE],
     )
     min_hc: float | str | None = flag(
         None, budget, "lower limit, likewise (default: none)", "M|none"
@@ -87,7 +84,7 @@ class BudgetConfig:
         (),
         limits,
         "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network); "
-        "may be repeated",
+        "may be repeated (default: none)",
         "METRIC=VALUE[:MIN]",
         action=Limits,
     )

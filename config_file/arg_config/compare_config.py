@@ -22,5 +22,5 @@ class CompareConfig:
         str,
         "cost on the plot's x axis: flops, params, latency, or another that the runs recorded",
     )
-    csv: Path = flag(Path("comparison.csv"), path, "table to write", "FILE")
-    plot: Path = flag(Path("comparison.png"), path, "plot to write", "FILE")
+    csv: Path = flag(Path("comparison.csv"), path, "table to write")
+    plot: Path = flag(Path("comparison.png"), path, "plot to write")

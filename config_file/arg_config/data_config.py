@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from config_file.arg_config.fields import FROM_CHECKPOINT, MAY_DIFFER, flag, switch
+from config_file.arg_config.fields import BY_RECIPE, FROM_CHECKPOINT, MAY_DIFFER, flag, switch
 from config_file.arg_config.names import DATASETS
-from config_file.arg_config.types import integer, number, path, widths
+from config_file.arg_config.types import count, integer, number, path, widths
 
-BY_DATASET = "default: the dataset's recipe"
 SPACE_AND_DATA = "search space and data"  # a group of --help
 
 
@@ -26,11 +25,7 @@ class SpaceConfig:
         marks=[FROM_CHECKPOINT],
     )
     widths: tuple[int, ...] | None = flag(
-        None,
-        widths,
-        "channels of stem, (first,) stages, last",
-        "N,N,...",
-        marks=[FROM_CHECKPOINT],
+        None, widths, "channels of stem, (first,) stages, last", marks=[FROM_CHECKPOINT]
     )
 
 
@@ -47,21 +42,19 @@ class DataConfig:
         marks=[FROM_CHECKPOINT, MAY_DIFFER],
     )
     input_size: int = flag(
-        None, integer(8, 1024), f"image size ({BY_DATASET})", "PX", marks=[FROM_CHECKPOINT]
+        None, integer(8, 1024), "image size", "PX", marks=[FROM_CHECKPOINT, BY_RECIPE]
     )
     train_portion: float = flag(
         0.8,
-        number(0, 0.99, open_low=True),
+        number(0, 0.99, True),
         "share of the training images to train on; the rest is for validation",
-        "F",
         marks=[FROM_CHECKPOINT],
     )
     eval_batch_size: int = flag(
         None,
-        integer(1),
-        f"images per batch of calibration and validation ({BY_DATASET})",
-        "N",
-        marks=[FROM_CHECKPOINT],
+        count,
+        "images per batch of calibration and validation",
+        marks=[FROM_CHECKPOINT, BY_RECIPE],
     )
     data_pipeline: str = flag(
         "auto",
@@ -72,10 +65,8 @@ class DataConfig:
     num_workers: int = flag(
         0,
         integer(0, 256),
-        "processes that decode and augment streamed images; those in memory need none "
-        "(default: the recipe, or 0)",
-        "N",
-        marks=[MAY_DIFFER],
+        "processes that decode and augment streamed images; those in memory need none",
+        marks=[MAY_DIFFER, BY_RECIPE],
     )
 
 
@@ -83,11 +74,9 @@ class DataConfig:
 class AugmentConfig:
     title: ClassVar[str] = "augmentation"
 
-    augment: bool = switch(
-        None, f"random crops, and flips where they keep the class ({BY_DATASET})"
-    )
+    augment: bool = switch(None, "random crops, and flips where they keep the class", [BY_RECIPE])
     randaugment: int = flag(
-        0, integer(0, 10), "operations of RandAugment on each training image; 0 is none", "N"
+        0, integer(0, 10), "operations of RandAugment on each training image; 0 is none"
     )
     cutout: int = flag(
         0, integer(0), "side of the square cut out of each training image; 0 is none", "PX"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config_file.arg_config.data_config import BY_DATASET
-from config_file.arg_config.fields import flag
-from config_file.arg_config.types import integer
+from config_file.arg_config.fields import BY_RECIPE, flag
+from config_file.arg_config.types import count, integer
 
 
-def calibration_batches_flag(what: str) -> int:
-    help = f"batches that estimate {what} BN statistics"
-    return flag(None, integer(1), f"{help} ({BY_DATASET})", "N")
+def calibration_batches_flag(whose: str) -> int:
+    return flag(None, count, f"batches that estimate {whose} BN statistics", marks=[BY_RECIPE])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +28,10 @@ class EvaluationConfig:
         "top1",
         ("top1", "probability"),
         "what candidates are chosen by; probability: the mean probability of the true class, which "
-        "tells more of few validation images (default: top1)",
+        "tells more of few validation images",
     )
     eval_cache_mb: int = flag(
         512,
         integer(0),
         "MiB of activations kept to share work between candidates; less computes more again",
-        "N",
     )

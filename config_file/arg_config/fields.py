@@ -3,7 +3,7 @@
     @dataclass(frozen=True, kw_only=True)
     class EvolutionConfig:
         title: ClassVar[str] = "evolution"  # the group of --help
-        parent_num: int = flag(10, integer(1), "top candidates kept as parents", "N")
+        parent_num: int = flag(10, integer(1), "top candidates kept as parents")
 
     @dataclass(frozen=True, kw_only=True)
     class SearchConfig:  # of a command: made of groups, and of flags of its own
@@ -24,55 +24,180 @@ import inspect
 import shutil
 import sys
 import textwrap
-from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from argparse import HelpFormatter as WrappingFormatter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from config_file.arg_config.types import Kind
 from utils.errors import nearest, one_line, wrapped
 
-Kind = Callable[[str], Any] | Sequence[str]  # parses a word, or lists the words that are allowed
 T = TypeVar("T")
+Values = dict[str, Any]  # by flag, with underscores
 
 NOT_SAVED = "not saved"  # not in config.yaml: it names the run or how it is shown
 MAY_DIFFER = "may differ"  # on --resume
 FROM_CHECKPOINT = "from checkpoint"  # by default as in the training of --checkpoint
+BY_RECIPE = "by recipe"  # --help says that the dataset's recipe may set it
 
 
-def fit(line: str, width: int) -> list[str]:
-    """Break a line of a description; a shell command can still be pasted."""
-    if len(line) <= width:
-        return [line]
+def flag(
+    default: object,
+    kind: Callable[[str], object] | Sequence[str] = str,
+    help: str = "",
+    metavar: str | tuple[str, ...] | None = None,
+    *,
+    marks: Sequence[str] = (),
+    **more: Any,
+) -> Any:
+    """A dataclass field that is a flag.
+
+    Args:
+        default: its value if nothing sets it; a tuple for flags with several values.
+        kind: what makes the value of a word (see `types`), or the allowed words.
+        metavar: what --help shows for the value, if not what the kind says.
+        marks: any of NOT_SAVED, MAY_DIFFER, FROM_CHECKPOINT, BY_RECIPE.
+        more: further arguments of `ArgumentParser.add_argument`; `names`: further spellings;
+            `positional`: words without a flag.
+    """
+    if isinstance(kind, Kind):
+        metavar = metavar or kind.metavar
+    parsed = {"type": kind} if callable(kind) else {"choices": tuple(kind)}
+    return _field(default, marks, **parsed, help=help, metavar=metavar, **more)
+
+
+def switch(default: bool | None, help: str, marks: Sequence[str] = ()) -> Any:
+    """A field that is `--name` or `--no-name`; None: whatever a recipe says."""
+    return _field(default, marks, action=BooleanOptionalAction, help=help)
+
+
+def only(help: str, marks: Sequence[str] = ()) -> Any:
+    """A field that is False unless `--name` is given."""
+    return _field(False, marks, action="store_true", help=help)
+
+
+def _field(default: object, marks: Sequence[str], *, help: str, **options: Any) -> Any:
+    """A flag's field; its help states the default that it has of its own, or by a recipe."""
+    shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else default
+    if BY_RECIPE in marks:
+        shown = "the dataset's recipe" if default is None else f"recipe, or {shown}"
+    if shown not in (None, ()) and "default" not in help:
+        help = f"{help} (default: {shown})".lstrip()
+    metadata = {"flag": {"help": help, **options}, "marks": marks}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def part(kind: type | Mapping[str, type], title: str | None = None) -> Any:
+    """A field that is a group of flags, or a mapping of names to such groups.
+
+    Args:
+        title: of its flags in --help, in place of the titles of the classes that declare them.
+    """
+    make = kind if isinstance(kind, type) else (lambda: {k: c() for k, c in kind.items()})
+    return dataclasses.field(default_factory=make, metadata={"part": kind, "title": title})
+
+
+def groups(config: type, title: str | None = None) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Every flag of a class and of its parts, with the title of its group in --help."""
+    for field in dataclasses.fields(config):
+        if "flag" in field.metadata:
+            owners = (
+                c for c in reversed(config.__mro__) if field.name in inspect.get_annotations(c)
+            )
+            yield title or next(owners).title, field  # type: ignore[attr-defined]
+        kind = field.metadata.get("part", {})
+        for inner in (kind,) if isinstance(kind, type) else kind.values():
+            yield from groups(inner, title or field.metadata["title"])
+
+
+def flags(config: type) -> dict[str, dataclasses.Field]:
+    """The flags of a class and of its parts, by name."""
+    return {field.name: field for _, field in groups(config)}
+
+
+def marked(config: type, mark: str) -> set[str]:
+    """Names of the flags that carry a mark."""
+    return {name for name, field in flags(config).items() if mark in field.metadata["marks"]}
+
+
+def option(name: str) -> str:
+    """The flag as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def fill(config: type[T], values: Mapping[str, Any]) -> T:
+    """The value of a class whose flags have these values, or their defaults."""
+    filled: Values = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        kind = field.metadata.get("part")
+        if isinstance(kind, type):
+            filled[field.name] = fill(kind, values)
+        elif kind is not None:
+            filled[field.name] = {name: fill(inner, values) for name, inner in kind.items()}
+        elif field.name in values:
+            filled[field.name] = values[field.name]
+    return config(**filled)
+
+
+def take(config: type[T], read: Namespace) -> T:
+    """The value of what argparse has read; lists become tuples."""
+    return fill(config, {k: tuple(v) if isinstance(v, list) else v for k, v in vars(read).items()})
+
+
+def values_of(config: Any) -> Values:
+    """The value of every flag of a config, by name."""
+    values: Values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if "flag" in field.metadata:
+            values[field.name] = value
+        if "part" in field.metadata:
+            for inner in value.values() if isinstance(value, dict) else (value,):
+                values |= values_of(inner)
+    return values
+
+
+def changed(config: T, /, **values: Any) -> T:
+    """The config with other values of some flags, given by name."""
+    unknown = values.keys() - flags(type(config)).keys()
+    assert not unknown, f"no flags of {type(config).__name__}: {sorted(unknown)}"
+    return fill(type(config), {**vars(config), **values_of(config), **values})
+
+
+def plain(config: Any) -> Values:
+    """The flags that describe a run as plain YAML values, by name: what config.yaml holds."""
+
+    def as_yaml(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [as_yaml(part) for part in value]
+        return str(value) if isinstance(value, Path) else value
+
+    hidden = marked(type(config), NOT_SAVED)
+    return {name: as_yaml(v) for name, v in values_of(config).items() if name not in hidden}
+
+
+def fit(line: str, width: int) -> str:
+    """Break a line of a description that is too wide; a shell command can still be pasted."""
     command, _, comment = line.partition("  # ")
+    if len(line) <= width:
+        return line
     if comment:
-        return [*fit(f"# {comment.strip()}", width), *fit(command.rstrip(), width)]
-    if not line.startswith(("python ", "torchrun ")):
-        return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
-    *first, last = textwrap.wrap(
-        line, width - 2, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
-    return [*(f"{part} \\" for part in first), last]
+        return f"{fit('# ' + comment.strip(), width)}\n{fit(command.rstrip(), width)}"
+    is_command = line.startswith(("python ", "torchrun "))
+    parts = textwrap.wrap(line, width - 6, break_long_words=False, break_on_hyphens=False)
+    return (" \\\n    " if is_command else "\n").join(parts)
 
 
 class HelpFormatter(WrappingFormatter):
-    """State every default that a flag has of its own; use a wide terminal up to 100 columns."""
+    """Use a wide terminal up to 100 columns, and keep the lines of a description that fit."""
 
     def __init__(self, prog: str) -> None:
-        columns = min(100, shutil.get_terminal_size().columns)
-        super().__init__(prog, max_help_position=26, width=columns)
+        width = min(100, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=26, width=width)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Keep the lines of a description; those that are too wide become narrower ones."""
-        return "\n".join(line for old in text.splitlines() for line in fit(old, width))
-
-    def _get_help_string(self, action: Action) -> str | None:
-        text, default = action.help or "", action.default
-        if default in (None, "==SUPPRESS==") or "default" in text or not action.option_strings:
-            return text
-        if isinstance(default, bool):
-            default = "on" if default else "off"
-        return f"{text} (default: {default})"
+        return "\n".join(fit(line, width) for line in text.splitlines())
 
 
 class Parser(ArgumentParser):
@@ -102,101 +227,23 @@ class Parser(ArgumentParser):
         self.exit(2, wrapped(f"error: {one_line(message)} (see --help)") + "\n")
 
 
-def flag(
-    default: Any,
-    kind: Kind = str,
-    help: str = "",
-    metavar: str | tuple[str, ...] | None = None,
-    *,
-    marks: Sequence[str] = (),
-    **more: Any,
-) -> Any:
-    """A dataclass field that is a flag.
-
-    Args:
-        default: its value if nothing sets it; a tuple for flags with several values.
-        kind: what makes the value of a word (see `types`), or the allowed words.
-        marks: any of NOT_SAVED, MAY_DIFFER, FROM_CHECKPOINT.
-        more: further arguments of `ArgumentParser.add_argument`; `names`: further spellings;
-            `positional`: words without a flag.
-    """
-    kinds = {"type": kind} if callable(kind) else {"choices": tuple(kind)}
-    options = {**kinds, "help": help, "metavar": metavar, **more}
-    return dataclasses.field(default=default, metadata={"flag": options, "marks": marks})
-
-
-def switch(default: bool | None, help: str, marks: Sequence[str] = ()) -> Any:
-    """A field that is `--name` or `--no-name`; None: whatever a recipe says."""
-    options = {"action": BooleanOptionalAction, "help": help}
-    return dataclasses.field(default=default, metadata={"flag": options, "marks": marks})
-
-
-def only(help: str, marks: Sequence[str] = ()) -> Any:
-    """A field that is False unless `--name` is given."""
-    options = {"action": "store_true", "help": help}
-    return dataclasses.field(default=False, metadata={"flag": options, "marks": marks})
-
-
-def part(kind: type | Mapping[str, type], title: str | None = None) -> Any:
-    """A field that is a group of flags, or a mapping of names to such groups.
-
-    Args:
-        title: of its flags in --help, in place of the titles of the classes that declare them.
-    """
-    make = kind if isinstance(kind, type) else (lambda: {k: c() for k, c in kind.items()})
-    return dataclasses.field(default_factory=make, metadata={"part": kind, "title": title})
-
-
-def _kinds(field: dataclasses.Field) -> Sequence[type]:
-    """The classes of a part; none for a flag."""
-    kind = field.metadata.get("part", {})
-    return (kind,) if isinstance(kind, type) else tuple(kind.values())
-
-
-def groups(config: type, title: str | None = None) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Every flag of a class and of its parts, with the title of its group in --help."""
-    for field in dataclasses.fields(config):
-        if "flag" in field.metadata:
-            owners = (
-                c for c in reversed(config.__mro__) if field.name in inspect.get_annotations(c)
-            )
-            yield title or next(owners).title, field  # type: ignore[attr-defined]
-        for kind in _kinds(field):
-            yield from groups(kind, title or field.metadata["title"])
-
-
-def flags(config: type) -> dict[str, dataclasses.Field]:
-    """The flags of a class and of its parts, by name."""
-    return {field.name: field for _, field in groups(config)}
-
-
-def marked(config: type, mark: str) -> set[str]:
-    """Names of the flags that carry a mark."""
-    return {name for name, field in flags(config).items() if mark in field.metadata["marks"]}
-
-
-def add_flags(parser: ArgumentParser, config: type) -> None:
-    """Add the flags of a class to a parser, in groups; one that is there already stays."""
-    titled = {group.title: group for group in parser._action_groups}
-    there = {action.dest for action in parser._actions}
+def make_parser(config: type, description: str | None, usage: str = "%(prog)s [flags]") -> Parser:
+    """The parser of a command's flags, in groups; of two with one name the first counts."""
+    parser = Parser(description or "", usage)
+    there = set()
+    titled = {}
     for title, field in groups(config):
         if field.name in there:
             continue
         there.add(field.name)
-        if title not in titled:
-            titled[title] = parser.add_argument_group(title)
         options = dict(field.metadata["flag"])
-        names = ["--" + field.name.replace("_", "-"), *options.pop("names", ())]
+        names = [option(field.name), *options.pop("names", ())]
         if options.pop("positional", False):
             parser.add_argument(field.name, **options)
-        else:
-            titled[title].add_argument(*names, dest=field.name, default=field.default, **options)
-
-
-def make_parser(config: type, description: str | None, usage: str = "%(prog)s [flags]") -> Parser:
-    """The parser of a command's flags."""
-    parser = Parser(description or "", usage)
-    add_flags(parser, config)
+            continue
+        if title not in titled:
+            titled[title] = parser.add_argument_group(title)
+        titled[title].add_argument(*names, dest=field.name, default=field.default, **options)
     return parser
 
 
@@ -205,64 +252,3 @@ def answer_help(config: type, description: str | None) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         make_parser(config, description).print_help()
         sys.exit()
-
-
-def take(config: type[T], values: Namespace) -> T:
-    """The value of what argparse has read; lists become tuples."""
-    read: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        kind = field.metadata.get("part")
-        if isinstance(kind, type):
-            read[field.name] = take(kind, values)
-        elif kind is not None:
-            read[field.name] = {name: take(c, values) for name, c in kind.items()}
-        elif field.name in values:
-            value = getattr(values, field.name)
-            read[field.name] = tuple(value) if isinstance(value, list) else value
-    return config(**read)
-
-
-def values_of(config: Any) -> dict[str, Any]:
-    """The value of every flag of a config, by name."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if "flag" in field.metadata:
-            values[field.name] = value
-        if "part" in field.metadata:
-            for inner in value.values() if isinstance(value, dict) else (value,):
-                values |= values_of(inner)
-    return values
-
-
-def changed(config: T, /, **values: Any) -> T:
-    """The config with other values of some flags, given by name."""
-
-    def renew(old: Any) -> Any:
-        new: dict[str, Any] = {}
-        for field in dataclasses.fields(old):
-            value = getattr(old, field.name)
-            if "flag" in field.metadata and field.name in values:
-                new[field.name] = values[field.name]
-            elif isinstance(field.metadata.get("part"), type):
-                new[field.name] = renew(value)
-            elif "part" in field.metadata:
-                new[field.name] = {name: renew(inner) for name, inner in value.items()}
-        return dataclasses.replace(old, **new)
-
-    unknown = values.keys() - flags(type(config)).keys()
-    assert not unknown, f"no flags of {type(config).__name__}: {sorted(unknown)}"
-    return renew(config)
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """The flags that describe a run as plain YAML values, by name: what config.yaml holds."""
-    hidden = marked(type(config), NOT_SAVED)
-    found = {name: value for name, value in values_of(config).items() if name not in hidden}
-
-    def as_yaml(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [as_yaml(part) for part in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return {name: as_yaml(value) for name, value in found.items()}

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from config_file.arg_config.data_config import SPACE_AND_DATA, DataConfig, SpaceConfig
 from config_file.arg_config.evaluation_config import EvaluationConfig
-from config_file.arg_config.fields import flag, part
+from config_file.arg_config.fields import Values, flag, part
 from config_file.arg_config.run_config import THE_RUN, RunConfig
-from config_file.arg_config.sources import Command, Values, from_checkpoint
-from config_file.arg_config.types import integer, numbers, path
-from lookup_table import METRICS
+from config_file.arg_config.sources import Command, from_checkpoint
+from config_file.arg_config.types import count, integer, numbers, path
+from utils.metrics import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,29 +27,22 @@ class RankingConfig(Command):
         path,
         "the supernet.pt that ranks; its space and dataset are the defaults; several of one space: "
         "also their mean and spread",
-        "FILE",
         nargs="+",
     )
     benchmark: Path = flag(
-        None, path, "JSON of true accuracies: {digits: {mean_acc, std}}, a digit per layer", "FILE"
+        None, path, "JSON of true accuracies: {digits: {mean_acc, std}}, a digit per layer"
     )
     num_architectures: int | None = flag(
-        None,
-        integer(3),
-        "rank so many of the benchmark's networks, drawn at random (default: all)",
-        "N",
+        None, integer(3), "rank so many of the benchmark's networks, drawn at random (default: all)"
     )
     validation_images: int | None = flag(
-        None,
-        integer(1),
-        "score on so many validation images, drawn at random (default: all)",
-        "N",
+        None, count, "score on so many validation images, drawn at random (default: all)"
     )
-    bootstrap: int = flag(1000, integer(10), "draws per interval", "N")
+    bootstrap: int = flag(1000, integer(10), "draws per interval")
     info_metric: str = flag("flops", METRICS, "what --budgets limit")
     cost_input_size: int | None = flag(
         None,
-        integer(1),
+        count,
         "image size at which MACs are counted, where a supernet of small images ranks networks for "
         "larger ones (default: --input-size)",
         "PX",
@@ -59,14 +52,14 @@ class RankingConfig(Command):
         numbers,
         "millions within which the choice by score is compared with the best (default: quartiles "
         "of the ranked networks)",
-        "M,M,...",
     )
     evaluation: EvaluationConfig = part(EvaluationConfig)
 
     @classmethod
     def inherited(cls, chosen: Values) -> Values:
         given = chosen.get("checkpoint") or [None]  # a word or a list of words
-        return from_checkpoint(cls, given if isinstance(given, str) else given[0])
+        first = given[0] if isinstance(given, list) else given
+        return from_checkpoint(cls, {**chosen, "checkpoint": first})
 
     def check(self) -> None:
         for name, given in (("checkpoint", self.checkpoint), ("benchmark", self.benchmark)):

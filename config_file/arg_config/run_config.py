@@ -21,16 +21,24 @@ class RunConfig:
     title: str | None = flag(
         None, str, "name of the run's folder (default: kind and time)", marks=[NOT_SAVED]
     )
-    config: Path | None = flag(None, path, "YAML of flags by name", "FILE", marks=[NOT_SAVED])
-    resume: bool = switch(False, "go on with run --title", marks=[NOT_SAVED])
-    quiet: bool = only("show errors only; log.txt has it all", marks=[NOT_SAVED])
+    config: Path | None = flag(None, path, "YAML of flags by name", marks=[NOT_SAVED])
+    resume: bool = switch(False, "go on with run --title", [NOT_SAVED])
+    quiet: bool = only("show errors only; log.txt has it all", [NOT_SAVED])
     run_dir: Path = flag(Path("runs"), path, "folder of all runs", "DIR", marks=[MAY_DIFFER])
     cache_dir: Path = cache_dir_flag()
-    random_seed: int = flag(0, integer(0, 2**32 - 1), "seed of all", "N")
+    random_seed: int = flag(0, integer(0, 2**32 - 1), "seed of all")
     device: str = flag(
         "auto",
         DEVICES,
         "where to compute; auto: the first of cuda, mps, cpu that is there",
+        marks=[MAY_DIFFER],
+    )
+    tracker: Path | None = flag(
+        None,
+        path,
+        "Python file with scalars(values, step) and figure(name, figure, step), which get what "
+        "TensorBoard gets (docs/runs.md; default: none)",
+        "FILE",
         marks=[MAY_DIFFER],
     )
     threads: int | str = flag(
@@ -39,7 +47,6 @@ class RunConfig:
         "CPU threads; auto: as many as a few timed steps show to pay, of those that affinity, "
         "container quota and OMP_NUM_THREADS allow; cores that are left score candidates in "
         "processes of their own",
-        "N|auto",
         marks=[MAY_DIFFER],
     )
 
@@ -57,7 +64,7 @@ class RunConfig:
 @dataclass(frozen=True, kw_only=True)
 class PlannedRunConfig(RunConfig):
     dry_run: bool = only(
-        "print the plan: steps, sizes, candidates, files; write no run", marks=[NOT_SAVED]
+        "print the plan: steps, sizes, candidates, files; write no run", [NOT_SAVED]
     )
 
     @property
@@ -65,6 +72,6 @@ class PlannedRunConfig(RunConfig):
         return None if self.dry_run else self.cache_dir  # a dry run reads no cache and writes none
 
     def check(self) -> None:
-        """Raises ValueError where a dry run is to resume."""
+        """Raise ValueError where a dry run is to resume."""
         if self.dry_run and self.resume:
             raise ValueError("--dry-run plans a new run; leave --resume out")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from config_file.arg_config.fields import flag, switch
+from config_file.arg_config.fields import BY_RECIPE, flag, switch
 from config_file.arg_config.names import SAMPLERS
-from config_file.arg_config.types import betas, integer, number, one_of
+from config_file.arg_config.types import betas, count, integer, number, one_of, positive
 
 WEIGHTED_SUMS = ("softmax", "gumbel", "binary")
 DIFFERENTIABLE = (*WEIGHTED_SUMS, "threshold")
@@ -25,7 +25,6 @@ HC_WEIGHTS = {  # of each --hc-loss where --hc-weight is not given
     "log_ratio": 0.6,  # FBNet; ProxylessNAS's code: 0.3
     "multiplicative": 0.07,  # MnasNet
 }
-BY_SAMPLER = "(default: recipe, or %(default)s)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +42,22 @@ class SamplingConfig:
         False, "of uniform: only architectures within --min-hc to --target-hc, uniformly"
     )
     sandwich: bool = switch(
-        False,
-        "of uniform, for superkernels: also the largest, which teaches, and the smallest",
+        False, "of uniform, for superkernels: also the largest, which teaches, and the smallest"
     )
     checkpoint_activations: bool = switch(
-        False,
-        "of softmax and soft gumbel: compute choices twice, keep little of them in memory",
+        False, "of softmax and soft gumbel: compute choices twice, keep little of them in memory"
     )
+
+    def resolve(self, needs_alpha: bool, superkernel: bool) -> SamplingConfig:
+        """The sampler by its own name.
+
+        Args:
+            needs_alpha: architecture parameters must be trained.
+        """
+        strategy = self.sample_strategy or ("differentiable" if needs_alpha else "uniform")
+        if strategy == "differentiable":
+            strategy = "threshold" if superkernel else "softmax"
+        return replace(self, sample_strategy=strategy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,36 +67,34 @@ class AlphaConfig:
     a_optimizer: str = flag(
         "sgd",
         ("sgd", "adam"),
-        f"of architecture parameters; published searches use adam {BY_SAMPLER}",
+        "of architecture parameters; published searches use adam",
+        marks=[BY_RECIPE],
     )
     a_lr: float = flag(
         0.05,
-        number(0, open_low=True),
-        "constant rate; published with adam: 0.0003 (DARTS), 0.001 (ProxylessNAS), 0.01 (FBNet) "
-        f"{BY_SAMPLER}",
-        "F",
+        positive,
+        "constant rate; published with adam: 0.0003 (DARTS), 0.001 (ProxylessNAS), 0.01 (FBNet)",
+        marks=[BY_RECIPE],
     )
     a_weight_decay: float = flag(
         0.0004,
         number(0),
-        f"pulls towards 0; published: 0.001 (DARTS), 0 (ProxylessNAS) {BY_SAMPLER}",
-        "F",
+        "pulls towards 0; published: 0.001 (DARTS), 0 (ProxylessNAS)",
+        marks=[BY_RECIPE],
     )
-    a_momentum: float = flag(0.9, number(0, 0.9999), "of sgd", "F")
+    a_momentum: float = flag(0.9, number(0, 0.9999), "of sgd")
     a_betas: tuple[float, float] = flag(
         (0.5, 0.999),
         betas,
         "of adam (default: recipe, or DARTS's 0.5,0.999; ProxylessNAS: 0,0.999)",
-        "F,F",
     )
     a_warmup_epochs: int = flag(
         None,
         integer(0),
         "epochs that train only the weights, without the constraint (default: recipe, or a fifth "
         "of --epochs)",
-        "N",
     )
-    a_every: int = flag(1, integer(1), "weight steps per architecture step; ProxylessNAS: 5", "N")
+    a_every: int = flag(1, count, "weight steps per architecture step; ProxylessNAS: 5")
     one_level: bool = switch(
         False,
         "architecture parameters learn from the training batches too, as in Single-Path NAS; "
@@ -97,17 +103,16 @@ class AlphaConfig:
     indicator_dropout: float = flag(
         0.0,
         number(0, 0.99),
-        "of threshold: chance of each gate to be closed in warm-up steps; Single-Path NAS: 0.4 "
-        "(default: recipe, or 0)",
-        "F",
+        "of threshold: chance of each gate to be closed in warm-up steps; Single-Path NAS: 0.4",
+        marks=[BY_RECIPE],
     )
     hc_loss: str = flag(
         "l2",
         tuple(HC_WEIGHTS),
         "penalty that pulls the expected cost E towards --target-hc T: CE + w (E - T)^2, in "
         "millions or ms; CE + w |E/T - 1|; one-sided; signed (ProxylessNAS); CE + w log E "
-        "(Single-Path NAS); CE (log E / log T)^w (FBNet, ProxylessNAS); CE (E/T)^w (after MnasNet) "
-        f"{BY_SAMPLER}",
+        "(Single-Path NAS); CE (log E / log T)^w (FBNet, ProxylessNAS); CE (E/T)^w (after MnasNet)",
+        marks=[BY_RECIPE],
     )
     hc_weight: float = flag(
         None,
@@ -115,8 +120,16 @@ class AlphaConfig:
         "w above; 0 is none (default: recipe, or the loss's own: "
         + ", ".join(f"{name} {weight:g}" for name, weight in HC_WEIGHTS.items())
         + ")",
-        "F",
     )
+
+    def resolve(self, epochs: int) -> AlphaConfig:
+        """The warm-up of a training of so many epochs, and the weight of the loss."""
+        warmup, weight = self.a_warmup_epochs, self.hc_weight
+        return replace(
+            self,
+            a_warmup_epochs=epochs // 5 if warmup is None else warmup,
+            hc_weight=HC_WEIGHTS[self.hc_loss] if weight is None else weight,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,70 +140,24 @@ class GumbelConfig:
         False, "one choice per layer forward, the soft weights backward (straight-through)"
     )
     gumbel_sampled_gradient: bool = switch(
-        False,
-        "of hard: compute sampled choices only; cheaper architecture steps, biased gradient",
+        False, "of hard: compute sampled choices only; cheaper architecture steps, biased gradient"
     )
-    temperature_init: float = flag(
-        5.0, number(0, open_low=True), "temperature of the first epoch", "F"
-    )
+    temperature_init: float = flag(5.0, positive, "temperature of the first epoch")
     temperature_final: float = flag(
         0.09,
-        number(0, open_low=True),
+        positive,
         "temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90",
-        "F",
     )
     temperature_decay: float = flag(
         None,
-        number(0, 1, open_low=True),
+        number(0, 1, True),
         "its factor per epoch (default: from --temperature-init to --temperature-final over "
         "--epochs)",
-        "F",
     )
 
-
-def check_sampling(
-    sampling: SamplingConfig,
-    alpha: AlphaConfig,
-    gumbel: GumbelConfig,
-    epochs: int,
-    space: str,
-    superkernel: bool,
-) -> None:
-    """Raises ValueError naming the first flag that does not go with the (resolved) sampler."""
-    strategy = sampling.sample_strategy
-    if superkernel and strategy in WEIGHTED_SUMS:
-        raise ValueError(
-            f"--sample-strategy {strategy}: {space} is a superkernel, whose choices share one "
-            f"kernel and have no outputs of their own to weigh; take threshold, uniform or fair"
-        )
-    if not superkernel and strategy == "threshold":
-        raise ValueError(
-            f"--sample-strategy threshold: {space} is no superkernel, its choices have no norms to "
-            f"compare; take {', '.join(WEIGHTED_SUMS)}"
-        )
-    forms = {"--sample-in-budget": sampling.sample_in_budget, "--sandwich": sampling.sandwich}
-    for name, given in forms.items():
-        if given and strategy != "uniform":
-            raise ValueError(f"{name} is a form of --sample-strategy uniform, not of {strategy}")
-    if sampling.sandwich and not superkernel:
-        raise ValueError(f"--sandwich needs a superkernel: the choices of {space} have no order")
-    if sampling.sandwich and sampling.sample_in_budget:
-        raise ValueError(
-            "--sandwich trains the largest and the smallest path, which --sample-in-budget rules "
-            "out; take one of them"
-        )
-    sums = strategy == "softmax" or (strategy == "gumbel" and not gumbel.gumbel_hard)
-    if sampling.checkpoint_activations and not sums:
-        raise ValueError(
-            f"--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
-            f"{strategy} keeps the activations of one path anyway"
-        )
-    if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
-        raise ValueError("--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled")
-    if alpha.indicator_dropout and strategy != "threshold":
-        raise ValueError(f"--indicator-dropout closes the gates of threshold; {strategy} has none")
-    if strategy in DIFFERENTIABLE and alpha.a_warmup_epochs >= epochs:
-        raise ValueError(
-            f"--a-warmup-epochs {alpha.a_warmup_epochs} leaves none of {epochs} epochs to train "
-            f"the architecture; lower it"
-        )
+    def resolve(self, epochs: int) -> GumbelConfig:
+        """The decay that reaches the final temperature in the last of so many epochs."""
+        if self.temperature_decay is not None:
+            return self
+        ratio = min(1.0, self.temperature_final / self.temperature_init)
+        return replace(self, temperature_decay=ratio ** (1 / max(1, epochs - 1)))

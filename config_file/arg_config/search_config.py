@@ -14,7 +14,7 @@ from config_file.arg_config.data_config import (
     SpaceConfig,
 )
 from config_file.arg_config.evaluation_config import EvaluationConfig
-from config_file.arg_config.fields import flag, flags, part, switch
+from config_file.arg_config.fields import Values, flag, flags, part, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
@@ -22,7 +22,7 @@ from config_file.arg_config.sampling_config import (
     GumbelConfig,
     SamplingConfig,
 )
-from config_file.arg_config.sources import Values, from_checkpoint
+from config_file.arg_config.sources import from_checkpoint
 from config_file.arg_config.supernet_config import (
     SUPERNET_TRAINING,
     SupernetCommand,
@@ -62,7 +62,6 @@ class SearchConfig(SupernetCommand):
         None,
         path,
         "search this supernet.pt; its space and dataset are the defaults, nothing is trained",
-        "FILE",
     )
     random_control: bool = switch(
         True, "compare with as many random candidates; doubles the evaluations"
@@ -80,7 +79,7 @@ class SearchConfig(SupernetCommand):
         "K",
     )
     oracle: Path | None = flag(
-        None, path, "JSON of known accuracies in place of a supernet: nothing is trained", "FILE"
+        None, path, "JSON of known accuracies in place of a supernet: nothing is trained"
     )
     smooth: bool = switch(
         False,
@@ -99,7 +98,7 @@ class SearchConfig(SupernetCommand):
 
     @classmethod
     def inherited(cls, chosen: Values) -> Values:
-        return from_checkpoint(cls, chosen.get("checkpoint"))
+        return from_checkpoint(cls, chosen)
 
     @property
     def strategy(self) -> type[SearchStrategy]:
@@ -128,10 +127,9 @@ class SearchConfig(SupernetCommand):
                 "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
             )
         if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
-            names = [name for name, other in STRATEGIES.items() if not other.needs_top1]
+            others = [name for name, other in STRATEGIES.items() if not other.needs_top1]
             raise ValueError(
-                f"--score probability goes with {', '.join(names)} search on a supernet; leave it "
-                f"out"
+                f"--score probability needs a supernet and {', '.join(others)} search; leave it out"
             )
         if self.smooth and not kind.by_score:
             raise ValueError(
@@ -143,20 +141,21 @@ class SearchConfig(SupernetCommand):
         self.strategies[name].check()
         super().check()
         sampler = self.sampling.sample_strategy
-        allowed = (None, "differentiable", *DIFFERENTIABLE)
-        if self.trains and kind.needs_prior and sampler not in allowed:
+        trained = (None, "differentiable", *DIFFERENTIABLE)
+        if self.trains and kind.needs_prior and sampler not in trained:
             raise ValueError(
                 f"--search-strategy {name}: --sample-strategy {sampler} trains no architecture "
                 f"parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
             )
 
-    def ignored_flags(self) -> list[str]:
-        own = flags(self.strategy.Config)
-        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)} - own.keys()
-        typed = ["--" + name.replace("_", "-") for name in others & self.typed]
-        return sorted([*super().ignored_flags(), *typed])
+    @property
+    def idle_flags(self) -> set[str]:
+        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)}
+        return super().idle_flags | others - flags(self.strategy.Config).keys()
 
     @property
     def idle_parts(self) -> set[type]:
-        training = {SupernetConfig, AugmentConfig} if self.oracle else set()
-        return super().idle_parts | training
+        idle: set[type] = {SupernetConfig, AugmentConfig} if self.oracle else set()
+        if "latency" not in self.metrics and self.latency.lookup_table is None:
+            idle.add(LatencyConfig)
+        return super().idle_parts | idle

@@ -11,8 +11,10 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import Action, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,23 +26,28 @@ from config_file.arg_config.fields import (
     FROM_CHECKPOINT,
     MAY_DIFFER,
     NOT_SAVED,
+    Values,
     make_parser,
     marked,
+    option,
     plain,
     take,
 )
-from config_file.arg_config.names import SAMPLERS
-from config_file.arg_config.types import Words
+from config_file.arg_config.names import DATASETS, SAMPLERS
+from config_file.arg_config.run_config import RunConfig
+from config_file.arg_config.types import Kind, Words
 from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
+RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
 REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
 
-Values = dict[str, Any]  # flag (with underscores) -> value; None: as if the flag was not given
+
+C = TypeVar("C", bound="Command")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +59,13 @@ class Command:
         typed: names of the flags that stand on the command line.
     """
 
+    run: RunConfig
     recipes: ClassVar[tuple[Path, ...]] = (RECIPES,)
     typed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def inherited(cls, chosen: Values) -> Values:
-        """The values that the flags given by --config and typed decide."""
+        """The values that the flags given by --config and typed decide; None: not given."""
         return {}
 
     @property
@@ -72,19 +80,12 @@ class Command:
         """Typed flags that have no effect in this run."""
         return []
 
+    def with_threads(self: C, threads: int | str) -> C:
+        """The config with what --threads comes to on this machine."""
+        return replace(self, run=replace(self.run, threads=threads))
 
-C = TypeVar("C", bound=Command)
 
-
-@dataclass(frozen=True)
-class Layer:
-    """Values of flags out of one file: for all samplers, and by section."""
-
-    values: Values = field(default_factory=dict)
-    sections: dict[str, Values] = field(default_factory=dict)
-
-    def of(self, section: str | None) -> Values:
-        return {**self.values, **self.sections.get(str(section), {})}
+Layer = dict[str | None, Values]  # of a file: values by section; under None those of all samplers
 
 
 def load_config(kind: type[C], description: str | None, argv: Sequence[str] | None = None) -> C:
@@ -94,81 +95,125 @@ def load_config(kind: type[C], description: str | None, argv: Sequence[str] | No
         ValueError: a file of flags, a checkpoint or a run to resume is not usable, or flags do not
             go together.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    reader = Reader(kind, make_parser(kind, description))
-    typed = reader.parser.parse_args(argv)  # checks the command line before any file is read
-    words = {word.split("=", 1)[0] for word in argv if word.startswith("--")}
-    given = {a.dest for a in reader.parser._actions if words & set(a.option_strings)}
-    values = reader.resumed(argv, typed, given) if typed.resume else reader.all(argv, typed, given)
-    config = replace(take(kind, values), typed=frozenset(given))
+    reader = Reader(kind, description, sys.argv[1:] if argv is None else argv)
+    values = reader.resumed() if reader.typed.resume else reader.all()
+    config = replace(take(kind, values), typed=frozenset(reader.given))
     config.check()
     return config
 
 
-class Reader:
-    """Reads the flags of a command from its sources.
+def settings(kind: type[C], **flags: Any) -> C:
+    """Return a command's flags for use in a program: `settings(SearchConfig, dataset="digits")`.
 
-    Args:
-        kind: the class of its flags.
-        parser: the parser of these.
+    Sources and checks are those of the command line; what is not named has the dataset's default.
+
+    Raises:
+        ValueError: no such flag, a value that it does not take, or flags that do not go together.
+    """
+    actions = {action.dest: action for action in make_parser(kind, None)._actions}
+    if unknown := sorted(flags.keys() - actions.keys()):
+        raise ValueError(f"{kind.__name__} has no {unknown[0]}{nearest(unknown[0], actions)}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return load_config(kind, None, words_of(actions, flags, kind.__name__))
+    except SystemExit as error:  # argparse's
+        raise ValueError(said.getvalue().strip().removeprefix("error: ")) from error
+
+
+class Reader:
+    """Read the flags of a command from its sources; a wrong command line exits before any file.
+
+    Attributes:
+        actions: the flags that files may set.
+        typed, given: values of the command line, and names of the flags that stand there.
     """
 
-    def __init__(self, kind: type[Command], parser: ArgumentParser) -> None:
+    def __init__(self, kind: type[Command], description: str | None, argv: Sequence[str]) -> None:
         self.kind = kind
-        self.parser = parser
+        self.argv = argv
+        self.parser = make_parser(kind, description)
         hidden = {"help", *marked(kind, NOT_SAVED)}
-        self.actions = {a.dest: a for a in parser._actions if a.dest not in hidden}
+        self.actions = {a.dest: a for a in self.parser._actions if a.dest not in hidden}
+        self.typed = self.parser.parse_args(argv)
+        words = {word.split("=", 1)[0] for word in argv if word.startswith("--")}
+        self.given = {a.dest for a in self.parser._actions if words & set(a.option_strings)}
 
-    def all(self, argv: Sequence[str], typed: Namespace, given: set[str]) -> Namespace:
+    def all(self) -> Namespace:
         """The values of a new run."""
-        config = self.file(typed.config) if typed.config else Layer()
-        chosen = {**config.values, **{k: v for k, v in vars(typed).items() if k in given}}
+        path = self.typed.config
+        config = self.file(path) if path else {None: {}}
+        if path and path.name == RUN_CONFIG:
+            config[None] = {**config[None], **own_files(config[None], path.parent)}
+        chosen = {**config[None], **{name: vars(self.typed)[name] for name in self.given}}
         inherited = self.kind.inherited(chosen)
-        dataset = chosen.get("dataset") or inherited.get("dataset") or typed.dataset
-        recipe = Layer()
-        if dataset in self.actions["dataset"].choices:  # a wrong name in a file is argparse's
-            recipe = self.recipe(dataset)
-        where = str(typed.config or chosen.get("checkpoint"))
+        recipe = self.recipe(
+            chosen.get("dataset") or inherited.get("dataset") or self.typed.dataset
+        )
+        where = str(path or chosen.get("checkpoint"))
 
         def parse(section: str | None) -> Namespace:
-            merged = {**recipe.of(section), **inherited, **config.of(section)}
-            return self.parser.parse_args([*words_of(self.actions, merged, where), *argv])
+            merged: Values = {}
+            for values in (
+                recipe[None],
+                recipe.get(section),
+                inherited,
+                config[None],
+                config.get(section),
+            ):
+                merged |= values or {}
+            return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
         values = parse(None)
-        if not (recipe.sections or config.sections):
+        if not recipe.keys() | config.keys() > {None}:
             return values
         return parse(take(self.kind, values).sampler_section)
 
-    def resumed(self, argv: Sequence[str], typed: Namespace, given: set[str]) -> Namespace:
+    def resumed(self) -> Namespace:
         """The values in the run's own config.yaml; what is typed may only repeat them."""
         from utils.run_folder import check_run_folder
 
-        check_run_folder(typed.run_dir, typed.title, resume=True)
-        path = typed.run_dir / typed.title / "config.yaml"
-        stored = words_of(self.actions, self.file(path).values, str(path))
-        values = self.parser.parse_args([*stored, *argv])
-        if "config" in given:
+        typed = vars(self.typed)
+        check_run_folder(typed["run_dir"], typed["title"], resume=True)
+        path = typed["run_dir"] / typed["title"] / RUN_CONFIG
+        content, ours = read_yaml(path), command_of(self.actions)
+        if isinstance(content, dict) and (theirs := command_of(content)) != ours:
+            raise ValueError(
+                f"{path.parent} is a run of {theirs}, not of {ours}; resume it by "
+                f"python {theirs} --title {typed['title']} --resume"
+            )
+        written = self.file(path)[None]
+        words = words_of(self.actions, written, str(path))
+        if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
-        as_stored = vars(self.parser.parse_args(stored))
+        stored = vars(self.parser.parse_args(words))
         free = marked(self.kind, MAY_DIFFER) | marked(self.kind, NOT_SAVED)
-        for name in sorted(given - free):
-            value, old = vars(typed)[name], as_stored[name]
-            if value != old and value not in ("median", "differentiable"):
+        for name in sorted(self.given - free):
+            resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
+            if typed[name] != stored[name] and not resolved:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} {value} differs from the run to resume ({old}); "
-                    f"leave the flag out, or start another run"
+                    f"{option(name)} {typed[name]} differs from the run to resume "
+                    f"({stored[name]}); leave the flag out, or start another run"
                 )
-        return values
+        own = own_files(written, path.parent)
+        if "search_space" in self.given & own.keys():
+            raise ValueError(
+                f"--search-space {typed['search_space']} has changed since the run began, or is "
+                f"gone; leave the flag out to go on with the run's own {own['search_space']}"
+            )
+        words = words_of(self.actions, {**written, **own}, str(path))
+        return self.parser.parse_args([*words, *self.argv])
 
-    def file(self, path: Path) -> Layer:
+    def file(self, path: Path, shared: bool = False) -> Layer:
         """Flags by name out of a YAML file, and those of each sampler; '-' and '_' are the same.
+
+        Args:
+            shared: by commands; flags that this one has not are left out.
 
         Raises:
             ValueError: unreadable, or a key that is no flag; with the nearest one.
         """
-        content = read_yaml(path)
-        if content is None:
-            return Layer()
+        content = {} if (read := read_yaml(path)) is None else read
         if not isinstance(content, dict):
             raise ValueError(f"{path}: a configuration must be a mapping of flags to values")
         sections = content.pop(SECTIONS, {})
@@ -180,18 +225,18 @@ class Reader:
                     f"{path}: '{SECTIONS}' must map samplers ({', '.join(SAMPLER_SECTIONS)}) to "
                     f"their flags, not '{name}'"
                 )
-        by_sampler = {name: self.mapping(path, section) for name, section in sections.items()}
-        return Layer(self.mapping(path, content), by_sampler)
+        parts = {None: content, **sections}
+        return {name: self.mapping(path, part, shared) for name, part in parts.items()}
 
-    def mapping(self, path: Path, content: dict) -> Values:
+    def mapping(self, path: Path, content: dict[object, object], shared: bool) -> Values:
         """The checked flags of one mapping."""
         values: Values = {}
         for key, value in content.items():
             name = str(key).replace("-", "_")
+            if name in REMOVED or (shared and name not in self.actions):
+                continue
             if name in values:
                 raise ValueError(f"{path}: '{name}' is given twice")
-            if name in REMOVED:
-                continue
             if name not in self.actions:
                 known = [name.replace("_", "-") for name in self.actions]
                 raise ValueError(f"{path}: unknown key '{key}'{nearest(str(key), known)}")
@@ -203,21 +248,24 @@ class Reader:
             values[name] = value
         return values
 
-    def recipe(self, dataset: str) -> Layer:
+    def recipe(self, dataset: object) -> Layer:
         """A dataset's values of the flags that the command has; later folders win."""
-
-        def of_command(content: dict) -> Values:
-            named = {k.replace("-", "_"): v for k, v in content.items()}
-            return {k: v for k, v in named.items() if k in self.actions}
-
-        recipe = Layer()
+        recipe: Layer = {None: {}}
         for path in (folder / f"{dataset}.yaml" for folder in self.kind.recipes):
-            if path.is_file():
-                content = read_yaml(path)
-                sections = {k: of_command(v) for k, v in content.pop(SECTIONS, {}).items()}
-                recipe.sections.update(sections)
-                recipe.values.update(of_command(content))
+            if dataset in DATASETS and path.is_file():  # else an error later
+                for name, values in self.file(path, shared=True).items():
+                    recipe.setdefault(name, {}).update(values)
         return recipe
+
+
+def command_of(flags: Iterable[str]) -> str:
+    """Return the script that has these flags: those of a parser, or of a run's config.yaml."""
+    names = {str(name).replace("-", "_") for name in flags}
+    if "search_strategy" in names:
+        return "search.py"
+    if "arch" in names:
+        return "train_subnet.py"
+    return "evaluate_ranking.py" if "benchmark" in names else "train_supernet.py"
 
 
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
@@ -229,53 +277,69 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
     words = []
     for name, value in values.items():
         action = actions[name]
-        flag = action.option_strings[0]
         if value is None:
             continue
         if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
-            words += [flag, *map(str, value)] if value else []  # paths, which may hold commas
+            words += (
+                [option(name), *map(str, value)] if value else []
+            )  # paths, which may hold commas
         elif action.nargs == 0:  # a switch
             if not isinstance(value, bool):
                 raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
             if value:
-                words.append(flag)
+                words.append(option(name))
             elif isinstance(action, BooleanOptionalAction):
-                words.append(flag.replace("--", "--no-", 1))
-        else:
-            text = str(value)
-            if isinstance(value, (list, tuple)):
-                text = ",".join(map(str, value))
-                if not _takes_list(action, text):
-                    raise ValueError(f"{where}: '{name}' takes one value, not {shown(value)}")
-            words.append(f"{flag}={text}")
+                words.append(option(f"no_{name}"))
+            continue
+        if isinstance(value, (list, tuple)):
+            is_list = isinstance(action.type, Kind) and action.type.is_list
+            if not (is_list or action.nargs in ("+", "*")):
+                raise ValueError(f"{where}: '{name}' takes one value, not {shown(value)}")
+            value = ",".join(map(str, value))
+        words.append(f"{option(name)}={value}")
     return words
 
 
-def _takes_list(action: Action, text: str) -> bool:
-    """True if a flag makes a list of its text; a text that is wrong is argparse's to report."""
-    if action.nargs in ("+", "*"):
-        return True
-    if not callable(action.type):
-        return False
-    try:
-        return isinstance(action.type(text), (list, tuple))
-    except (ArgumentTypeError, ValueError):
-        return True
-
-
-def from_checkpoint(kind: type[Command], checkpoint: str | Path | None) -> Values:
-    """Space and data of the training that a supernet's checkpoint comes from.
+def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
+    """Space and data of the training that the chosen --checkpoint comes from.
 
     Raises:
         ValueError: it is not usable.
     """
-    if checkpoint is None:
+    if chosen.get("checkpoint") is None:
         return {}
     from utils.checkpoint import load_checkpoint  # lazily, as it loads torch: --help is quick
 
-    stored = load_checkpoint(str(checkpoint))["config"]
-    names: Iterable[str] = marked(kind, FROM_CHECKPOINT)
+    stored = load_checkpoint(str(chosen["checkpoint"]))["config"]
+    names = marked(kind, FROM_CHECKPOINT)
+    if chosen.get("search_space") not in (None, stored.get("search_space")):
+        names -= {"widths"}  # another space has other layers
+    stored |= own_files(stored, Path(chosen["checkpoint"]).parent)
     return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
+def own_files(values: Values, folder: Path) -> Values:
+    """Replacements of files that a run's flags name by the copies that the run has of them.
+
+    A folder may have been moved; the search space may have been edited or deleted since.
+
+    Args:
+        values: of the run.
+        folder: of the run.
+    """
+    own: Values = {}
+    if (folder / "search_space.yaml").is_file() and "search_space" in values:
+        from model import stored_space  # lazily, as it loads torch
+        from utils.run_folder import log
+
+        name = str(values["search_space"])
+        if (used := stored_space(folder, name, values.get("widths"))) != name:
+            log.info(f"note: search space {name} has changed since, or is gone; {used} is used")
+            own["search_space"] = used
+    table = values.get("lookup_table")
+    if table and not Path(table).exists() and (folder / Path(table).name).is_file():
+        own["lookup_table"] = str(folder / Path(table).name)
+    return own
 
 
 def from_search(kind: type[Command], folder: Path) -> Values:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from config_file.arg_config.data_config import BY_DATASET, AugmentConfig, DataConfig
+from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from config_file.arg_config.evaluation_config import calibration_batches_flag
-from config_file.arg_config.fields import NOT_SAVED, flag, only, part
+from config_file.arg_config.fields import BY_RECIPE, NOT_SAVED, Values, flag, only, part
 from config_file.arg_config.run_config import THE_RUN, RunConfig
-from config_file.arg_config.sources import RECIPES, Command, Values, from_search
+from config_file.arg_config.sources import RECIPES, Command, from_search
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import integer, number, path
 from config_file.arg_config.verify_config import VerifyConfig
@@ -26,14 +26,19 @@ class UseConfig:
         None,
         path,
         "no training: accuracy of these weights (.safetensors or .pt)",
-        "FILE",
         marks=[NOT_SAVED],
     )
-    benchmark: bool = only("no training: latency and throughput on this device", marks=[NOT_SAVED])
+    benchmark: bool = only("no training: latency and throughput on this device", [NOT_SAVED])
     export_onnx: Path | None = flag(
         None, path, "ONNX file, checked in onnxruntime (requirements-export.txt)", "OUT"
     )
+    export_onnx_int8: Path | None = flag(
+        None, path, "ONNX file of 8-bit integers, calibrated on training images", "OUT"
+    )
     export_torch: Path | None = flag(None, path, "torch.export program (.pt2)", "OUT")
+    export_hub: Path | None = flag(
+        None, path, "new folder in the Hugging Face Hub's layout, with a model card", "DIR"
+    )
 
 
 def mix_flag(name: str) -> float:
@@ -41,8 +46,9 @@ def mix_flag(name: str) -> float:
         0.0,
         number(0, 100),
         f"{name} with Beta(alpha, alpha); with both, each batch takes one of them at random; 0 is "
-        "none (default: the recipe, or 0)",
+        "none",
         "ALPHA",
+        marks=[BY_RECIPE],
     )
 
 
@@ -53,15 +59,14 @@ class RegularisationConfig:
     ema_decay: float = flag(
         0.0,
         number(0, 0.99999),
-        "average the weights with this decay per step, and use the average; 0 does not (default: "
-        "the recipe, or 0)",
-        "F",
+        "average the weights with this decay per step, and use the average; 0 does not",
+        marks=[BY_RECIPE],
     )
     drop_path: float = flag(
         0.0,
         number(0, 0.9),
-        "stochastic depth: rate of the last residual branch (default: the recipe, or 0)",
-        "F",
+        "stochastic depth: rate of the last residual branch",
+        marks=[BY_RECIPE],
     )
     mixup: float = mix_flag("mixup")
     cutmix: float = mix_flag("cutmix")
@@ -74,18 +79,18 @@ class DistillationConfig:
     teacher: str | None = flag(
         None, str, "architecture of a trained network to learn from", "FILE|NAME"
     )
-    teacher_weights: Path | None = flag(None, path, "its .safetensors or .pt", "FILE")
+    teacher_weights: Path | None = flag(None, path, "its .safetensors or .pt")
     distill_weight: float = flag(
-        0.5, number(0, 1), "share of the teacher in the loss; the labels have the rest", "F"
+        0.5, number(0, 1), "share of the teacher in the loss; the labels have the rest"
     )
     distill_temperature: float = flag(
-        2.0, number(0, 100, open_low=True), "both networks' logits are divided by it", "T"
+        2.0, number(0, 100, True), "both networks' logits are divided by it", "T"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetTrainingConfig(RecipeConfig):
-    epochs: int = flag(None, integer(0), f"({BY_DATASET})", "N")
+    epochs: int = flag(None, integer(0), marks=[BY_RECIPE])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +102,20 @@ class SubnetConfig(Command):
     arch: str = flag(
         None,
         str,
-        "best_architecture.yaml of a search, or a published network's name",
-        "FILE|NAME",
+        "best_architecture.yaml or run folder of a search, a candidate by its index in history.csv "
+        "(runs/T:17) or rank (runs/T#3), a published network's name, or the choices",
+        "FILE|RUN|NAME",
     )
-    list_architectures: bool = only("show the published networks and stop", marks=[NOT_SAVED])
+    list_architectures: bool = only("show the published networks and stop", [NOT_SAVED])
     init_from: Path | None = flag(
         None,
         path,
-        "weights at the start: a supernet.pt, or a network's .safetensors or .pt; BN statistics "
-        "are calibrated (default: random weights)",
-        "FILE",
+        "weights at the start: a supernet.pt, of which BN statistics are calibrated, a network's "
+        ".safetensors, or timm:fbnetc_100, spnasnet_100 or mobilenetv2_100 (default: random)",
     )
     calibration_batches: int = calibration_batches_flag("--init-from's")
     dropout: float | None = flag(
-        None, number(0, 0.99), "before the classifier (default: the search space's)", "F"
+        None, number(0, 0.99), "before the classifier (default: the search space's)"
     )
     use: UseConfig = part(UseConfig)
     verification: VerifyConfig = part(VerifyConfig)
@@ -131,10 +136,10 @@ class SubnetConfig(Command):
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
-        from model.architecture import ARCHITECTURE_DIR, find_architecture, read_architecture
+        from model.architecture import ARCHITECTURE_DIR
+        from model.architecture_source import read_source
 
-        file = find_architecture(chosen["arch"])
-        spec = read_architecture(file)
+        file, spec = read_source(chosen["arch"])
         found_on = spec.get("dataset")
         values: Values = {} if found_on is None else {"dataset": found_on}
         same_data = found_on is None or chosen.get("dataset") in (None, found_on)
@@ -157,14 +162,8 @@ class SubnetConfig(Command):
                 raise ValueError("--verify trains the networks of a search; leave --arch out")
             return
         if self.arch is None:
-            raise ValueError(
-                "--arch is missing: a best_architecture.yaml, or a name that --list-architectures "
-                "shows"
-            )
-        teacher = self.distillation
-        if (teacher.teacher is None) != (teacher.teacher_weights is None):
-            raise ValueError(
-                "--teacher and --teacher-weights belong together; give both or neither"
-            )
+            raise ValueError("--arch is missing: a file, or a name that --list-architectures shows")
+        if (self.distillation.teacher is None) != (self.distillation.teacher_weights is None):
+            raise ValueError("--teacher and --teacher-weights belong together; give both")
         if self.trains and self.training.epochs == 0 and self.init_from is None:
             raise ValueError("--epochs 0 evaluates the weights of --init-from; give that too")

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
 from config_file.arg_config.data_config import (
-    BY_DATASET,
     SPACE_AND_DATA,
     AugmentConfig,
     DataConfig,
     SpaceConfig,
 )
-from config_file.arg_config.fields import flag, flags, part, switch
+from config_file.arg_config.fields import BY_RECIPE, flag, flags, option, part, plain, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
-    HC_WEIGHTS,
+    WEIGHTED_SUMS,
     AlphaConfig,
     GumbelConfig,
     SamplingConfig,
-    check_sampling,
 )
 from config_file.arg_config.sources import Command
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import path
-from lookup_table import LookupTable
 
 if TYPE_CHECKING:
+    from lookup_table import LookupTable
     from model import SearchSpace
 
 C = TypeVar("C", bound="SupernetCommand")
@@ -38,7 +37,7 @@ SUPERNET_TRAINING = "supernet training"  # a group of --help
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetConfig(RecipeConfig):
-    """What the training of a supernet takes beside the recipe."""
+    """Flags of supernet training beside the recipe."""
 
     title: ClassVar[str] = SUPERNET_TRAINING
 
@@ -46,14 +45,14 @@ class SupernetConfig(RecipeConfig):
         None,
         ("independent", "aligned"),
         "weights at the start; aligned: a layer's choices are slices of one kernel, as short "
-        f"trainings need ({BY_DATASET})",
+        "trainings need",
+        marks=[BY_RECIPE],
     )
     init_from: Path | None = flag(
         None,
         path,
         "supernet.pt whose weights are the start instead, trained on images of any size: epochs "
-        "of small images, then a few of large ones",
-        "FILE",
+        "of small images, then a few of large ones; or timm:NAME, as of train_subnet.py",
     )
     sync_bn: bool = switch(False, "of several GPUs: batch norms over the images of all of them")
 
@@ -88,24 +87,6 @@ class SupernetCommand(Command):
         """True if architecture parameters must be trained whatever --sample-strategy says."""
         return False
 
-    def resolved_sampler(self: C, superkernel: bool) -> C:
-        """Fill in the sampler and what follows from it and from other flags."""
-        strategy = self.sampling.sample_strategy
-        if strategy is None:
-            strategy = "differentiable" if self.needs_alpha else "uniform"
-        if strategy == "differentiable":
-            strategy = "threshold" if superkernel else "softmax"
-        alpha, gumbel, epochs = self.alpha, self.gumbel, self.training.epochs
-        if alpha.a_warmup_epochs is None:
-            alpha = replace(alpha, a_warmup_epochs=epochs // 5)
-        if alpha.hc_weight is None:
-            alpha = replace(alpha, hc_weight=HC_WEIGHTS[alpha.hc_loss])
-        if gumbel.temperature_decay is None:
-            ratio = min(1.0, gumbel.temperature_final / gumbel.temperature_init)
-            gumbel = replace(gumbel, temperature_decay=ratio ** (1 / max(1, epochs - 1)))
-        sampling = replace(self.sampling, sample_strategy=strategy)
-        return replace(self, sampling=sampling, alpha=alpha, gumbel=gumbel)  # type: ignore[type-var]
-
     @property
     def sampler_section(self) -> str | None:
         """The name under which a recipe holds settings of the sampler that a run trains with.
@@ -115,10 +96,8 @@ class SupernetCommand(Command):
         """
         if not self.trains:
             return None
-        superkernel = False
-        if self.sampling.sample_strategy in (None, "differentiable"):
-            superkernel = is_superkernel(self.space.search_space)
-        strategy = self.resolved_sampler(superkernel).sampling.sample_strategy
+        superkernel = is_superkernel(self.space.search_space)
+        strategy = self.resolved_sampling(superkernel).sampling.sample_strategy
         return "gumbel-hard" if strategy == "gumbel" and self.gumbel.gumbel_hard else strategy
 
     def check(self) -> None:
@@ -128,18 +107,64 @@ class SupernetCommand(Command):
             ValueError: flags that make no sense together; the message says why.
         """
         self.run.check()
-        if not self.trains:
-            return
-        superkernel = is_superkernel(self.space.search_space)
-        resolved = self.resolved_sampler(superkernel)
-        check_sampling(
-            resolved.sampling,
-            resolved.alpha,
-            resolved.gumbel,
-            self.training.epochs,
-            Path(self.space.search_space).stem,
-            superkernel,
+        if self.trains:
+            superkernel = is_superkernel(self.space.search_space)
+            self.resolved_sampling(superkernel).check_sampling(superkernel)
+
+    def resolved_sampling(self: C, superkernel: bool) -> C:
+        """Fill in the sampler, and what follows from it and from other flags."""
+        epochs = self.training.epochs
+        return replace(  # type: ignore[call-arg]
+            self,
+            sampling=self.sampling.resolve(self.needs_alpha, superkernel),
+            alpha=self.alpha.resolve(epochs),
+            gumbel=self.gumbel.resolve(epochs),
         )
+
+    def check_sampling(self, superkernel: bool) -> None:
+        """Raise ValueError naming the first flag that does not go with the (resolved) sampler."""
+        sampling, gumbel, name = self.sampling, self.gumbel, Path(self.space.search_space).stem
+        strategy = sampling.sample_strategy
+        if superkernel and strategy in WEIGHTED_SUMS:
+            raise ValueError(
+                f"--sample-strategy {strategy}: {name} is a superkernel, whose choices share one "
+                f"kernel and have no outputs to weigh; take threshold, uniform or fair"
+            )
+        if not superkernel and strategy == "threshold":
+            raise ValueError(
+                f"--sample-strategy threshold: {name} is no superkernel, its choices have no norms "
+                f"to compare; take {', '.join(WEIGHTED_SUMS)}"
+            )
+        if strategy != "uniform" and (sampling.sample_in_budget or sampling.sandwich):
+            form = "sample-in-budget" if sampling.sample_in_budget else "sandwich"
+            raise ValueError(f"--{form} is a form of --sample-strategy uniform, not of {strategy}")
+        if sampling.sandwich and not superkernel:
+            raise ValueError(f"--sandwich needs a superkernel: choices of {name} have no order")
+        if sampling.sandwich and sampling.sample_in_budget:
+            raise ValueError(
+                "--sandwich trains the largest and the smallest path, which --sample-in-budget "
+                "rules out; take one of them"
+            )
+        sums = strategy == "softmax" or (strategy == "gumbel" and not gumbel.gumbel_hard)
+        if sampling.checkpoint_activations and not sums:
+            raise ValueError(
+                f"--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
+                f"{strategy} keeps the activations of one path anyway"
+            )
+        if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
+            raise ValueError(
+                "--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled"
+            )
+        if self.alpha.indicator_dropout and strategy != "threshold":
+            raise ValueError(
+                f"--indicator-dropout closes the gates of threshold; {strategy} has none"
+            )
+        warmup, epochs = self.alpha.a_warmup_epochs, self.training.epochs
+        if strategy in DIFFERENTIABLE and warmup >= epochs:
+            raise ValueError(
+                f"--a-warmup-epochs {warmup} leaves none of {epochs} epochs to train the "
+                f"architecture; lower it"
+            )
 
     def resolve(self: C, space: SearchSpace, table: LookupTable | None, threads: int | str) -> C:
         """Fill in what depends on the space and the machine: the last change to the config.
@@ -148,11 +173,9 @@ class SupernetCommand(Command):
             table: costs of the space; None where the run has no use for a budget.
             threads: the CPU threads that --threads came to.
         """
-        config = self.resolved_sampler(space.supernet == "superkernel") if self.trains else self
-        run, budget = replace(config.run, threads=threads), config.budget
-        if table is not None:
-            budget = budget.resolve(table, self.typed)
-        return replace(config, run=run, budget=budget)  # type: ignore[type-var]
+        config = self.resolved_sampling(space.supernet == "superkernel") if self.trains else self
+        budget = config.budget if table is None else config.budget.resolve(table, self.typed)
+        return replace(config.with_threads(threads), budget=budget)  # type: ignore[call-arg]
 
     @property
     def idle_parts(self) -> set[type]:
@@ -163,14 +186,23 @@ class SupernetCommand(Command):
         idle: set[type] = set() if strategy in DIFFERENTIABLE else {AlphaConfig}
         return idle if strategy == "gumbel" else {*idle, GumbelConfig}
 
+    @property
+    def idle_flags(self) -> set[str]:
+        """Names of the flags that have no effect in this run."""
+        return {name for kind in self.idle_parts for name in flags(kind)}
+
     def ignored_flags(self) -> list[str]:
         """Typed flags that have no effect in this run, to be named and not silently ignored."""
-        idle = {name for kind in self.idle_parts for name in flags(kind)}
-        return sorted("--" + name.replace("_", "-") for name in idle & self.typed)
+        return sorted(option(name) for name in self.idle_flags & self.typed)
+
+    def in_effect(self) -> dict[str, Any]:
+        """The flags that have an effect as plain values, by name."""
+        return {k: v for k, v in plain(self).items() if k not in self.idle_flags}
 
 
+@functools.cache
 def is_superkernel(search_space: str) -> bool:
-    """True if the choices of a space's layers share one kernel.
+    """True if the choices of a space's layers share one kernel. Its file is read once.
 
     Raises:
         ValueError: the search space is not usable.

@@ -10,7 +10,7 @@ from config_file.arg_config.budget_config import LatencyConfig
 from config_file.arg_config.fields import flag, only, part
 from config_file.arg_config.names import DATASETS
 from config_file.arg_config.run_config import DEVICES, cache_dir_flag
-from config_file.arg_config.types import integer, path, widths
+from config_file.arg_config.types import count, integer, path, widths
 
 LATENCY = "latency, and tables measured elsewhere"  # a group of --help
 
@@ -19,18 +19,20 @@ LATENCY = "latency, and tables measured elsewhere"  # a group of --help
 class GivenConfig:
     title: ClassVar[str] = "an architecture, or a search space"
 
-    arch: Path | None = flag(None, path, "architecture file, as best_architecture.yaml", "FILE")
+    arch: Path | None = flag(
+        None, path, "as of train_subnet.py: file, run, candidate or name", "FILE|RUN|NAME"
+    )
     search_space: str | None = flag(
         None, str, "a name or a .yaml path (default: that of --arch, or proxylessnas)", "NAME|FILE"
     )
     input_size: int | None = flag(None, integer(8, 1024), "(default: of --arch, or 224)", "PX")
-    num_classes: int | None = flag(None, integer(1), "(default: of --arch, or 1000)", "N")
+    num_classes: int | None = flag(None, count, "(default: of --arch, or 1000)")
     dataset: str | None = flag(
         None, DATASETS, "the input size of its recipe, unless given, and its number of classes"
     )
     data_path: Path | None = flag(None, path, "where the dataset is", "DIR")
     widths: tuple[int, ...] | None = flag(
-        None, widths, "channels of stem, (first,) stages, last (default: the space's)", "N,N,..."
+        None, widths, "channels of stem, (first,) stages, last (default: the space's)"
     )
 
 
@@ -41,7 +43,7 @@ class MeasureConfig:
     latency: bool = only("measure every block's latency on --device, and whole networks to compare")
     device: str = flag("auto", DEVICES, "to measure on")
     latency_networks: int = flag(
-        20, integer(0), "random whole networks measured against the table's sums", "N"
+        20, integer(0), "random whole networks measured against the table's sums"
     )
     memory: str | None = flag(
         None, ("int8", "float32"), "add peak_memory and weights, counted for this type"
@@ -56,9 +58,7 @@ class MeasureConfig:
         names=("--import",),
     )
     import_metric: str | None = flag(None, str, "of hw_nas_bench, such as pixel3_latency", "NAME")
-    save: Path | None = flag(
-        None, path, "the measured or imported table, for --lookup-table", "FILE"
-    )
+    save: Path | None = flag(None, path, "the measured or imported table, for --lookup-table")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,8 @@ class TableConfig:
     cache_dir: Path = cache_dir_flag()
 
     def check(self) -> None:
-        """Raises ValueError where flags need or exclude each other."""
+        """Raise ValueError where flags need or exclude each other."""
         if self.given.arch and self.given.dataset:
             raise ValueError("--arch says its number of classes; leave --dataset out")
         if self.measure.save and not (self.measure.latency or self.measure.import_file):
-            raise ValueError(
-                "--save writes what --latency measures or --import reads; give one too"
-            )
+            raise ValueError("--save writes what --latency measures or --import reads; add one")

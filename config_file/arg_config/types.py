@@ -2,62 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+T = TypeVar("T")
+U = TypeVar("U")
+N = TypeVar("N", int, float)
 MOST = 1_000_000_000  # of anything that is counted; what is larger is a slip of the finger
 MOST_MILLIONS = 1e12  # of a budget: single MACs stay below 2^63
 
 
-def integer(low: int, high: int = MOST) -> Callable[[str], int]:
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """The parser of a word, what --help shows in its place, and True if it makes a list."""
+
+    parse: Callable[[str], T]
+    metavar: str | None = None
+    is_list: bool = False
+
+    def __call__(self, text: str) -> T:
+        return self.parse(text)
+
+
+def _within(
+    make: Callable[[str], N], low: N, high: N, is_open: bool, what: str, metavar: str
+) -> Kind[N]:
+    def parse(text: str) -> N:
+        with contextlib.suppress(ValueError):
+            value = make(text)
+            if low <= value <= high and value != math.inf and not (is_open and value == low):
+                return value
+        raise ArgumentTypeError(f"{text!r} is not {what}")
+
+    return Kind(parse, metavar)
+
+
+def integer(low: int, high: int = MOST) -> Kind[int]:
     """An integer of at least `low`, at most `high`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            upper = f" to {high}" if high < MOST else f" upwards (at most {MOST:,})"
-            raise ArgumentTypeError(f"{text!r} is not an integer from {low}{upper}")
-        return value
-
-    return parse
+    upper = f" to {high}" if high < MOST else f" upwards (at most {MOST:,})"
+    return _within(int, low, high, False, f"an integer from {low}{upper}", "N")
 
 
-def number(low: float, high: float = math.inf, open_low: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float = math.inf, open_low: bool = False) -> Kind[float]:
     """A finite number in [low, high], or (low, high]."""
+    bounds = f"{'above' if open_low else 'from'} {low:g}"
+    bounds += f" to {high:g}" if math.isfinite(high) else ""
+    return _within(float, low, high, open_low, f"a number {bounds}", "F")
 
-    def parse(text: str) -> float:
+
+def or_word(kind: Kind[T], words: Mapping[str, U], what: str, metavar: str) -> Kind[T | U]:
+    """A value, or one of some words; `what` is the rest of "is neither ..."."""
+
+    def parse(text: str) -> T | U:
+        if text in words:
+            return words[text]
         try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and low <= value <= high) or (open_low and value == low):
-            bounds = f"above {low:g}" if open_low else f"from {low:g}"
-            upper = f" to {high:g}" if math.isfinite(high) else ""
-            raise ArgumentTypeError(f"{text!r} is not a number {bounds}{upper}")
-        return value
+            return kind(text)
+        except ArgumentTypeError:
+            raise ArgumentTypeError(f"{text!r} is neither {what}") from None
 
-    return parse
+    return Kind(parse, metavar)
 
 
-def budget(text: str) -> float | str | None:
-    """Millions, `median` (of all architectures) or `none`."""
-    if text in ("median", "none"):
-        return None if text == "none" else text
-    try:
-        return number(0, MOST_MILLIONS, open_low=True)(text)
-    except ArgumentTypeError:
-        raise ArgumentTypeError(
-            f"{text!r} is neither a number above 0 and at most {MOST_MILLIONS:g}, median nor none"
-        ) from None
+def several(kind: Kind[T], what: str, metavar: str, length: int | None = None) -> Kind[list[T]]:
+    """Values with commas between them, any number or `length`; `what` ends "is not ..."."""
+
+    def parse(text: str) -> list[T]:
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ArgumentTypeError:
+            values = []
+        if not values or length not in (None, len(values)):
+            raise ArgumentTypeError(f"{text!r} is not {what}")
+        return values
+
+    return Kind(parse, metavar, is_list=True)
 
 
-def limits(text: str) -> list[str]:
-    """Comma-separated `METRIC=VALUE[:MIN]`, which `lookup_table.parse_limit` reads."""
+def one_of(names: Mapping[str, str]) -> Kind[str]:
+    """A name out of every accepted spelling -> the name used inside."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ArgumentTypeError(f"{text!r} is unknown; choose one of {', '.join(names)}")
+        return names[text]
+
+    return Kind(parse)
+
+
+def _limits(text: str) -> list[str]:
     from lookup_table import parse_limit
 
     words = ["".join(word.split()) for word in text.split(",") if word]
@@ -69,62 +107,30 @@ def limits(text: str) -> list[str]:
     return words
 
 
-def threads(text: str) -> int | str:
-    """A number of CPU threads, or `auto`."""
-    try:
-        return text if text == "auto" else integer(1, 1024)(text)
-    except ArgumentTypeError:
-        raise ArgumentTypeError(f"{text!r} is neither an integer from 1 to 1024 nor auto") from None
-
-
-def widths(text: str) -> list[int]:
-    """Comma-separated positive integers."""
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        values = [0]
-    if min(values) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a list of positive integers such as 32,16,24")
-    return values
-
-
-def numbers(text: str) -> list[float]:
-    """Comma-separated numbers above 0."""
-    try:
-        return [number(0, open_low=True)(part) for part in text.split(",")]
-    except ArgumentTypeError:
-        raise ArgumentTypeError(
-            f"{text!r} is not a list of numbers above 0 such as 48,63.5"
-        ) from None
-
-
-def betas(text: str) -> list[float]:
-    """Two comma-separated numbers in [0, 1)."""
-    try:
-        values = [number(0, 0.999999)(part) for part in text.split(",")]
-    except ArgumentTypeError:
-        values = []
-    if len(values) != 2:
-        raise ArgumentTypeError(f"{text!r} is not two numbers from 0 to below 1 such as 0.5,0.999")
-    return values
-
-
-def path(text: str) -> Path:
-    """A path of a file or folder."""
+def _path(text: str) -> Path:
     if "\0" in text or not text:
         raise ArgumentTypeError(f"{text!r} is not a path")
     return Path(text)
 
 
-def one_of(aliases: dict[str, str]) -> Callable[[str], str]:
-    """A name out of `aliases` (every accepted spelling -> the name used inside)."""
-
-    def parse(text: str) -> str:
-        if text not in aliases:
-            raise ArgumentTypeError(f"{text!r} is unknown; choose one of {', '.join(aliases)}")
-        return aliases[text]
-
-    return parse
+path = Kind(_path, "FILE")
+positive = number(0, open_low=True)
+count = integer(1)
+budget = or_word(
+    number(0, MOST_MILLIONS, open_low=True),
+    {"median": "median", "none": None},
+    f"a number above 0 and at most {MOST_MILLIONS:g}, median nor none",
+    "M|median|none",
+)
+threads = or_word(
+    integer(1, 1024), {"auto": "auto"}, "an integer from 1 to 1024 nor auto", "N|auto"
+)
+limits = Kind(_limits, "METRIC=VALUE[:MIN]", is_list=True)
+widths = several(count, "a list of positive integers such as 32,16,24", "N,N,...")
+numbers = several(positive, "a list of numbers above 0 such as 48,63.5", "M,M,...")
+betas = several(
+    number(0, 0.999999), "two numbers from 0 to below 1 such as 0.5,0.999", "F,F", length=2
+)
 
 
 def words(text: str) -> list[str]:

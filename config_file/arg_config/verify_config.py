@@ -21,8 +21,8 @@ class VerifyConfig:
         "ones of the budget, all from scratch by one recipe, and compare them",
         "RUN",
     )
-    random: int = flag(8, integer(2), "random networks that the answer is compared with", "N")
-    trainings: int = flag(1, integer(1), "trainings of each network, with seeds of their own", "N")
+    random: int = flag(8, integer(2), "random networks that the answer is compared with")
+    trainings: int = flag(1, integer(1), "trainings of each network, with seeds of their own")
     truth: Path | None = flag(
         None,
         path,
