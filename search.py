@@ -76,7 +76,7 @@ def report_search(
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
     device = splits.train.device
-    metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
+    metric, window = config.budget.info_metric, config.budget.window
     more = strategy.chosen_by, budget.limits[1:], config.metrics
     report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
     answer = found.architectures[report.winner]
@@ -137,7 +137,7 @@ def main() -> None:
             size = training.batch_size, data.input_size
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
-        networks, known = Equivalence(space), oracle and oracle.architectures
+        networks, known = Equivalence(space), None if oracle is None else oracle.architectures
         limits = config.budget.limits(table)
         budget = build_budget(table, limits, networks, known)
         if supernet is not None:
@@ -166,7 +166,7 @@ def main() -> None:
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
                 prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
-        scorer = SharedScores(oracle or workers)
+        scorer = SharedScores(oracle or workers)  # type: ignore[arg-type]  # one of them is there
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
             return
         log_file = None if oracle else folder / "candidates.log"

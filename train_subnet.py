@@ -129,11 +129,11 @@ def build_objective(config: SubnetConfig, num_classes: int, device: torch.device
     mixing = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
     flags = config.distillation
-    if flags.teacher is None:
+    if flags.teacher is None or flags.teacher_weights is None:  # both or neither
         return Objective(mixing, criterion)
     teacher = Subnet(*load_architecture(flags.teacher, config.data.input_size, num_classes))
     load_trained(teacher, flags.teacher_weights)
-    teacher.eval().to(device, memory_format=torch.channels_last)
+    teacher.eval().to(device).to(memory_format=torch.channels_last)
     return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
 
 
@@ -151,7 +151,7 @@ def new_network(
     """
     net = Subnet(space, architecture, space.training_style)
     zero_residuals(net)
-    net.to(splits.train.device, memory_format=torch.channels_last)
+    net.to(splits.train.device).to(memory_format=torch.channels_last)
     source = str(config.init_from)
     if config.init_from and not resumed:
         if source.startswith(PREFIX):
@@ -289,7 +289,7 @@ def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) 
     """--evaluate: accuracies and exports without training or a run folder."""
     inputs = Inputs.load(config, config.arch, device)
     splits, shown = inputs.splits, {}
-    net = Subnet(inputs.space, inputs.architecture).to(device, memory_format=torch.channels_last)
+    net = Subnet(inputs.space, inputs.architecture).to(device).to(memory_format=torch.channels_last)
     load_trained(net, weights)
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         scores = evaluate(net, part, splits.num_classes)
@@ -302,7 +302,7 @@ def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) 
 def benchmark(config: SubnetConfig, device: torch.device) -> None:
     """--benchmark: latency and throughput, without a dataset."""
     space, architecture = load_architecture(config.arch, config.data.input_size)
-    net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
+    net = Subnet(space, architecture).to(device).to(memory_format=torch.channels_last)
     batch = config.data.eval_batch_size
     log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
 

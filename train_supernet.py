@@ -102,7 +102,7 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
         facts = supernet_facts(space, data.dataset, data.train_portion)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
         load_supernet(training.init_from, supernet, facts)
-    supernet = supernet.to(device, memory_format=torch.channels_last)
+    supernet = supernet.to(device).to(memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if training.sync_bn else supernet
 
 
@@ -171,7 +171,7 @@ class SupernetTask:
         """Write the epoch's numbers to TensorBoard and training.csv."""
         epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
         numbers = {"loss": epoch.loss, "top1": epoch.top1, "lr": epoch.lr}
-        if self.architecture:
+        if self.architecture and self.budget:
             space = self.supernet.space
             learned = self.architecture.sampler.probabilities().tolist()
             numbers |= self.architecture.summary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,12 +27,12 @@ def build_optimizer(
     weight_decay: float,
 ) -> Optimizer:
     """Make an optimiser; `momentum` is also the first beta of Adam and AdamW."""
-    params = list(params)
-    first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
+    groups: list[Any] = list(params)
+    first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
     if name == "sgd":
         optimizer = SGD(
-            params,
+            groups,
             lr,
             momentum=momentum,
             weight_decay=weight_decay,
@@ -42,9 +43,9 @@ def build_optimizer(
         optimizer.register_load_state_dict_post_hook(prime_momentum)
         return optimizer
     if name == "rmsprop":
-        return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
+        return RMSprop(groups, lr, momentum=momentum, weight_decay=weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[name]
-    return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
+    return kind(groups, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
 
 def state_size(name: str, momentum: float) -> int:
@@ -52,7 +53,7 @@ def state_size(name: str, momentum: float) -> int:
     return {"sgd": int(momentum > 0), "rmsprop": 1 + int(momentum > 0), "adam": 2, "adamw": 2}[name]
 
 
-def prime_momentum(optimizer: SGD) -> None:
+def prime_momentum(optimizer: Optimizer) -> None:
     """Give every parameter a momentum buffer of zeros, with which its first step is the same.
 
     Fused SGD cannot step parameters of which only some have a buffer, as those of a new path do

@@ -1,4 +1,4 @@
-"""Where a flag's value comes from; precedence, lowest to highest:
+"""The sources of a flag's value, in order of precedence, lowest first:
 
     default, dataset's recipe, its section of the sampler, checkpoint searched or architecture
     trained, --config FILE, its section of the sampler, command line

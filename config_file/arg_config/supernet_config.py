@@ -64,6 +64,7 @@ class SupernetCommand(Command):
     space: SpaceConfig
     data: DataConfig
     budget: BudgetConfig
+    latency: LatencyConfig
     training: SupernetConfig
     augment: AugmentConfig
     sampling: SamplingConfig
