@@ -12,6 +12,11 @@ from PIL import Image
 from test_subnet_parts import living_network
 from torch import nn
 
+import train_subnet
+import train_supernet
+from config_file.arg_config.sources import settings
+from config_file.arg_config.subnet_config import SubnetConfig
+from config_file.arg_config.supernet_config import TrainSupernetConfig
 from model import (
     Preprocessing,
     SearchSpace,
@@ -161,3 +166,19 @@ def test_another_structure_is_named() -> None:
     net = Subnet(*load_architecture("fbnet_c", 96, 10))
     with pytest.raises(ValueError, match=r"timm:spnasnet_100 (has|is) .*"):
         copy_timm(net, timm_like("spnasnet_100"), "spnasnet_100")
+
+
+def test_trainings_start_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, device = "spnasnet_100", torch.device("cpu")
+    theirs = timm_like(name)
+    monkeypatch.setattr(train_subnet, "timm_network", lambda name: theirs)
+    monkeypatch.setattr(train_supernet, "timm_network", lambda name: theirs)
+    flags = {"init_from": f"timm:{name}", "device": "cpu"}
+    config = settings(SubnetConfig, arch=name, dataset="digits", epochs=0, **flags)
+    inputs = train_subnet.Inputs.load(config, name, device)
+    place = inputs.space, inputs.architecture, inputs.splits
+    net = train_subnet.new_network(*place, config, resumed=False)
+    assert torch.equal(net.stem.conv.weight, theirs.conv_stem.weight)
+    config = settings(TrainSupernetConfig, search_space="singlepath", **flags)
+    supernet = train_supernet.new_supernet(config, inputs.space, device)
+    assert torch.equal(supernet.head.conv.conv.weight, theirs.conv_head.weight)
