@@ -70,7 +70,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[TrainedNet
 
 
 def sampler_of(run: SearchRun) -> str:
-    """How the supernet was trained; for a --checkpoint that its own run's config.yaml tells."""
+    """Training of the supernet; of a --checkpoint, as its own run's config.yaml tells."""
     if (checkpoint := run.config.get("checkpoint")) is None:
         return str(run.config.get("sample-strategy", "?"))
     try:
@@ -175,7 +175,7 @@ def shown(
 
 
 def heading(row: dict[str, Any]) -> str:
-    """What the searches of a group share, over their lines of the table."""
+    """Heading of a group: what its searches share."""
     images = f" of {row['validation images']:,} images" if row["validation images"] else ""
     known = row["accuracy"] == TRUE_ACCURACY
     scorer = str(row["supernet"]) if known else f"supernet {row['supernet']} ({row['sampler']})"

@@ -1,4 +1,4 @@
-"""How well a supernet ranks networks whose true accuracy is known.
+"""Judge a supernet by its ranking of networks whose true accuracy is known.
 
 python evaluate_ranking.py --checkpoint runs/macro/supernet.pt --benchmark nas_bench_macro.json
 python evaluate_ranking.py ... --num-architectures 500 --budgets 48,55,63,86
@@ -64,7 +64,7 @@ AGREEMENT_DRAWS = 20
 
 
 def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
-    """All networks of the benchmark, or --num-architectures of them at random.
+    """Take all networks of the benchmark, or --num-architectures of them at random.
 
     Raises:
         ValueError: it has fewer.
@@ -82,7 +82,7 @@ def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
 
 
 def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple[Tensor, Tensor]]:
-    """All batches of a loader, or batches with n of its images, drawn without replacement.
+    """Return all batches of a loader, or batches of n of its images, drawn without replacement.
 
     Raises:
         ValueError: it has fewer images.

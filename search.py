@@ -52,7 +52,7 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
-from utils.tracker import FileCallback, Tracker
+from utils.tracker import Tracker, load_callback
 
 
 def load_weights(config: SearchConfig, supernet: Supernet) -> Prior:
@@ -123,7 +123,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, prior = config.run, Prior()
-    tracker = FileCallback(run.tracker) if run.tracker else None
+    tracker = load_callback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)

@@ -77,7 +77,7 @@ from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
-from utils.tracker import FileCallback, Tracker
+from utils.tracker import Tracker, load_callback
 from utils.training import Optimisation, TrainingFile, fit
 
 ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
@@ -310,7 +310,7 @@ def benchmark(config: SubnetConfig, device: torch.device) -> None:
 def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     """Train, test, describe and export the network in a run folder; resume one that is begun."""
     run, data = config.run, config.data
-    tracker = FileCallback(run.tracker) if run.tracker else None
+    tracker = load_callback(run.tracker)
     begun = run.run_dir / str(run.title)
     arch = begun / ARCHITECTURE if run.resume else config.arch
     inputs = Inputs.load(config, arch, device)

@@ -56,7 +56,7 @@ from utils.optim import state_size
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
-from utils.tracker import FileCallback, Tracker
+from utils.tracker import Tracker, load_callback
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
@@ -240,7 +240,7 @@ def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
     run, data = config.run, config.data
-    tracker = FileCallback(run.tracker) if run.tracker else None
+    tracker = load_callback(run.tracker)
     device = set_up(run)
     splits, space = load_inputs(config, device)
     config = splits.fitted(config)

@@ -91,7 +91,7 @@ def left_out_text(paths: list[str]) -> str:
 
 
 def fit(image: Image | np.ndarray, size: int) -> Image:
-    """An image as evaluation sees it: the short side resized, then the centre `size` x `size`."""
+    """Prepare an image for evaluation: resize the short side, take the centre `size` x `size`."""
     return crop(image, short_side(size), size)
 
 

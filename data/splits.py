@@ -61,7 +61,7 @@ class Splits:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What validation and test images went through, for networks trained on these splits."""
+        """Preprocessing of validation and test images, for networks trained on these splits."""
         return Preprocessing(
             input_size=self.input_size,
             resize=short_side(self.input_size),

@@ -127,7 +127,7 @@ def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | N
 
 
 def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> None:
-    """Every choice of every layer with its costs; the chosen one is marked."""
+    """Table of all choices of all layers with their costs; the chosen ones are marked."""
 
     def cells(costs: Iterable[int]) -> str:
         return "".join(f"{in_millions(cost):>15}" for cost in costs)

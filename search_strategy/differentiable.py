@@ -100,7 +100,7 @@ def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> floa
 
 @dataclass(frozen=True)
 class Prior:
-    """What a supernet's training has learned about the choices.
+    """Choice probabilities that a supernet's training has learned.
 
     Attributes:
         probabilities: float [L, C], or None if it learned none.

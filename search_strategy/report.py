@@ -133,7 +133,7 @@ class SearchReport:
         ]
 
     def _reasons(self) -> list[str]:
-        """What the answer was chosen by, where that is not its top-1 alone."""
+        """Name what the answer was chosen by, where that is not its top-1 alone."""
         history, reasons = self.history, []
         if history.top1_of is not None:
             score = history.scores[self.winner]
@@ -145,7 +145,7 @@ class SearchReport:
         return reasons
 
     def _tied(self) -> str:
-        """How many candidates share the highest score, and which of them was taken."""
+        """Say how many candidates share the highest score, and which of them was taken."""
         scores = self.history.ranking_scores()
         number = int((scores == scores.max()).sum())
         if number == 1 or self.history.chosen is not None:
@@ -154,7 +154,7 @@ class SearchReport:
         return f"{number} of {len(scores):,} candidates; {taken}"
 
     def _verdict(self, control: History) -> str:
-        """How the answer stands beside the best random network, and the noise of its images."""
+        """Judge the answer beside the best random network and the noise of its images."""
         best = float(control.top1.max())
         ahead, many = self.top1 - best, f"the best of {len(control):,} random networks"
         if ahead < 0:
@@ -169,7 +169,7 @@ class SearchReport:
         return text
 
     def _as_good(self) -> str:
-        """How many candidates of a random search its images cannot tell from the answer."""
+        """Count the candidates of a random search that its images cannot tell from the answer."""
         images = self.images.get("validation")
         if not images or len(self.history) == 1:
             return ""
@@ -225,7 +225,7 @@ class SearchReport:
         self.tables |= findings.tables
 
     def next_steps(self) -> dict[str, str]:
-        """What one does next with the network found -> the command."""
+        """Map what one does next with the network found to the command."""
         run, net = str(self.folder), f"{self.folder}_net"
         place = ["--run-dir", str(self.folder.parent)] if self.folder.parent != Path("runs") else []
         if (data := self.config.get("data_path")) is not None:

@@ -192,7 +192,7 @@ def _heat_rows(
 
 
 def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[str, object]:
-    """What the script needs; choices are indices into `choices`."""
+    """Values for the page's script; choices are indices into `choices`."""
     table, names = history.table, list(colors)
     metrics = [table.metric(key) for key in table.metrics]
     columns = [("top1", "top-1 (%)", 2), *((m.key, m.label, 3) for m in metrics)]
@@ -212,7 +212,7 @@ def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[s
 
 
 def _commands(report: SearchReport) -> dict[str, str]:
-    """What one may do next -> the command."""
+    """Map what one may do next to the command."""
     folder, config = report.folder, report.config
     commands = {"Repeat this run": command_line("search.py", "--config", f"{folder}/config.yaml")}
     if config.get("oracle") is None:

@@ -319,6 +319,7 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
       document.querySelectorAll(".candidates th button")[1].click();
       const box = document.getElementById("filter");
       box.value = "4:skip k5"; box.dispatchEvent(new Event("input"));
+      document.querySelector(".copy button").click();
     </script></body>"""
     page = tmp_path / "page.html"
     page.write_text(whole.replace("</body>", actions))
@@ -335,6 +336,8 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
     shown = [float(line.split("</td>")[1].rpartition(">")[2]) for line in body.split("<tr")[1:]]
     assert 0 < len(wanted) < 50 and shown == pytest.approx(sorted(wanted), abs=6e-4)
     assert f"{len(wanted)} of {len(wanted)} shown" in document
+    copied, others = (document.count(f">{word}</button>") for word in ("copied", "copy"))
+    assert copied == 1 and copied + others == whole.count("<pre>") - 1 + 10  # but the log's; top 10
     told = re.findall(r"<title>top-1 \(%\) ([\d.]+), ", document)  # of each point of the plot
     assert told == [f"{float(row['top1']):.2f}" for row in rows]
 

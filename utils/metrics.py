@@ -1,4 +1,4 @@
-"""What a cost is: its name, its unit, and how files store it. Whatever shows one asks here.
+"""Metrics of cost: name, unit, and scale in files. Everything that shows a cost asks here.
 
 In lookup tables every cost is an integer, a millionth of its unit. Files (history.csv,
 best_architecture.yaml) hold single MACs and params, and all other costs in their unit.
@@ -76,7 +76,7 @@ def in_millions(cost: float) -> str:
 
 
 def accuracy_name(oracle: object) -> str:
-    """What `top1` is in a run with this value of --oracle."""
+    """Name of what `top1` holds in a run with this value of --oracle."""
     return VALIDATION_TOP1 if oracle is None else TRUE_ACCURACY
 
 

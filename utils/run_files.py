@@ -63,7 +63,7 @@ class SearchRun:
         return count_images(self.folder)
 
     def scored_by(self) -> tuple[Path, int | None, int]:
-        """What runs share whose accuracies are comparable: supernet or benchmark, and images.
+        """Key of runs whose accuracies are comparable: supernet or benchmark, and images.
 
         Returns:
             Its file, the number of validation images and their checksum (0: it is not known).

@@ -119,7 +119,7 @@ class Epoch(NamedTuple):
 
 
 class Task(Protocol):
-    """What differs between trainings."""
+    """The parts of a training that differ between supernets and networks."""
 
     def start_epoch(self, epoch: int) -> None: ...
 
@@ -167,7 +167,7 @@ class Optimisation:
         return float(self.scheduler.get_last_lr()[0])
 
     def stateful(self) -> dict[str, Stateful]:
-        """What a checkpoint holds of it."""
+        """Its parts whose state a checkpoint holds."""
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         return parts | ({"scaler": self.precision.scaler} if self.precision.scales else {})
 

@@ -46,7 +46,7 @@ class LatencyConfig:
 
     @property
     def settings(self) -> LatencySettings:
-        """How latency is measured."""
+        """Settings of the measurement."""
         from lookup_table.latency import LatencySettings  # lazily, as it loads torch
 
         return LatencySettings(

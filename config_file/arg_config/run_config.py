@@ -52,7 +52,7 @@ class RunConfig:
 
     @property
     def cache(self) -> Path | None:
-        """Where lookup tables are kept; None: nowhere."""
+        """Folder of lookup tables that are kept; None keeps none."""
         return self.cache_dir
 
     @property

@@ -1,4 +1,4 @@
-"""Where a flag's value comes from; precedence, lowest to highest:
+"""The sources of a flag's value, in order of precedence, lowest first:
 
     default, dataset's recipe, its section of the sampler, checkpoint searched or architecture
     trained, --config FILE, its section of the sampler, command line
@@ -283,10 +283,9 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
         if value is None:
             continue
         if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
-            words += (
-                [option(name), *map(str, value)] if value else []
-            )  # paths, which may hold commas
-        elif action.nargs == 0:  # a switch
+            words += [option(name), *map(str, value)] if value else []  # they may hold commas
+            continue
+        if action.nargs == 0:  # a switch
             if not isinstance(value, bool):
                 raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
             if value:
