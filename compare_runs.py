@@ -193,6 +193,21 @@ def comparability(runs: Sequence[SearchRun]) -> str:
     )
 
 
+def grouped_table(
+    runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]], metrics: Sequence[Metric]
+) -> str:
+    """The table of the searches, those of one group together under a heading."""
+    order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))
+    table = text_table([shown(rows[i], metrics, SAME_IN_A_GROUP) for i in order]).splitlines()
+    lines = table[:2]
+    for _, group in itertools.groupby(
+        zip(order, table[2:], strict=True), key=lambda pair: runs[pair[0]].scored_by()
+    ):
+        members = list(group)
+        lines += [heading(rows[members[0][0]]), *(line for _, line in members)]
+    return "\n".join(lines)
+
+
 def print_tables(
     runs: Sequence[SearchRun],
     rows: Sequence[dict[str, Any]],
@@ -200,14 +215,7 @@ def print_tables(
     metrics: Sequence[Metric],
 ) -> None:
     """Print searches by group, their seeds, and the networks that were trained alone."""
-    order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))
-    table = text_table([shown(rows[i], metrics, SAME_IN_A_GROUP) for i in order]).splitlines()
-    parts = table[:2]
-    for _, group in itertools.groupby(enumerate(order, 2), key=lambda x: runs[x[1]].scored_by()):
-        members = list(group)
-        parts.append(heading(rows[members[0][1]]))
-        parts += [table[line] for line, _ in members]
-    tables = ["\n".join(parts)] if runs else []
+    tables = [grouped_table(runs, rows, metrics)] if runs else []
     if note := comparability(runs):
         tables.append(note)
     if lines := over_seeds(runs, rows):

@@ -27,14 +27,12 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
@@ -65,13 +63,13 @@ from model.weights import load_from_supernet, load_trained
 from search_strategy.searched_run import SearchedRun
 from search_strategy.verify import verify
 from utils import ranks
-from utils.acceleration import Precision, compile_blocks, uncompile_blocks
+from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
+from utils.classifier import ClassifierTask
 from utils.draw import draw_architecture, plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
-from utils.finite import LossGuard
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
 from utils.model_card import ModelCard, provenance
@@ -80,7 +78,7 @@ from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.tracker import FileCallback, Tracker
-from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
+from utils.training import Optimisation, TrainingFile, fit
 
 ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
 PICTURES = {
@@ -174,57 +172,6 @@ def new_network(
     return net
 
 
-class SubnetTask:
-    """A network's training step: the objective, then the average of the weights (--ema-decay).
-
-    The average is what is validated; best.pt is written at every epoch that validates best so far:
-    by top-1, then by loss.
-    """
-
-    def __init__(
-        self, net: Subnet, splits: Splits, config: SubnetConfig, writer: SummaryWriter
-    ) -> None:
-        self.net = net
-        self.splits = splits
-        self.writer = writer
-        self.objective = build_objective(config, splits.num_classes, splits.train.device)
-        self.averaged = None
-        if decay := config.regularisation.ema_decay:
-            average = get_ema_multi_avg_fn(decay)
-            self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
-        self.save_best: Callable[[int], None] = lambda done: None
-
-    def start_epoch(self, epoch: int) -> None:
-        pass
-
-    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
-        with precision.autocast():
-            loss, logits = self.objective(self.net, images, labels)
-        precision.backward(loss)
-        return [Pass(loss, logits)]
-
-    def after_step(self, step: Step, guard: LossGuard) -> None:
-        if step.kept and self.averaged is not None:
-            self.averaged.update_parameters(self.net)
-
-    def validate(self, done: int) -> None:
-        """Validate after `done` epochs; write best.pt if it is the best so far."""
-        used = self.net if self.averaged is None else self.averaged.module
-        scores = evaluate(used, self.splits.validation, self.splits.num_classes)
-        self.writer.add_scalar("validation/top1", scores.top1, done)
-        self.writer.add_scalar("validation/loss", scores.loss, done)
-        if (scores.top1, -scores.loss) > (self.best["top1"], -self.best["loss"]):
-            self.best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
-            self.save_best(done)
-
-    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        epoch.write(self.writer, "loss", "top1", "lr")
-        self.validate(epoch.done)
-        best = f"{self.best['top1']:.2f} %"
-        return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}
-
-
 def train(
     net: Subnet,
     splits: Splits,
@@ -241,7 +188,9 @@ def train(
         Interrupted: a signal came, and last.pt is written.
     """
     loader = splits.train
-    task = SubnetTask(net, splits, config, writer)
+    classes, decay = splits.num_classes, config.regularisation.ema_decay
+    objective = build_objective(config, classes, loader.device)
+    task = ClassifierTask(net, objective, decay, splits.validation, classes, writer)
     run = Optimisation(net, decay_groups(net), loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}

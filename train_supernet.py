@@ -16,7 +16,11 @@ if __name__ == "__main__":  # before the imports that take a while
     start_up()
 
 from config_file.arg_config.fields import answer_help, plain
-from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
+from config_file.arg_config.supernet_config import (
+    SupernetCommand,
+    SupernetConfig,
+    TrainSupernetConfig,
+)
 
 if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
@@ -48,6 +52,7 @@ from utils.epochs import TRAINING_FILE, add_epoch
 from utils.errors import user_errors
 from utils.finite import LossGuard
 from utils.memory import memory_hint
+from utils.optim import state_size
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
@@ -218,10 +223,15 @@ def train(
         fit(task, run, loader, training.epochs, file, file.read(), "supernet")
 
 
-def supernet_rows(supernet: Supernet, loader: Loader, epochs: int) -> dict[str, str]:
+def supernet_rows(supernet: Supernet, loader: Loader, training: SupernetConfig) -> dict[str, str]:
     """Rows of a plan about the training."""
     return training_rows(
-        epochs, len(loader), loader.batch_size, loader.num_images, count_params(supernet)
+        training.epochs,
+        len(loader),
+        loader.batch_size,
+        loader.num_images,
+        count_params(supernet),
+        1 + state_size(training.optimizer, training.momentum),
     )
 
 
@@ -244,7 +254,7 @@ def main() -> None:
     budget = None if table is None else build_budget(table, config.budget.limits(table))
     name = f"{Path(config.space.search_space).stem}_{data.dataset}"
     if run.dry_run:
-        rows = supernet_rows(supernet, splits.train, training.epochs)
+        rows = supernet_rows(supernet, splits.train, training)
         rows["files"] = f"{run.run_dir}/{run.title or '<title>'}/: {TRAINING_FILES}"
         print(plan_text(f"supernet of {space.name} on {data.dataset}", rows))
         return

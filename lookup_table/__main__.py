@@ -130,13 +130,13 @@ def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray
     """Every choice of every layer with its costs; the chosen one is marked."""
 
     def cells(costs: Iterable[int]) -> str:
-        return "".join(f"{in_millions(cost):>12}" for cost in costs)
+        return "".join(f"{in_millions(cost):>15}" for cost in costs)
 
     def line(name: str, costs: Iterable[int]) -> None:
         print(f"{name:<31} {'':<11}{cells(costs)}")
 
     print(f"{space.name} at {space.input_size} px, {space.num_classes} classes")
-    titles = "".join(f"{table.unit(metric):>12}" for metric in table.metrics)
+    titles = "".join(f"{table.unit(metric):>15}" for metric in table.metrics)
     print(f"{'layer':>5}  {'channels':>10}  {'px':>10}  {'choice':<12}{titles}")
     for i, layer in enumerate(space.layers):
         out_size = -(-layer.in_size // layer.stride)

@@ -15,13 +15,68 @@ import csv
 import re
 from pathlib import Path
 
-from model.architecture import ARCHITECTURE_DIR, find_architecture, read_architecture
 from model.space import load_space
-from model.space_file import shipped_spaces
+from model.space_file import SPACE_DIR, WIDTHS, nearest, shipped_spaces
+from utils.yaml_file import read_yaml, shown
 
+ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
+SUFFIXES = (".yaml", ".yml", ".json")
+ALIASES = {"spos": "spos_megvii"}
+REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "search_space": (str, dict),
+    "input_size": int,
+    "num_classes": int,
+    "choices": list,
+}
 FOUND, HISTORY = "best_architecture.yaml", "history.csv"  # of a run folder
 CANDIDATE = re.compile(r"(?P<folder>.+)(?P<kind>[:#])(?P<number>\d+)")
 TEXT = re.compile(r"((?P<space>[\w./-]+):)?(?P<choices>(\s*[a-z]\w*){2,})\s*")
+
+
+def published_architectures() -> list[str]:
+    """Return the names that `--arch` takes, sorted."""
+    return sorted(path.stem for path in ARCHITECTURE_DIR.glob("*.yaml"))
+
+
+def find_architecture(name: str | Path) -> Path:
+    """Return the file of a published network's name; a path stays what it is.
+
+    Raises:
+        ValueError: neither a file nor a published network.
+    """
+    path = Path(str(name))  # a name in a configuration file can be a number
+    if path.suffix in SUFFIXES or path.is_file():
+        return path
+    known = published_architectures()
+    text = ALIASES.get(str(name), str(name))
+    if text not in known:
+        raise ValueError(
+            f"architecture '{name}' is neither a file nor a published network"
+            f"{nearest(str(name), known)}; `python train_subnet.py --list-architectures` lists them"
+        )
+    return ARCHITECTURE_DIR / f"{text}.yaml"
+
+
+def read_architecture(path: str | Path) -> dict:
+    """Read an architecture file and check its required keys.
+
+    Raises:
+        ValueError: unreadable, or a key is missing or of another type.
+    """
+    spec = read_yaml(Path(path))
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path}: an architecture file must be a mapping of keys to values")
+    for key, kind in REQUIRED.items():
+        if key not in spec:
+            raise ValueError(f"{path}: key '{key}' is missing")
+        if not isinstance(spec[key], kind) or isinstance(spec[key], bool):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            names = " or ".join(k.__name__ for k in kinds)
+            raise ValueError(f"{path}: '{key}' must be of type {names}")
+    widths = spec.get("widths")
+    if widths is not None and not WIDTHS[0](widths):
+        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {shown(widths)}")
+    return spec
 
 
 def read_source(name: str | Path) -> tuple[Path, dict]:

@@ -226,24 +226,20 @@ class SearchReport:
 
     def next_steps(self) -> dict[str, str]:
         """What one does next with the network found -> the command."""
-        folder, config = self.folder, self.config
-        net = folder.with_name(f"{folder.name}_net")
-        data = ["--dataset", str(config["dataset"])]
-        if config.get("data_path") is not None:
-            data += ["--data-path", str(config["data_path"])]
-        best = str(folder / "best_architecture.yaml")
-        place = [] if folder.parent == Path("runs") else ["--run-dir", str(folder.parent)]
-        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name, *place]
-        export = ["train_subnet.py", "--arch", str(net / "best_architecture.yaml"), *data]
-        export += ["--evaluate", str(net / "weights.safetensors")]
-        export += ["--export-onnx", str(net / "net.onnx")]
-        verify = ["train_subnet.py", "--verify", str(folder), "--title", f"{folder.name}_verified"]
-        return {
-            "Train the network found": command_line(*train),
-            "Verify it against random networks, all trained alone": command_line(*verify, *place),
-            "Export it to ONNX": command_line(*export),
-            "Compare the two": command_line("compare_runs.py", str(folder), str(net)),
+        run, net = str(self.folder), f"{self.folder}_net"
+        place = ["--run-dir", str(self.folder.parent)] if self.folder.parent != Path("runs") else []
+        if (data := self.config.get("data_path")) is not None:
+            place += ["--data-path", str(data)]
+        train = ["--arch", run, "--title", f"{self.folder.name}_net", *place]
+        verify = ["--verify", run, "--title", f"{self.folder.name}_verified", *place]
+        export = ["--evaluate", f"{net}/weights.safetensors", "--export-onnx", f"{net}/net.onnx"]
+        commands = {
+            "Train the network found": ["train_subnet.py", *train],
+            "Verify it against random networks, all trained alone": ["train_subnet.py", *verify],
+            "Export it to ONNX": ["train_subnet.py", "--arch", net, *export, *place],
+            "Compare the two": ["compare_runs.py", run, net],
         }
+        return {text: command_line(*words) for text, words in commands.items()}
 
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:
         """Save the best architecture, plot, page and TensorBoard's hparams; print the summary."""

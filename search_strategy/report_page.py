@@ -56,6 +56,7 @@ def report_page(report: SearchReport) -> str:
     return (
         environment.get_template("report_page.html").render(
             title=folder.name,
+            run=str(folder),
             intro=f"{report.title} at {space.input_size} px, {space.num_classes} classes; "
             f"seed {report.config['random_seed']}",
             tiles=_tiles(report),
@@ -217,8 +218,8 @@ def _commands(report: SearchReport) -> dict[str, str]:
     if config.get("oracle") is None:
         supernet = str(config.get("checkpoint") or folder / "supernet.pt")
         commands["Search its supernet again"] = command_line("search.py", "--checkpoint", supernet)
-    best = f"{folder}/best_architecture.yaml"
-    commands["Count its MACs and parameters"] = command_line("-m", "lookup_table", "--arch", best)
+    count = "-m", "lookup_table", "--arch", str(folder)
+    commands["Count its MACs and parameters"] = command_line(*count)
     curves = f"{folder.name}:{folder}/tensorboard"
     commands["See the curves"] = shlex.join(["tensorboard", "--logdir_spec", curves])
     return commands | report.next_steps()

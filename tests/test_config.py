@@ -331,3 +331,16 @@ def test_a_run_of_another_command_is_not_resumed(ours: str, theirs: str, tmp_pat
         ValueError, match=f"is a run of {theirs}.py, not of {ours}.py; resume it by"
     ):
         load_config(kinds[ours], "", words)
+
+
+def test_a_refused_change_of_a_run_names_the_way_round(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("search-strategy: random\ntarget-hc: 5.0\nepochs: 3\n")
+    flags = ("--title", "t", "--run-dir", str(tmp_path), "--resume", "--target-hc")
+    assert search_config(*flags, "5").budget.target_hc == 5
+    with pytest.raises(ValueError, match=r"differs .*\(5.0\)[^:]*run$"):
+        search_config(*flags, "4")
+    (folder / "supernet.pt").touch()
+    with pytest.raises(ValueError, match=f"--checkpoint {folder / 'supernet.pt'}"):
+        search_config(*flags, "4")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import TINY, load_splits
 from scipy.stats import chisquare
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.tensorboard import SummaryWriter
 
@@ -23,7 +23,7 @@ from train_supernet import SupernetTask, new_supernet, train
 from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
-from utils.optim import build_scheduler
+from utils.optim import build_optimizer, build_scheduler, state_size
 
 CPU = torch.device("cpu")
 
@@ -198,3 +198,14 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
         target = teacher.softmax(1)
         expected = -(target * logits.log_softmax(1)).sum(1).mean().item()
         assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_the_planned_size_of_a_checkpoint_is_that_of_the_optimiser(name: str, momentum: float):
+    weight = nn.Parameter(torch.ones(3, 5))
+    optimizer = build_optimizer(name, [weight], 0.1, momentum, 0.0)
+    weight.square().sum().backward()
+    optimizer.step()
+    kept = [x for x in optimizer.state[weight].values() if isinstance(x, Tensor) and x.dim()]
+    assert len(kept) == state_size(name, momentum)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 MILLION = 1e6
 METRICS = ("flops", "params")  # what every table has: counts, stored as single ones
 VALIDATION_TOP1 = "validation top-1"
+SHARED_UNITS = ("MB",)  # units that do not tell which metric a number is of
 TRUE_ACCURACY = "true accuracy"  # of a benchmark, in place of a supernet's
 
 
@@ -32,8 +33,8 @@ class Metric:
     @property
     def full_unit(self) -> str:
         """The unit where no name stands beside it: M MACs, ms."""
-        named = self.scale == 1 or self.name in self.unit
-        return self.unit if named else f"{self.unit} {self.name}"
+        told = self.scale == 1 and self.unit not in SHARED_UNITS  # by the unit alone
+        return self.unit if told or self.name in self.unit else f"{self.unit} {self.name}"
 
     def show(self, value: float) -> str:
         """A value behind the metric's name: 5.871 M."""

@@ -47,6 +47,11 @@ def build_optimizer(
     return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
 
+def state_size(name: str, momentum: float) -> int:
+    """Number of tensors that an optimiser keeps for each parameter."""
+    return {"sgd": int(momentum > 0), "rmsprop": 1 + int(momentum > 0), "adam": 2, "adamw": 2}[name]
+
+
 def prime_momentum(optimizer: SGD) -> None:
     """Give every parameter a momentum buffer of zeros, with which its first step is the same.
 

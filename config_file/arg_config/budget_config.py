@@ -83,8 +83,8 @@ class BudgetConfig:
     limit: tuple[str, ...] = flag(
         (),
         limits,
-        "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network); "
-        "may be repeated (default: none)",
+        "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network), "
+        "of peak_memory, weights or any other metric; may be repeated (default: none)",
         "METRIC=VALUE[:MIN]",
         action=Limits,
     )

@@ -191,9 +191,12 @@ class Reader:
         for name in sorted(self.given - free):
             resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
             if typed[name] != stored[name] and not resolved:
+                trained = path.parent / "supernet.pt"
+                again = trained.exists() and "search_strategy" in self.actions
                 raise ValueError(
                     f"{option(name)} {typed[name]} differs from the run to resume "
                     f"({stored[name]}); leave the flag out, or start another run"
+                    + (f", perhaps with its supernet: --checkpoint {trained}" if again else "")
                 )
         own = own_files(written, path.parent)
         if "search_space" in self.given & own.keys():

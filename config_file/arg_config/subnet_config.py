@@ -136,8 +136,7 @@ class SubnetConfig(Command):
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
-        from model.architecture import ARCHITECTURE_DIR
-        from model.architecture_source import read_source
+        from model.architecture_source import ARCHITECTURE_DIR, read_source
 
         file, spec = read_source(chosen["arch"])
         found_on = spec.get("dataset")
