@@ -295,10 +295,8 @@ def test_a_damaged_or_foreign_checkpoint(finished: Path, command: Command, tmp_p
     flags = ("--checkpoint", "whole.pt", "--train-portion", 0.7)
     assert "train portion 0.8" in command("search.py", *flags, ok=False).stderr
     flags = ("--checkpoint", "whole.pt", "--search-space", "fbnet")
-    assert (
-        "whole.pt is of search space tiny, this run of fbnet"
-        in command("search.py", *flags, ok=False).stderr
-    )
+    says = f"whole.pt is of search space {TINY}, this run of fbnet"
+    assert says in command("search.py", *flags, ok=False).stderr
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

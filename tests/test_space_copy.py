@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(folder: Path) -> Path:
-    """What a run of search.py on my.yaml leaves behind that names its space."""
+    """Files of a training of a supernet on my.yaml that name its space."""
     run = folder / "runs" / "T"
     run.mkdir(parents=True)
     space = load_space(MY, 8, 10)
@@ -136,7 +136,6 @@ def test_the_name_stays_while_the_space_is_the_same(run: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "flags"),
     [
-        (SearchConfig, "--resume --title T"),
         (TrainSupernetConfig, "--resume --title T"),
         (SearchConfig, "--config runs/T/config.yaml"),
         (SearchConfig, "--checkpoint runs/T/supernet.pt"),
@@ -158,10 +157,10 @@ def test_a_run_goes_on_with_its_own_space(
 @edits
 def test_a_typed_space_must_be_the_run_s(run: Path, edit: Callable) -> None:
     argv = ["--resume", "--title", "T", "--search-space", MY]
-    assert load_config(SearchConfig, None, argv).space.search_space == MY
+    assert load_config(TrainSupernetConfig, None, argv).space.search_space == MY
     edit(Path(MY))
     with pytest.raises(ValueError, match=r"--search-space my.yaml has changed since .* leave the "):
-        load_config(SearchConfig, None, argv)
+        load_config(TrainSupernetConfig, None, argv)
 
 
 def test_a_moved_run_finds_its_own_files(run: Path) -> None:
