@@ -76,7 +76,6 @@ from utils.finite import LossGuard
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
 from utils.model_card import ModelCard, provenance
-from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
@@ -90,8 +89,9 @@ PICTURES = {
 }
 SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
 RECIPE = """
-    epochs batch_size optimizer lr momentum weight_decay lr_scheduler warmup_epochs
-    label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
+    epochs batch_size optimizer lr momentum nesterov weight_decay decay_all lr_scheduler
+    warmup_epochs label_smoothing grad_clip zero_init augment color_jitter randaugment cutout
+    mixup cutmix dropout drop_path ema_decay
     init_from teacher teacher_weights distill_weight distill_temperature train_portion
 """
 INT8_BATCHES = 8  # of training images, for the ranges of activations
@@ -154,7 +154,8 @@ def new_network(
         resumed: the weights will come from the run's own checkpoint.
     """
     net = Subnet(space, architecture, space.training_style)
-    zero_residuals(net)
+    if config.training.zero_init:
+        zero_residuals(net)
     net.to(splits.train.device, memory_format=torch.channels_last)
     source = str(config.init_from)
     if config.init_from and not resumed:
@@ -221,7 +222,7 @@ class SubnetTask:
             self.save_best(done)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        epoch.write(self.writer, "loss", "top1", "lr")
+        epoch.write(self.writer, "loss", "top1", "lr", "clipped")
         self.validate(epoch.done)
         best = f"{self.best['top1']:.2f} %"
         return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}
@@ -242,7 +243,7 @@ def train(
     facts = supernet_facts(space, data.dataset, data.train_portion)
     facts["arch"] = space.decode(inputs.architecture)
     task = SubnetTask(net, splits, config, writer)
-    run = Optimisation(net, decay_groups(net), loader, config.training)
+    run = Optimisation(net, loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
     parts = [net.stem, net.first, *net.layers, net.head]

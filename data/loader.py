@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out, sent
+from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out, jitter_colors, sent
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[Tensor, Draws | None]  # of one batch: rows int64 [B], their random numbers
@@ -149,9 +149,12 @@ class MemoryLoader(Loader):
         for rows, draws in plan:
             how = self.augmentation
             if draws is None or not (how.padding or how.flip):
-                yield self.images[sent(rows, self.device)]
+                images = self.images[sent(rows, self.device)]
             else:
-                yield self.crops(rows, draws, how.flip)
+                images = self.crops(rows, draws, how.flip)
+            if draws is not None and how.color_jitter is not None:
+                jitter_colors(images, draws, how.color_jitter)
+            yield images
 
 
 def pad(images: Tensor, padding: int, device: torch.device) -> Tensor:

@@ -246,7 +246,9 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
 
 def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) -> Augmentation:
     """Resolve flags for training images; crops are of random area where whole files are read."""
-    how = Augmentation(cutout=config.cutout, randaugment=config.randaugment)
+    how = Augmentation(
+        cutout=config.cutout, randaugment=config.randaugment, color_jitter=config.color_jitter
+    )
     if not config.augment:
         return how
     padding = round(PADDING_SHARE * size)
@@ -285,7 +287,7 @@ def load_splits(
 
     Args:
         augment: without `augment.augment` training images are only shuffled, and what
-            `randaugment` and `cutout` say.
+            `color_jitter`, `randaugment` and `cutout` say.
         batch_size: of training, over all processes; of fewer images, as many as there are.
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
