@@ -1,4 +1,4 @@
-"""How well a supernet ranks networks whose true accuracy is known.
+"""Judge a supernet by its ranking of networks whose true accuracy is known.
 
 python evaluate_ranking.py --checkpoint runs/macro/supernet.pt --benchmark nas_bench_macro.json
 python evaluate_ranking.py ... --num-architectures 500 --budgets 48,55,63,86
@@ -37,7 +37,7 @@ from data import Loader, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
-from model import SearchSpace, Supernet, build_supernet, load_space
+from model import SearchSpace, Supernet, build_supernet, keep_space, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.additive import smoothed
 from search_strategy.benchmark import (
@@ -64,7 +64,7 @@ AGREEMENT_DRAWS = 20
 
 
 def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
-    """All networks of the benchmark, or --num-architectures of them at random.
+    """Take all networks of the benchmark, or --num-architectures of them at random.
 
     Raises:
         ValueError: it has fewer.
@@ -82,7 +82,7 @@ def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
 
 
 def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple[Tensor, Tensor]]:
-    """All batches of a loader, or batches with n of its images, drawn without replacement.
+    """Return all batches of a loader, or batches of n of its images, drawn without replacement.
 
     Raises:
         ValueError: it has fewer images.
@@ -147,7 +147,7 @@ def load_supernets(
     facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
     supernets = []
     for path in config.checkpoint:
-        net = build_supernet(space).to(device, memory_format=torch.channels_last)
+        net = build_supernet(space).to(device).to(memory_format=torch.channels_last)
         load_supernet(path, net, facts)
         supernets.append(net)
     return supernets
@@ -207,13 +207,14 @@ def main() -> None:
         ]
 
     folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
+    keep_space(folder, space)
     record_run(folder, config, device)
     networks = benchmark.architectures
     log.info(
         f"{len(networks)} distinct networks ({benchmark.num_codes} codes in {config.benchmark})"
     )
     columns: dict[str, np.ndarray] = {}
-    results = []
+    results: list[dict] = []
     for path, evaluator in zip(config.checkpoint, evaluators, strict=True):
         suffix = f"_{len(results) + 1}" if len(evaluators) > 1 else ""
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))

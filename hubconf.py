@@ -1,4 +1,4 @@
-"""For torch.hub: `torch.hub.load(DIR, "subnet", "proxyless_mobile", source="local")`."""
+"""Entry points of torch.hub: `torch.hub.load(DIR, "subnet", NAME, source="local")`."""
 
 from __future__ import annotations
 

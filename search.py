@@ -25,15 +25,13 @@ if __name__ == "__main__":  # before those that take seconds
 
 from pathlib import Path
 
-import torch
-
-from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
 from lookup_table.user_table import keep_costs
 from lookup_table.whole_networks import latency_rows
+from model import Supernet, keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
 from search_strategy.differentiable import Prior
@@ -54,7 +52,16 @@ from utils.memory import memory_hint
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.timing import Phases
-from utils.tracker import FileCallback, Tracker
+from utils.tracker import Tracker, load_callback
+
+
+def load_weights(config: SearchConfig, supernet: Supernet) -> Prior:
+    """Load the weights of --checkpoint; return what its training has learned about the choices."""
+    assert config.checkpoint is not None
+    data = config.data
+    facts = supernet_facts(supernet.space, data.dataset, data.train_portion)
+    state = load_supernet(config.checkpoint, supernet, facts)
+    return Prior.read(state, config.strategy, config.checkpoint)
 
 
 def report_search(
@@ -65,15 +72,13 @@ def report_search(
     evaluator: Evaluator | None,
     splits: Splits,
     phases: Phases,
-    device: torch.device,
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
-    metric, window = config.budget.info_metric, (config.budget.min_hc, config.budget.target_hc)
-    flags = values_of(config)
-    report = SearchReport(
-        searches.folder, found, flags, metric, window, strategy.chosen_by, budget.limits[1:]
-    )
+    device = splits.train.device
+    metric, window = config.budget.info_metric, config.budget.window
+    more = strategy.chosen_by, budget.limits[1:], config.metrics
+    report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
     answer = found.architectures[report.winner]
     if strategy.is_random:
         report.add_random(found)
@@ -87,8 +92,8 @@ def report_search(
         with phases("other supernets"):
             table = budget.counts.table
             first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
-            all_runs = search_again(first, config.supernet_seeds, splits.train.device)
-            report.rows |= agreement(all_runs, splits.train.device)
+            all_runs = search_again(first, config.supernet_seeds, device)
+            report.rows |= agreement(all_runs, device)
     with phases("controls and test"):
         largest = budget.largest()
         top1 = scores.scored_top1(largest[None])[0]
@@ -118,7 +123,7 @@ def main() -> None:
     phases = Phases()
     config = load_config(SearchConfig, __doc__)
     run, prior = config.run, Prior()
-    tracker = run.tracker and FileCallback(run.tracker)
+    tracker = load_callback(run.tracker)
     device = set_up(run)
     with phases("data and lookup table"):
         splits, space = load_inputs(config, device)
@@ -132,27 +137,24 @@ def main() -> None:
             size = training.batch_size, data.input_size
             threads = set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
-        networks, known = Equivalence(space), oracle and oracle.architectures
+        networks, known = Equivalence(space), None if oracle is None else oracle.architectures
         limits = config.budget.limits(table)
         budget = build_budget(table, limits, networks, known)
         if supernet is not None:
-            if config.checkpoint:
-                facts = supernet_facts(space, data.dataset, data.train_portion)
-                state = load_supernet(config.checkpoint, supernet, facts)
-                prior = Prior.read(state, config.strategy, config.checkpoint)
-                del state  # hundreds of MB
+            prior = load_weights(config, supernet) if config.checkpoint else prior
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
             )
     untrained = None if config.checkpoint else supernet
     if run.dry_run:
-        rows = untrained and supernet_rows(untrained, splits.train, training.epochs)
+        rows = untrained and supernet_rows(untrained, splits.train, training)
         strategy = new_strategy(config, budget, prior.probabilities)
         print(search_plan(config, space, networks, budget, strategy, rows or {}))
         return
 
     stem = Path(config.space.search_space).stem
     folder = open_run(run, f"{config.search_strategy}_{stem}_{data.dataset}")
+    keep_space(folder, space)
     record_run(folder, config, device, keep_costs(folder, space, table))
     splits.keep(folder)
     log.info(space_text(space, networks, budget))
@@ -164,7 +166,7 @@ def main() -> None:
                 train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
                 prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
-        scorer = SharedScores(oracle or workers)
+        scorer = SharedScores(oracle or workers)  # type: ignore[arg-type]  # one of them is there
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
             return
         log_file = None if oracle else folder / "candidates.log"
@@ -173,7 +175,7 @@ def main() -> None:
         strategy = new_strategy(config, budget, prior.probabilities)
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
-        report = report_search(searches, strategy, found, prior, evaluator, splits, phases, device)
+        report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
         scorer.close()
         report.finish(phases, writer)
 

@@ -27,15 +27,12 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain, values_of
@@ -50,7 +47,8 @@ from model import (
     SearchSpace,
     Subnet,
     add_drop_path,
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     describe,
     load_architecture,
     save_weights,
@@ -59,35 +57,33 @@ from model import (
 )
 from model.architecture import published_text
 from model.exports import check_exports, export_all
-from model.space_file import load_space_file
 from model.supernet_file import supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
 from model.weights import load_from_supernet, load_trained
 from search_strategy.searched_run import SearchedRun
 from search_strategy.verify import verify
 from utils import ranks
-from utils.acceleration import Precision, compile_blocks, uncompile_blocks
+from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
+from utils.classifier import ClassifierTask
 from utils.draw import draw_architecture, plot_confusion
 from utils.errors import user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
-from utils.finite import LossGuard
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
 from utils.model_card import ModelCard, provenance
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
-from utils.tracker import FileCallback, Tracker
-from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
+from utils.tracker import Tracker, load_callback
+from utils.training import Optimisation, TrainingFile, fit
 
 ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
 PICTURES = {
     "the network, layer by layer": "architecture.png",
     "confusion matrix on the test images": "confusion.png",
 }
-SPACE_FILE = "search_space.yaml"  # a copy in the run folder, where the space is the user's own
 RECIPE = """
     epochs batch_size optimizer lr momentum nesterov weight_decay decay_all lr_scheduler
     warmup_epochs label_smoothing grad_clip zero_init augment color_jitter randaugment cutout
@@ -133,11 +129,11 @@ def build_objective(config: SubnetConfig, num_classes: int, device: torch.device
     mixing = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
     flags = config.distillation
-    if flags.teacher is None:
+    if flags.teacher is None or flags.teacher_weights is None:  # both or neither
         return Objective(mixing, criterion)
     teacher = Subnet(*load_architecture(flags.teacher, config.data.input_size, num_classes))
     load_trained(teacher, flags.teacher_weights)
-    teacher.eval().to(device, memory_format=torch.channels_last)
+    teacher.eval().to(device).to(memory_format=torch.channels_last)
     return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
 
 
@@ -156,7 +152,7 @@ def new_network(
     net = Subnet(space, architecture, space.training_style)
     if config.training.zero_init:
         zero_residuals(net)
-    net.to(splits.train.device, memory_format=torch.channels_last)
+    net.to(splits.train.device).to(memory_format=torch.channels_last)
     source = str(config.init_from)
     if config.init_from and not resumed:
         if source.startswith(PREFIX):
@@ -177,59 +173,13 @@ def new_network(
     return net
 
 
-class SubnetTask:
-    """A network's training step: the objective, then the average of the weights (--ema-decay).
-
-    The average is what is validated; best.pt is written at every epoch that validates best so far:
-    by top-1, then by loss.
-    """
-
-    def __init__(
-        self, net: Subnet, splits: Splits, config: SubnetConfig, writer: SummaryWriter
-    ) -> None:
-        self.net = net
-        self.splits = splits
-        self.writer = writer
-        self.objective = build_objective(config, splits.num_classes, splits.train.device)
-        self.averaged = None
-        if decay := config.regularisation.ema_decay:
-            average = get_ema_multi_avg_fn(decay)
-            self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
-        self.save_best: Callable[[int], None] = lambda done: None
-
-    def start_epoch(self, epoch: int) -> None:
-        pass
-
-    def backward(self, images: Tensor, labels: Tensor, precision: Precision) -> list[Pass]:
-        with precision.autocast():
-            loss, logits = self.objective(self.net, images, labels)
-        precision.backward(loss)
-        return [Pass(loss, logits)]
-
-    def after_step(self, step: Step, guard: LossGuard) -> None:
-        if step.kept and self.averaged is not None:
-            self.averaged.update_parameters(self.net)
-
-    def validate(self, done: int) -> None:
-        """Validate after `done` epochs; write best.pt if it is the best so far."""
-        used = self.net if self.averaged is None else self.averaged.module
-        scores = evaluate(used, self.splits.validation, self.splits.num_classes)
-        self.writer.add_scalar("validation/top1", scores.top1, done)
-        self.writer.add_scalar("validation/loss", scores.loss, done)
-        if (scores.top1, -scores.loss) > (self.best["top1"], -self.best["loss"]):
-            self.best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
-            self.save_best(done)
-
-    def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        epoch.write(self.writer, "loss", "top1", "lr", "clipped")
-        self.validate(epoch.done)
-        best = f"{self.best['top1']:.2f} %"
-        return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}
-
-
 def train(
-    net: Subnet, inputs: Inputs, config: SubnetConfig, folder: Path, writer: SummaryWriter
+    net: Subnet,
+    splits: Splits,
+    config: SubnetConfig,
+    facts: dict,
+    folder: Path,
+    writer: SummaryWriter,
 ) -> None:
     """Train a network, leaving last.pt and best.pt; a last.pt that is there is resumed.
 
@@ -238,11 +188,10 @@ def train(
             memory ran out.
         Interrupted: a signal came, and last.pt is written.
     """
-    splits, space, data = inputs.splits, inputs.space, config.data
     loader = splits.train
-    facts = supernet_facts(space, data.dataset, data.train_portion)
-    facts["arch"] = space.decode(inputs.architecture)
-    task = SubnetTask(net, splits, config, writer)
+    classes, decay = splits.num_classes, config.regularisation.ema_decay
+    objective = build_objective(config, classes, loader.device)
+    task = ClassifierTask(net, objective, decay, splits.validation, classes, writer)
     run = Optimisation(net, loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
@@ -288,14 +237,9 @@ def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dic
 def save_architecture(folder: Path, inputs: Inputs, extra: dict) -> None:
     """Write the architecture file of a run, which is then all that the network's weights need."""
     space, architecture = inputs.space, inputs.architecture
-    facts = architecture_facts(space, architecture)
-    if space.name.endswith((".yaml", ".yml")):
-        spec = load_space_file(space.name)
-        del spec["user_file"]
-        write_text(folder / SPACE_FILE, yaml.safe_dump(spec, sort_keys=False))
-        facts["search_space"] = SPACE_FILE
+    facts = architecture_record(space, architecture)
     facts |= {metric: int(inputs.table.cost(architecture, metric)) for metric in METRICS}
-    write_text(folder / ARCHITECTURE, yaml.safe_dump(facts | extra, sort_keys=False))
+    write_text(folder / ARCHITECTURE, architecture_text(facts | extra))
 
 
 def export(net: Subnet, inputs: Inputs, config: SubnetConfig, card: ModelCard) -> None:
@@ -346,7 +290,7 @@ def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) 
     """--evaluate: accuracies and exports without training or a run folder."""
     inputs = Inputs.load(config, config.arch, device)
     splits, shown = inputs.splits, {}
-    net = Subnet(inputs.space, inputs.architecture).to(device, memory_format=torch.channels_last)
+    net = Subnet(inputs.space, inputs.architecture).to(device).to(memory_format=torch.channels_last)
     load_trained(net, weights)
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         scores = evaluate(net, part, splits.num_classes)
@@ -359,7 +303,7 @@ def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) 
 def benchmark(config: SubnetConfig, device: torch.device) -> None:
     """--benchmark: latency and throughput, without a dataset."""
     space, architecture = load_architecture(config.arch, config.data.input_size)
-    net = Subnet(space, architecture).to(device, memory_format=torch.channels_last)
+    net = Subnet(space, architecture).to(device).to(memory_format=torch.channels_last)
     batch = config.data.eval_batch_size
     log.info(speed_text(net, space, architecture, batch, config.run.cache_dir))
 
@@ -367,7 +311,7 @@ def benchmark(config: SubnetConfig, device: torch.device) -> None:
 def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     """Train, test, describe and export the network in a run folder; resume one that is begun."""
     run, data = config.run, config.data
-    tracker = run.tracker and FileCallback(run.tracker)
+    tracker = load_callback(run.tracker)
     begun = run.run_dir / str(run.title)
     arch = begun / ARCHITECTURE if run.resume else config.arch
     inputs = Inputs.load(config, arch, device)
@@ -378,6 +322,8 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
     folder = open_run(run, f"subnet_{data.dataset}")
+    facts = supernet_facts(space, data.dataset, data.train_portion)
+    facts["arch"] = space.decode(architecture)
     known: dict = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
     if not run.resume:
         save_architecture(folder, inputs, known)
@@ -388,7 +334,7 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
     with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
-        train(net, inputs, config, folder, writer)
+        train(net, splits, config, facts, folder, writer)
         if not ranks.is_main():
             return
         spent = clock(time.perf_counter() - start)

@@ -16,7 +16,11 @@ if __name__ == "__main__":  # before the imports that take a while
     start_up()
 
 from config_file.arg_config.fields import answer_help, plain
-from config_file.arg_config.supernet_config import SupernetCommand, TrainSupernetConfig
+from config_file.arg_config.supernet_config import (
+    SupernetCommand,
+    SupernetConfig,
+    TrainSupernetConfig,
+)
 
 if __name__ == "__main__":  # before those that take seconds
     answer_help(TrainSupernetConfig, __doc__)
@@ -35,7 +39,7 @@ from data import Loader, Splits, load_splits
 from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
-from model import SearchSpace, Supernet, build_supernet, count_params, load_space
+from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
 from model.blocks import zero_residuals
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
@@ -45,13 +49,15 @@ from sampler.alpha import write_architecture
 from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.device import SAMPLER_STREAM, stream
+from utils.epochs import TRAINING_FILE, add_epoch
 from utils.errors import user_errors
 from utils.finite import LossGuard
 from utils.memory import memory_hint
+from utils.optim import state_size
 from utils.plan import TRAINING_FILES, plan_text, training_rows
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
-from utils.tracker import FileCallback, Tracker
+from utils.tracker import Tracker, load_callback
 from utils.training import Epoch, Optimisation, Pass, Step, TrainingFile, fit
 
 SAVING_SHARE = 0.05  # of the time of a training, at most, for checkpoints between epochs
@@ -99,7 +105,7 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
         facts = supernet_facts(space, data.dataset, data.train_portion)
         del facts["input_size"], facts["fingerprint"]  # other images; the weights tell if they fit
         load_supernet(training.init_from, supernet, facts)
-    supernet = supernet.to(device, memory_format=torch.channels_last)
+    supernet = supernet.to(device).to(memory_format=torch.channels_last)
     return distributed.synchronise_batch_norms(supernet, device) if training.sync_bn else supernet
 
 
@@ -109,6 +115,7 @@ class SupernetTask:
     Args:
         architecture_loader: batches that the architecture parameters are trained on.
         budget: for --sample-in-budget and a differentiable sampler's hardware loss.
+        folder: where training.csv is written.
     """
 
     def __init__(
@@ -118,8 +125,10 @@ class SupernetTask:
         architecture_loader: Loader | None,
         budget: Budget | None,
         writer: SummaryWriter,
+        folder: Path,
     ) -> None:
         self.supernet = supernet
+        self.folder = folder
         self.budget = budget
         self.writer = writer
         self.checkpoint = config.sampling.checkpoint_activations
@@ -162,12 +171,21 @@ class SupernetTask:
             guard.watch(total, step.number, step.lr, what="sum of the architecture parameters")
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        """Write the epoch's numbers to TensorBoard."""
+        """Write the epoch's numbers to TensorBoard and training.csv."""
         epoch.write(self.writer, "loss", "top1", "lr", "images_per_s", "clipped")
-        if self.architecture:
+        numbers = {"loss": epoch.loss, "top1": epoch.top1, "lr": epoch.lr}
+        if self.architecture and self.budget:
             space = self.supernet.space
+            learned = self.architecture.sampler.probabilities().tolist()
+            numbers |= self.architecture.summary()
+            numbers |= {
+                f"{number}:{name}": p
+                for number, (layer, row) in enumerate(zip(space.layers, learned, strict=True), 1)
+                for name, p in zip(layer.choices, row, strict=False)
+            }
             write_architecture(self.architecture, self.budget, space, self.writer, epoch.done)
             self.architecture.end_epoch()
+        add_epoch(self.folder / TRAINING_FILE, epoch.done, numbers)
         return {"loss": f"{epoch.loss:.3f}", "top-1": f"{epoch.top1:.1f} %"}
 
 
@@ -194,7 +212,7 @@ def train(
         Interrupted: a signal came, and the checkpoint is written.
     """
     training = config.training
-    task = SupernetTask(supernet, config, architecture_loader, budget, writer)
+    task = SupernetTask(supernet, config, architecture_loader, budget, writer, path.parent)
     run = Optimisation(supernet, loader, training)
     if training.compile:
         compile_blocks(supernet.blocks())
@@ -208,10 +226,15 @@ def train(
         fit(task, run, loader, training.epochs, file, file.read(), "supernet")
 
 
-def supernet_rows(supernet: Supernet, loader: Loader, epochs: int) -> dict[str, str]:
+def supernet_rows(supernet: Supernet, loader: Loader, training: SupernetConfig) -> dict[str, str]:
     """Rows of a plan about the training."""
     return training_rows(
-        epochs, len(loader), loader.batch_size, loader.num_images, count_params(supernet)
+        training.epochs,
+        len(loader),
+        loader.batch_size,
+        loader.num_images,
+        count_params(supernet),
+        1 + state_size(training.optimizer, training.momentum),
     )
 
 
@@ -220,7 +243,7 @@ def main() -> None:
     start_log()
     config = load_config(TrainSupernetConfig, __doc__)
     run, data = config.run, config.data
-    tracker = run.tracker and FileCallback(run.tracker)
+    tracker = load_callback(run.tracker)
     device = set_up(run)
     splits, space = load_inputs(config, device)
     config = splits.fitted(config)
@@ -234,13 +257,14 @@ def main() -> None:
     budget = None if table is None else build_budget(table, config.budget.limits(table))
     name = f"{Path(config.space.search_space).stem}_{data.dataset}"
     if run.dry_run:
-        rows = supernet_rows(supernet, splits.train, training.epochs)
+        rows = supernet_rows(supernet, splits.train, training)
         rows["files"] = f"{run.run_dir}/{run.title or '<title>'}/: {TRAINING_FILES}"
         print(plan_text(f"supernet of {space.name} on {data.dataset}", rows))
         return
 
     folder = open_run(run, f"supernet_{name}")
     kept = None if table is None else keep_costs(folder, space, table)
+    keep_space(folder, space)
     record_run(folder, config, device, kept)
     splits.keep(folder)
     path = folder / "supernet.pt"

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sides measured in turn, medians, peak memory, the hardware."""
+"""Parts of several benchmarks: sides measured in turn, medians, peak memory, the hardware."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from utils.threads import processor
+
+
+def device(name: str) -> torch.device:
+    """Device of a --device flag. Raises ArgumentTypeError where PyTorch has none of that name."""
+    if name not in ("cpu", "cuda"):
+        raise ArgumentTypeError(f"{name!r} is neither cpu nor cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ArgumentTypeError("PyTorch sees no GPU here; take cpu")
+    return torch.device(name)
 
 
 def interleaved(
@@ -59,7 +69,7 @@ def print_ratios(title: str, seconds: dict[str, list[float]], reference: str) ->
 
 
 def resident(key: str) -> int:
-    """VmRSS or VmHWM (its peak) of this process, in kB. Linux only."""
+    """Read VmRSS or VmHWM (its peak) of this process, in kB. Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(key)))
 
@@ -102,7 +112,7 @@ def hardware() -> str:
 
 @contextlib.contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """A folder with the project as it was at a commit, removed at the end.
+    """Yield a folder with the project as it was at a commit, removed at the end.
 
     Raises:
         SystemExit: this is no clone, or has no such commit.

@@ -25,7 +25,7 @@ WINDOWS = (3, 7)  # fewest and most; between them, until the work has taken `eno
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is measured.
+    """Work to be measured.
 
     Attributes:
         run: does all of it once.
@@ -41,7 +41,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one unit of a work takes.
+    """Time, rate and memory of one unit of a work.
 
     Attributes:
         first_s: seconds of the first run of all, with compilation and loading of kernels.

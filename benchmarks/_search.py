@@ -16,7 +16,7 @@ CHILD = "from benchmarks._search import child; child()"
 
 
 def run_search(flags: list[str]) -> dict[str, Any]:
-    """What `child` prints of a search with these flags, whose files are thrown away.
+    """Run a search with these flags in a temporary folder; return what `child` prints.
 
     Raises:
         RuntimeError: the search fails; with the last line that it said.

@@ -1,6 +1,6 @@
 """Training steps in a checkout of the project, one for every line of standard input.
 
-python benchmarks/_step.py ROOT SPACE INPUT_SIZE BATCH SAMPLER
+python -m benchmarks._step ROOT SPACE INPUT_SIZE BATCH SAMPLER
 
 A worker of small_maps.py, which compares checkouts: it prints the seconds of each step, and uses of
 a checkout only what commit 68b736b had. A step is zero_grad, forward, backward, clipping and the
@@ -50,7 +50,7 @@ def main() -> None:
     labels = torch.randint(0, 10, (batch,))
 
     class Batches:
-        """What an architecture step wants of a loader."""
+        """The part of a loader that an architecture step uses."""
 
         def __iter__(self):
             yield images, labels

@@ -1,4 +1,4 @@
-"""A network that is trained in one of several ways: the step that benchmarks measure."""
+"""The training step that benchmarks measure, in each layout and precision."""
 
 from __future__ import annotations
 

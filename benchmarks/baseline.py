@@ -1,7 +1,7 @@
 """The default search against the loop that one usually writes for it, end to end on digits.
 
-python benchmarks/baseline.py --epochs 2 --generations 3 --population 20
-python benchmarks/baseline.py                        # the defaults of search.py: takes long
+python -m benchmarks.baseline --epochs 2 --generations 3 --population 20
+python -m benchmarks.baseline                        # the defaults of search.py: takes long
 
 The usual loop: a ModuleList of choices, one SGD over all parameters, gradients zeroed in place, a
 DataLoader, in evolution thop on every candidate to learn whether it is within the budget (drawn
@@ -28,10 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from benchmarks._common import hardware
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
+from config_file.arg_config.fields import Parser
 from data import load_splits
 from lookup_table import BudgetCounts
 from lookup_table.builder import load_table
@@ -133,16 +132,20 @@ def run_side(words: list[str]) -> tuple[float, float, str]:
     """Wall and processor seconds of a process, and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         before, start = os.times(), time.perf_counter()
-        done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
         wall, after = time.perf_counter() - start, os.times()
     assert done.returncode == 0, done.stderr[-2000:]
     return wall, after.children_user - before.children_user, done.stdout
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--generations", type=int, default=20)
     parser.add_argument("--population", type=int, default=60)
@@ -155,7 +158,7 @@ def main() -> None:
     sizes = {"--epochs": args.epochs, "--population": args.population}
     flags = [str(word) for pair in sizes.items() for word in pair]
     ours = [str(ROOT / "search.py"), *flags, "--generation-num", str(args.generations)]
-    plain = [__file__, "--plain", *flags, "--generations", str(args.generations)]
+    plain = ["-m", "benchmarks.baseline", "--plain", *flags, "--generations", str(args.generations)]
     sides = {"usual loop": plain, "search.py": [*ours, "--no-random-control"]}
     results: dict[str, list] = {name: [] for name in sides}
     for _ in range(args.rounds):

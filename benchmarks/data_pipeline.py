@@ -1,8 +1,8 @@
 """Images per second of the in-memory pipeline against the standard DataLoader with PIL transforms.
 
-python benchmarks/data_pipeline.py                       # 50,000 images of CIFAR's size, batch 256
-python benchmarks/data_pipeline.py --num-images 5000 --rounds 3
-python benchmarks/data_pipeline.py --device cuda
+python -m benchmarks.data_pipeline                       # 50,000 images of CIFAR's size, batch 256
+python -m benchmarks.data_pipeline --num-images 5000 --rounds 3
+python -m benchmarks.data_pipeline --device cuda
 
 Both give the same batches of normalised float images after random crop (padding 4) and flip. The
 sides take turns within one run, and the medians of their rates are compared. In memory, one thread
@@ -11,30 +11,27 @@ works unless --threads says more; the DataLoader counts with the best number of 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import statistics
-import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks._common import device
+from config_file.arg_config.fields import Parser
 from data.augment import Augmentation
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class PilImages(Dataset):
-    """What torchvision's CIFAR10 does with an image."""
+    """Images as torchvision's CIFAR10 gives them: by PIL, one by one."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = images, labels.tolist()
@@ -69,34 +66,30 @@ def rate(batches: Iterable, limit: int, device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--num-images", type=int, default=50000)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side (default: 7)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoader")
     parser.add_argument("--batches", type=int, default=24, help="per turn of the DataLoader")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in memory (default: 1)")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=device, default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.num_images, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, args.num_images)
-    ours = MemoryLoader(
-        pad(torch.from_numpy(images), 4, device),
-        4,
+    spec = BatchSpec(
         torch.arange(len(images)),
         torch.from_numpy(labels),
         args.batch_size,
         MEAN,
         STD,
-        device,
+        args.device,
         Augmentation(padding=4, flip=True),
     )
+    ours = MemoryLoader(pad(torch.from_numpy(images), 4, args.device), 4, spec)
     sides: dict[str, tuple[Iterable, int]] = {"in memory": (ours, 8 * args.batches)}
     for workers in args.workers:
         loader = DataLoader(
@@ -111,7 +104,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, (batches, limit) in sides.items():
-            rates[name].append(rate(batches, limit, device))
+            rates[name].append(rate(batches, limit, args.device))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     fastest = max((name for name in medians if name != "in memory"), key=medians.__getitem__)
     print(
@@ -122,7 +115,7 @@ def main() -> None:
                 "ratio": round(medians["in memory"] / medians[fastest], 1),
                 "batch_size": args.batch_size,
                 "threads": torch.get_num_threads(),
-                "device": str(device),
+                "device": str(args.device),
             },
             indent=2,
         )

@@ -1,9 +1,9 @@
 """Scoring a population with the evaluator against one candidate at a time.
 
-python benchmarks/evaluation.py                            # evolution, generation 10, 60 networks
-python benchmarks/evaluation.py --population random
-python benchmarks/evaluation.py --space nas_bench_macro --population all --networks 200
-python benchmarks/evaluation.py --networks 12 --images 512 --rounds 1
+python -m benchmarks.evaluation                            # evolution, generation 10, 60 networks
+python -m benchmarks.evaluation --population random
+python -m benchmarks.evaluation --space nas_bench_macro --population all --networks 200
+python -m benchmarks.evaluation --networks 12 --images 512 --rounds 1
 
 The baseline builds each candidate's standalone network and runs it in float32 NCHW under
 inference_mode at batch 256, calibration of its batch norms included. All see the same images and
@@ -18,16 +18,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from benchmarks._common import hardware, interleaved, print_ratios
+from config_file.arg_config.fields import Parser
 from lookup_table import Budget, BudgetCounts
 from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
@@ -139,9 +136,7 @@ def sides_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--space", default="proxylessnas")
     parser.add_argument("--population", choices=("evolution", "random", "all"), default="evolution")
     parser.add_argument("--generation", type=int, default=10)

@@ -11,7 +11,6 @@ and the ratio of the wall times. Nothing else should run meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import statistics
@@ -24,6 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks._common import checkout, competitor, hardware
+from config_file.arg_config.fields import Parser
 from utils.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,11 +77,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.first_run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--against", default=BASE, metavar="COMMIT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--save", type=Path, metavar="FILE", help="rows, one JSON object per line")

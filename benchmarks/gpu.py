@@ -27,9 +27,10 @@ from benchmarks._measure import OutOfTime, Work, measure, release, time_limit
 from benchmarks._search import run_search
 from benchmarks._training import Kind, Training
 from benchmarks.evaluation import evolved
+from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import number, path
 from data.augment import Augmentation
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
 from search_strategy.evaluator import Evaluator
 from utils.device import tune_malloc
@@ -53,7 +54,7 @@ ABOUT = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much the rows measure; batches and pixels in order of importance."""
+    """Sizes of what the rows measure; batches and pixels in order of importance."""
 
     batches: tuple[int, ...] = (256, 64, 1024)
     pixels: tuple[int, ...] = (32, 224)
@@ -93,7 +94,7 @@ class Row:
 
 
 class Bench:
-    """What the rows measure, on one device, in one search space."""
+    """Works that the rows measure, on one device, in one search space."""
 
     def __init__(self, device: torch.device, space: str, sizes: Sizes) -> None:
         self.device, self.sizes = device, sizes
@@ -137,9 +138,7 @@ class Bench:
         """A pass over images that are all on the device."""
         size, number = self.sizes.pixels[0], self.sizes.images
         pixels = np.random.default_rng(0).integers(0, 256, (number, size, size, 3), np.uint8)
-        loader = MemoryLoader(
-            pad(torch.from_numpy(pixels), 4, self.device),
-            4,
+        spec = BatchSpec(
             indices=torch.arange(number),
             labels=torch.zeros(number, dtype=torch.int64),
             batch_size=256,
@@ -148,6 +147,7 @@ class Bench:
             device=self.device,
             augmentation=augmentation,
         )
+        loader = MemoryLoader(pad(torch.from_numpy(pixels), 4, self.device), 4, spec)
 
         def run() -> None:
             for _ in loader:
@@ -232,7 +232,7 @@ def run_row(row: Row, limit_s: float) -> Cells:
 
 
 def heading(device: torch.device, space: str, sizes: Sizes) -> str:
-    """Where and how the table is measured, as Markdown."""
+    """Format device, space and method of the table as Markdown."""
     title = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     tf32 = {
         "convolutions": torch.backends.cudnn.allow_tf32,
@@ -258,9 +258,7 @@ def table(rows: Sequence[Row], results: dict[str, Cells]) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     """Raises ValueError where the device is not there, or too slow for all sizes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds on a CPU")
     parser.add_argument("--space", default="proxylessnas", help="a name, or a path to a .yaml")

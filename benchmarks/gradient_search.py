@@ -16,7 +16,6 @@ a run has finished; started again, the benchmark does what is missing.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from config_file.arg_config.fields import Parser
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import numbers
@@ -139,7 +139,7 @@ class Reference:
         self.random = self.scores(networks)
 
     def row(self, p: np.ndarray) -> dict:
-        """What a search's probabilities [L, C] and the network read off them are worth."""
+        """Judge a search's probabilities [L, C] and the network read off them."""
         answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
         score = self.scores(answer[None])[0]
         expected = expected_cost(decisions(self.space, p), self.table, "flops")
@@ -253,7 +253,7 @@ def macro(args: Namespace) -> None:
 
 @user_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("part", choices=("digits", "macro"))
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and tables")
     parser.add_argument("--seeds", type=int, default=3)

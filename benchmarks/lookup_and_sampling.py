@@ -1,6 +1,6 @@
 """Costs and in-budget samples per second, against the usual ways, side by side.
 
-python benchmarks/lookup_and_sampling.py
+python -m benchmarks.lookup_and_sampling
 
 Claims: the table costs architectures at least 10^6 times as fast as thop profiles candidates; exact
 sampling gives in-budget architectures at the same rate at every budget, where drawing until one is
@@ -11,15 +11,11 @@ thread.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lookup_table import Budget, BudgetCounts, Equivalence, Limit, build_budget
 from lookup_table.builder import count_macs, load_table

@@ -1,6 +1,6 @@
-"""How fast strategies find the best network, on true accuracies.
+"""Regret of search strategies over evaluations, on true accuracies.
 
-python benchmarks/oracle_regret.py --oracle nas_bench_macro.json [--out docs/figures/regret.png]
+python -m benchmarks.oracle_regret --oracle nas_bench_macro.json [--out docs/figures/regret.png]
 
 Regret: the best true accuracy within the budget minus the best found, after so many evaluations;
 mean over seeds. Claim: at equal evaluations evolution's is lower than random search's.
@@ -8,14 +8,11 @@ mean over seeds. Claim: at equal evaluations evolution's is lower than random se
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from config_file.arg_config.fields import Parser
 from lookup_table import Budget, BudgetCounts, Equivalence
 from lookup_table.builder import load_table
 from model import load_space
@@ -90,7 +87,7 @@ def plot(path: Path, curves: dict[float, dict[str, np.ndarray]], seeds: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--oracle", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path)

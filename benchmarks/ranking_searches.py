@@ -1,4 +1,4 @@
-"""What each strategy finds on a supernet's scores, in true accuracy.
+"""True accuracy of what each strategy finds on a supernet's scores.
 
 python -m benchmarks.ranking_searches --ranking runs/ranking/ranking.csv
 
@@ -10,13 +10,12 @@ and that of seed 0. The supernet is one and the same.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 
 import numpy as np
 
-from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.fields import Parser, make_parser, take
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.types import integer, numbers
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, architecture_keys
@@ -56,7 +55,7 @@ class Ranking:
         self.row = {key: i for i, key in enumerate(architecture_keys(self.networks))}
 
     def rows(self, architectures: np.ndarray) -> list[int]:
-        """Where they are."""
+        """Indices of architectures [N, L] among the networks."""
         return [self.row[key] for key in architecture_keys(architectures)]
 
 
@@ -79,7 +78,7 @@ def search(
 
 @user_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--ranking", type=Path, required=True)
     parser.add_argument("--column", default="score", help="score (default) or top1")
     parser.add_argument("--budgets", type=numbers, default=[48.0, 55.0, 63.0, 86.0])

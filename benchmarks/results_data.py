@@ -16,16 +16,17 @@ given to --benchmark as it is, too.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import integer, path
 from data.datasets import DATASETS
 from data.images import fit
@@ -123,12 +124,8 @@ def make_macro(file: Path, out: Path) -> None:
 
 @user_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.results_data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    kinds = parser.add_subparsers(dest="kind", required=True)
+    parser = Parser(__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=ArgumentParser)
     cifar = kinds.add_parser("cifar10", help="CIFAR-10 as folders of files")
     cifar.add_argument("--out", type=path, default=Path("datasets/cifar10_jpeg"), metavar="DIR")
     cifar.add_argument("--size", type=integer(8, 32), default=CIFAR_SIZE, metavar="PX")

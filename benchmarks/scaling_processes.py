@@ -1,7 +1,7 @@
 """Processes of this machine that average gradients after a pause in place of a GPU's step.
 
-python benchmarks/scaling_processes.py
-python benchmarks/scaling_processes.py --processes 2 4 --sleep-ms 50 --rounds 10
+python -m benchmarks.scaling_processes
+python -m benchmarks.scaling_processes --processes 2 4 --sleep-ms 50 --rounds 10
 
 The product's own all-reduce (gloo, loopback) of real gradient sizes: those of the paths' active
 parameters, as training sends them, and those of all parameters, by turns. A process only sleeps
@@ -10,21 +10,17 @@ while its GPU would compute, so few cores do for many. Efficiency: the pause's s
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from benchmarks._common import hardware
+from config_file.arg_config.fields import Parser
 from model import Supernet, build_supernet, load_space
 from utils import distributed
 
@@ -67,9 +63,7 @@ def child(rank: int, size: int, port: int, supernet: Supernet, rounds: int, paus
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--space", default="proxylessnas")
     parser.add_argument("--sleep-ms", type=float, default=50.0, help="in place of computing")

@@ -15,7 +15,6 @@ MACs, of its own pixels and channels.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks._common import checkout, competitor, hardware, interleaved, ratio
+from config_file.arg_config.fields import Parser
 from model import Subnet, load_space
 from model.small_maps import conv2d
 
@@ -207,11 +207,7 @@ def compare_layers(batch: int, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.small_maps",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     groups = sorted({case.group for case in CASES})
     parser.add_argument("--against", default=BASE, metavar="COMMIT")
     parser.add_argument("--cases", nargs="+", choices=groups, default=groups)

@@ -1,7 +1,7 @@
 """Does a long search stay small? An evolution search of 10,000 candidates on a small space.
 
-python benchmarks/soak.py                      # some minutes on one core
-python benchmarks/soak.py --candidates 2000
+python -m benchmarks.soak                      # some minutes on one core
+python -m benchmarks.soak --candidates 2000
 
 Prints the resident memory over the search, and the sizes of what it writes. It fails (exit code 1)
 where memory grows by more than 50 MB between the first tenth of the candidates and the last, or
@@ -10,7 +10,6 @@ where a file is larger than its number of rows explains.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import tempfile
@@ -21,18 +20,16 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from lookup_table import Budget, BudgetCounts  # noqa: E402
-from lookup_table.builder import load_table  # noqa: E402
-from model import build_supernet, load_space  # noqa: E402
-from search import search_to_file  # noqa: E402
-from search_strategy.evaluator import Evaluator  # noqa: E402
-from search_strategy.evolution import EvolutionConfig, EvolutionSearch  # noqa: E402
-from search_strategy.history import History  # noqa: E402
-from search_strategy.scores import OnProgress, ScoreLog, no_progress  # noqa: E402
-from utils.device import tune_malloc  # noqa: E402
+from config_file.arg_config.fields import Parser
+from config_file.arg_config.search_config import SearchConfig
+from lookup_table import Budget, BudgetCounts
+from lookup_table.builder import load_table
+from model import build_supernet, load_space
+from search_strategy.evaluator import Evaluator
+from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.scores import OnProgress, ScoreLog, no_progress
+from search_strategy.searches import Searches
+from utils.device import tune_malloc
 
 LIMIT_MB = 50
 BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
@@ -93,14 +90,14 @@ def run(folder: Path, candidates: int, population: int) -> Watching:
         np.random.default_rng(0),
     )
     with SummaryWriter(str(folder / "tensorboard")) as writer:
-        history = History(space, table)
         scores = ScoreLog(evaluator, folder / "candidates.log", space)
-        search_to_file(strategy, scores, history, folder / "history.csv", "evolution", writer)
+        searches = Searches(SearchConfig(), space, budget, None, scores, folder, writer)
+        searches.run(strategy, "history.csv", "evolution")
     return evaluator
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--candidates", type=int, default=10_000)
     parser.add_argument("--population", type=int, default=50)
     args = parser.parse_args()

@@ -1,14 +1,13 @@
 """Seconds until a command answers: --help, and the first training step on digits.
 
-python benchmarks/startup.py
-python benchmarks/startup.py --rounds 9
+python -m benchmarks.startup
+python -m benchmarks.startup --rounds 9
 
 Medians over fresh processes. Goals: --help within 0.7 s, the first step within 5 s of start.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from config_file.arg_config.fields import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_STEP = """
@@ -41,9 +40,7 @@ def seconds(words: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     scripts = ("search.py", "train_supernet.py", "train_subnet.py", "evaluate_ranking.py")

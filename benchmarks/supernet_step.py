@@ -1,7 +1,7 @@
 """A training step of the supernet against one of the standalone network of the same path.
 
-python benchmarks/supernet_step.py                          # all five spaces at 32 px
-python benchmarks/supernet_step.py --spaces fbnet --batch-size 256 --rounds 20
+python -m benchmarks.supernet_step                          # all five spaces at 32 px
+python -m benchmarks.supernet_step --spaces fbnet --batch-size 256 --rounds 20
 
 A step is zero_grad, forward, loss, backward, clipping and the optimiser. Goal: at most 1.05 times.
 Each round draws a new path, the same for both; sides take turns, ratios are medians.
@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from benchmarks._common import hardware, interleaved, ratio
 from benchmarks._training import Kind, Training
+from config_file.arg_config.fields import Parser
 from config_file.arg_config.training_config import OPTIMIZERS
 from model import SearchSpace, Subnet, build_supernet, inherit_weights, load_space
 from utils.device import tune_malloc
@@ -54,9 +51,7 @@ def compare(space: SearchSpace, args: argparse.Namespace) -> tuple[float, float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--spaces", nargs="+", default=SPACES)
     parser.add_argument("--input-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=64)

@@ -1,8 +1,8 @@
 """Time and memory of a step of each training mode, as ratios to the single-path step.
 
-python benchmarks/training_modes.py                        # proxylessnas, 32 px, batch 32
-python benchmarks/training_modes.py --space fbnet --repeats 20
-python benchmarks/training_modes.py --bias 400             # what --gumbel-sampled-gradient costs
+python -m benchmarks.training_modes                        # proxylessnas, 32 px, batch 32
+python -m benchmarks.training_modes --space fbnet --repeats 20
+python -m benchmarks.training_modes --bias 400             # what --gumbel-sampled-gradient costs
 
 Times are medians of interleaved repeats in one process, all modes on the same random numbers.
 Memory is the peak above what weights and gradients take: of the device on CUDA, else of the
@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import sys
-import time
+import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks._common import peak_mib, reset_peak, resident
+from benchmarks._common import interleaved, peak_mib, reset_peak, resident
+from config_file.arg_config.fields import Parser
 from model import Subnet, Supernet, build_supernet, count_params, load_space
 from sampler import BinaryGateSampler, GumbelSampler, SoftmaxSampler, UniformSampler
 from utils.device import tune_malloc
@@ -87,23 +84,9 @@ def setting(options: argparse.Namespace) -> tuple[Supernet, Tensor, Tensor]:
     return net, x, torch.arange(options.batch, device=device) % 10
 
 
-def wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def median_times(steps: dict[str, Step], repeats: int) -> dict[str, float]:
-    """Seconds per step; all steps in turn, over and over, after one round that does not count."""
-    spent: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(repeats + 1):
-        for name, step in steps.items():
-            wait()
-            start = time.perf_counter()
-            step()
-            wait()
-            if i:
-                spent[name].append(time.perf_counter() - start)
-    return {name: float(np.median(times)) for name, times in spent.items()}
+    """Seconds per step; all steps in turn, over and over."""
+    return {name: statistics.median(t) for name, t in interleaved(steps, repeats).items()}
 
 
 def peak_memory(name: str, options: argparse.Namespace, queue: multiprocessing.Queue) -> None:
@@ -206,7 +189,7 @@ def bias(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("--space", default="proxylessnas", help="a multi-path space")
     parser.add_argument("--size", type=int, default=32, help="px")
     parser.add_argument("--batch", type=int, default=32, help="images per step")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +22,7 @@ NUM_DRAWS = 6  # random numbers per image and epoch; see Draws
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images; nothing by default.
+    """Augmentation of training images; none by default.
 
     Attributes:
         padding: random crop of the image padded by so many black px on each side.
@@ -56,12 +56,12 @@ class Draws:
 
     @staticmethod
     def of(numbers: Tensor) -> Draws:
-        """numbers: int64 [NUM_DRAWS, B]."""
+        """Name the rows of int64 [NUM_DRAWS, B]."""
         return Draws(*numbers)
 
 
-def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """A batch's numbers on the device, without waiting for the work that a GPU has queued.
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy a batch's numbers to the device, without waiting for the work that a GPU has queued.
 
     They need not be pinned: CUDA takes its own copy of them before the call returns.
     """
@@ -87,12 +87,12 @@ class RandomCrops:
         )
 
     def __call__(self, rows: Tensor, draws: Draws, flip: bool) -> Tensor:
-        """uint8 [B, H, W, 3]: images `rows`, each with its own shift and, if wanted, flip."""
+        """Cut out images `rows`, uint8 [B, H, W, 3], each with its own shift and, if so, flip."""
         device = self.windows.device
-        top, left = sent(draws.top % self.k, device), sent(draws.left % self.k, device)
-        images = self.windows[sent(rows, device), top, left].view(-1, *self.shape)
+        top, left = to_device(draws.top % self.k, device), to_device(draws.left % self.k, device)
+        images = self.windows[to_device(rows, device), top, left].view(-1, *self.shape)
         if flip:
-            mirrored = sent((draws.flip % 2).nonzero()[:, 0], device)
+            mirrored = to_device((draws.flip % 2).nonzero()[:, 0], device)
             images[mirrored] = images[mirrored].flip(2)
         return images
 
@@ -102,7 +102,7 @@ def cut_out(images: Tensor, draws: Draws, size: int) -> Tensor:
     device, (height, width) = images.device, images.shape[2:]
 
     def inside(centre: Tensor, length: int) -> Tensor:  # bool [B, length]
-        low = sent(centre % length - size // 2, device)[:, None]
+        low = to_device(centre % length - size // 2, device)[:, None]
         at = torch.arange(length, device=device)
         return (at >= low) & (at < low + size)
 
@@ -123,11 +123,11 @@ def jitter_colors(images: Tensor, draws: Draws, how: tuple[float, ...]) -> Tenso
 
 
 def image_transform(how: Augmentation, size: int) -> Callable[[Image], Image]:
-    """torchvision's transforms for a PIL image; random numbers from torch's global generator."""
+    """Build torchvision's transforms of a PIL image; they draw from torch's global generator."""
     from torchvision.transforms import v2
 
     if how.resized_crop:
-        steps: list = [v2.RandomResizedCrop(size, antialias=True)]
+        steps: list[nn.Module] = [v2.RandomResizedCrop(size, antialias=True)]
     else:
         steps = [v2.RandomCrop(size, padding=how.padding or None)]
     if how.flip:

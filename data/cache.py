@@ -36,7 +36,7 @@ class Decoded:
     statistics: np.ndarray  # float64 [N, 2, 3]
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Of all pixels, per channel."""
+        """Mean and standard deviation of all pixels, per channel."""
         mean, square = self.statistics.mean(0)
         std = np.sqrt(np.maximum(square - mean**2, 1e-12)).clip(1 / 255)  # images of one colour
         return tuple(map(float, mean)), tuple(map(float, std))
@@ -58,7 +58,7 @@ class Blocks(Dataset):
         errors = []
         for k, row in enumerate(rows):
             try:
-                block[k] = fit(self.images[row], self.size)
+                block[k] = np.asarray(fit(self.images[row], self.size))
             except ValueError as error:
                 errors.append(str(error))
         x = block.reshape(len(rows), -1, 3) / 255
@@ -76,7 +76,7 @@ def _key(images: ImageFiles, size: int, pixels: bool) -> str:
 
 
 def _cache_folder(root: Path, fallback: Path | None) -> Path:
-    """A folder that can be written: in the data path, else in the fallback."""
+    """Find a folder that can be written: in the data path, else in the fallback."""
     for folder in (root / FOLDER, None if fallback is None else fallback / "images"):
         if folder is None:
             continue
@@ -89,7 +89,7 @@ def _cache_folder(root: Path, fallback: Path | None) -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the system has file locks."""
+    """Let one process in at a time, where the system has file locks."""
     with open(path, "w") as file:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
@@ -99,7 +99,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _open(folder: Path, number: int, pixels: bool) -> Decoded | None:
-    """A finished cache, or None where there is none or a disk has damaged it."""
+    """Load a finished cache; None where there is none or a disk has damaged it."""
     try:
         statistics = np.load(folder / "statistics.npy")
         # copy on write: torch warns of arrays that cannot be written
@@ -118,7 +118,7 @@ def decode(
     num_workers: int = 0,
     fallback: Path | None = None,
 ) -> Decoded:
-    """Decoded files out of the cache, which is built if it is not there.
+    """Take decoded files from the cache, which is built if it is not there.
 
     Args:
         pixels: keep the decoded images; else only verify the files and keep the statistics.
@@ -149,7 +149,7 @@ def decode(
 def _write_pixels(
     images: ImageFiles, size: int, pixels: bool, num_workers: int, path: Path
 ) -> np.ndarray:
-    """Decode all, block by block into a file; returns the statistics [N, 2, 3]."""
+    """Decode all, block by block into a file; return the statistics [N, 2, 3]."""
     blocks = DataLoader(
         Blocks(images, size, pixels),
         batch_size=None,

@@ -15,15 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import (
-    EXTENSIONS,
-    FakeImages,
-    ImageFiles,
-    Images,
-    is_image,
-    left_out_text,
-    visible_files,
-)
+from data.images import EXTENSIONS, FakeImages, ImageFiles, Images, left_out_text, list_files
 from data.stratified import stratified_split
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
@@ -48,11 +40,11 @@ class RawData:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     mean_std: tuple[Color, Color] | None  # of the train part in [0, 1]; None: to be computed
-    flip: bool  # whether a mirrored image is of the same class
+    flip: bool  # a mirrored image is of the same class
 
 
 def _digits_file() -> Path:
-    """Of the installed scikit-learn, without importing it, which takes a second.
+    """Find the file of the installed scikit-learn, without importing it, which takes a second.
 
     Raises:
         ValueError: it is not there.
@@ -69,7 +61,7 @@ def _digits_file() -> Path:
 
 
 def load_digits(folder: Path | None) -> RawData:
-    """scikit-learn's 1,797 handwritten digits of 8x8 px, as grey colour images.
+    """Load scikit-learn's 1,797 handwritten digits of 8x8 px, as grey colour images.
 
     https://archive.ics.uci.edu/dataset/80 (its test part, which is what scikit-learn embeds). The
     test part here is a stratified quarter.
@@ -99,7 +91,7 @@ def load_digits(folder: Path | None) -> RawData:
 
 
 def _load_cifar(name: str, folder: Path | None) -> RawData:
-    """CIFAR-10 or CIFAR-100 from torchvision, downloaded (with its progress bar) if not there.
+    """Load CIFAR-10 or CIFAR-100 by torchvision, which downloads it (with a progress bar).
 
     Raises:
         ValueError: the folder given does not exist, or its files are damaged.
@@ -158,7 +150,7 @@ def sub_folders(folder: Path) -> list[str]:
 
 
 def read_part(root: Path, part: str) -> Part:
-    """The images of every class folder in root/part, by class and name; says what is left out.
+    """List the images of every class folder in root/part, and log what is left out.
 
     Raises:
         ValueError: there is no class, or one without images.
@@ -169,11 +161,9 @@ def read_part(root: Path, part: str) -> Part:
         raise ValueError(f"{folder} has no sub-folders; it needs one per class, images inside")
     names: list[str] = []
     labels: list[int] = []
-    outside = [str(x) for x in sorted(folder.iterdir()) if x.is_file() and is_image(x.name)]
     left_out: list[str] = []
     for label, name in enumerate(classes):
-        files = visible_files(folder / name)
-        images = [path for path in files if is_image(path)]
+        images, others = list_files(folder / name)
         if not images:
             raise ValueError(
                 f"{folder / name} holds no images ({', '.join(EXTENSIONS)}); fill or remove the "
@@ -181,16 +171,17 @@ def read_part(root: Path, part: str) -> Part:
             )
         names += [Path(path).relative_to(root).as_posix() for path in images]
         labels += [label] * len(images)
-        left_out += [path for path in files if not is_image(path)]
+        left_out += others
     if left_out:
         log.info(left_out_text(left_out))
-    if outside:
-        log.info(f"note: left out, as they are in no class folder: {len(outside)} ({outside[0]})")
+    strays = [x for x in sorted(folder.iterdir()) if x.name.lower().endswith(EXTENSIONS)]
+    if strays:
+        log.info(f"note: left out, as they are in no class folder: {len(strays)} ({strays[0]})")
     return ImageFiles(root, tuple(names)), np.array(labels, dtype=np.int64), tuple(classes)
 
 
 def read_parts(root: Path, train: str, test: str) -> tuple[Part, Part]:
-    """Both parts. Raises ValueError where their classes differ."""
+    """List the images of both parts. Raises ValueError where their classes differ."""
     first, second = read_part(root, train), read_part(root, test)
     for name in sorted(set(first[2]) ^ set(second[2])):
         there, missing = (train, test) if name in first[2] else (test, train)
@@ -202,12 +193,12 @@ def read_parts(root: Path, train: str, test: str) -> tuple[Part, Part]:
 
 
 def is_split(root: Path) -> bool:
-    """Whether root/train holds class folders, rather than the images of a class named train."""
+    """True if root/train holds class folders, rather than the images of a class named train."""
     return "train" in sub_folders(root) and bool(sub_folders(root / "train"))
 
 
 def find_test(root: Path) -> str:
-    """The folder beside train/ that is the test set. Raises ValueError where there is none."""
+    """Find the folder beside train/ that is the test set. Raises ValueError if there is none."""
     there = [name for name in ("test", "val") if name in sub_folders(root)]
     if not there:
         raise ValueError(
@@ -219,13 +210,18 @@ def find_test(root: Path) -> str:
     return there[0]
 
 
-def take(part: Part, rows: np.ndarray) -> tuple[ImageFiles, np.ndarray]:
-    files, labels, _ = part
-    return ImageFiles(files.root, tuple(files.names[i] for i in rows)), labels[rows]
+def take(part: Part, rows: np.ndarray) -> Part:
+    """Some of a part's images."""
+    files, labels, classes = part
+    return ImageFiles(files.root, tuple(files.names[i] for i in rows)), labels[rows], classes
 
 
-def _from_parts(parts: tuple, mean_std: tuple[Color, Color] | None) -> RawData:
-    (train_images, train_labels, classes), (test_images, test_labels, _) = parts
+def _from_parts(
+    train: tuple[Images, np.ndarray, tuple[str, ...]],
+    test: tuple[Images, np.ndarray, tuple[str, ...]],
+    mean_std: tuple[Color, Color] | None,
+) -> RawData:
+    (train_images, train_labels, classes), (test_images, test_labels, _) = train, test
     return RawData(
         train_images=train_images,
         train_labels=train_labels,
@@ -238,7 +234,7 @@ def _from_parts(parts: tuple, mean_std: tuple[Color, Color] | None) -> RawData:
 
 
 def load_imagenet(folder: Path | None) -> RawData:
-    """ImageNet as folders train/ and val/ of class folders; val/ is the test set here.
+    """List ImageNet as folders train/ and val/ of class folders; val/ is the test set here.
 
     Raises:
         ValueError: the folder is not there or not laid out so.
@@ -249,11 +245,11 @@ def load_imagenet(folder: Path | None) -> RawData:
             f"{root} is not ImageNet; give --data-path the folder that has train/ and val/ with "
             f"one folder per class (it cannot be downloaded freely)"
         )
-    return _from_parts(read_parts(root, "train", "val"), IMAGENET_MEAN_STD)
+    return _from_parts(*read_parts(root, "train", "val"), IMAGENET_MEAN_STD)
 
 
 def load_image_folder(folder: Path | None) -> RawData:
-    """Your own images: train/ and test/ (or val/) of class folders, or class folders alone.
+    """List images of your own: train/ and test/ (or val/) of class folders, or class folders alone.
 
     Class folders alone are split: a stratified fifth, the same in every run, is the test set.
 
@@ -263,26 +259,26 @@ def load_image_folder(folder: Path | None) -> RawData:
     if folder is None:
         raise ValueError("image_folder needs --data-path, the folder that has your images by class")
     if is_split(folder):
-        return _from_parts(read_parts(folder, "train", find_test(folder)), None)
+        return _from_parts(*read_parts(folder, "train", find_test(folder)), None)
     whole = read_part(folder, "")
     _, labels, classes = whole
-    rows = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    test = []
+    shuffled = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    chosen = []
     for i, name in enumerate(classes):
-        of_class = rows[labels[rows] == i]
+        of_class = shuffled[labels[shuffled] == i]
         if len(of_class) < 3:
             raise ValueError(
                 f"{folder / name} has {len(of_class)} image(s); a class needs 3 or more, to have "
                 f"one each to train, to validate and to test"
             )
-        test += [of_class[: max(1, round(TEST_SHARE * len(of_class)))]]
-    test = np.sort(np.concatenate(test))
+        chosen.append(of_class[: max(1, round(TEST_SHARE * len(of_class)))])
+    test = np.sort(np.concatenate(chosen))
     train = np.setdiff1d(np.arange(len(labels)), test)
-    return _from_parts(((*take(whole, train), classes), (*take(whole, test), classes)), None)
+    return _from_parts(take(whole, train), take(whole, test), None)
 
 
 def load_fake(folder: Path | None) -> RawData:
-    """Noise of 256 px with random labels in 10 classes, to try out the path of large images.
+    """Make noise of 256 px with random labels in 10 classes, to try out the path of large images.
 
     Raises:
         ValueError: a folder was given, though nothing is read from one.
@@ -292,7 +288,7 @@ def load_fake(folder: Path | None) -> RawData:
     train, test = FakeImages(number=240, offset=0), FakeImages(number=60, offset=240)
     classes = tuple(f"class {i}" for i in range(train.num_classes))
     parts = (train, train.labels(), classes), (test, test.labels(), classes)
-    return _from_parts(parts, IMAGENET_MEAN_STD)
+    return _from_parts(*parts, IMAGENET_MEAN_STD)
 
 
 DATASETS: dict[str, Callable[[Path | None], RawData]] = {

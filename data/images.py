@@ -15,6 +15,7 @@ from utils.preprocessing import crop, read_image, short_side
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torchvision.datasets import FakeData
 
 FORMATS = "avif bmp dib gif ico jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
 EXTENSIONS = tuple(f".{name}" for name in FORMATS.split())  # of what is taken for an image
@@ -51,14 +52,14 @@ class FakeImages:
     num_classes: int = 10
     size: int = 256  # px
 
-    def dataset(self):
+    def dataset(self) -> FakeData:
         from torchvision.datasets import FakeData
 
         shape = (3, self.size, self.size)
         return FakeData(self.number, shape, self.num_classes, random_offset=self.offset)
 
     def labels(self) -> np.ndarray:
-        """int64 [N]. FakeData draws a label after its pixels, so this draws all of them."""
+        """Draw all labels, int64 [N], and all pixels, after which FakeData draws a label."""
         fake = self.dataset()
         return np.array([fake[i][1] for i in range(len(self))], dtype=np.int64)
 
@@ -69,19 +70,16 @@ class FakeImages:
         return self.dataset()[i][0]
 
 
-def visible_files(folder: Path) -> list[str]:
-    """Paths of all files below a folder that are not hidden, by folder and name."""
-    return [
+def list_files(folder: Path) -> tuple[list[str], list[str]]:
+    """List the images below a folder, and its other files that are not hidden, in order."""
+    paths = [
         os.path.join(where, name)
         for where, _, names in sorted(os.walk(folder, followlinks=True))
         for name in sorted(names)
         if name[0] != "."
     ]
-
-
-def is_image(path: str) -> bool:
-    """True if the name is that of an image file."""
-    return path.lower().endswith(EXTENSIONS)
+    images = [path for path in paths if path.lower().endswith(EXTENSIONS)]
+    return images, [path for path in paths if not path.lower().endswith(EXTENSIONS)]
 
 
 def left_out_text(paths: list[str]) -> str:
@@ -93,12 +91,12 @@ def left_out_text(paths: list[str]) -> str:
 
 
 def fit(image: Image | np.ndarray, size: int) -> Image:
-    """An image as evaluation sees it: the short side resized, then the centre `size` x `size`."""
+    """Prepare an image for evaluation: resize the short side, take the centre `size` x `size`."""
     return crop(image, short_side(size), size)
 
 
 def fingerprint(images: Images, labels: np.ndarray, classes: tuple[str, ...]) -> str:
-    """sha256 of what a split depends on: classes, labels, and the names of files."""
+    """Compute the sha256 of what a split depends on: classes, labels, names of files."""
     digest = hashlib.sha256("\n".join(classes).encode())
     digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
     if isinstance(images, ImageFiles):

@@ -9,16 +9,64 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out, jitter_colors, sent
+from data.augment import (
+    NUM_DRAWS,
+    Augmentation,
+    Draws,
+    RandomCrops,
+    cut_out,
+    jitter_colors,
+    to_device,
+)
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[Tensor, Draws | None]  # of one batch: rows int64 [B], their random numbers
+L = TypeVar("L", bound="Loader")
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """The images that a loader gives, and how.
+
+    Attributes:
+        indices: int64 [M], which of `labels` (and of the images) it gives, in order.
+        labels: int64 [N].
+        batch_size: of all processes together in training, else of this one.
+        mean, std: of the images scaled to [0, 1].
+        device: where the batches are.
+        augmentation: of training batches; None: the images as they are, in order.
+        seed: of the order and the augmentation.
+        rank, world_size: every training batch is shared out over `world_size` processes; this is
+            the one that gets part `rank`. See `Loader.sharded` for evaluation.
+
+    Raises:
+        ValueError: a training batch cannot be shared out evenly.
+    """
+
+    indices: Tensor
+    labels: Tensor
+    batch_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.augmentation is not None and self.batch_size % self.world_size:
+            raise ValueError(
+                f"--batch-size {self.batch_size} cannot be shared evenly by {self.world_size} "
+                f"processes; take a multiple of {self.world_size}"
+            )
 
 
 class Loader:
@@ -27,51 +75,20 @@ class Loader:
     With an augmentation it shuffles, augments and drops the last, smaller batch; without, it gives
     every image once, in order, as it is. `state_dict` holds its place between two epochs; an epoch
     counts as begun when its iterator is made.
-
-    Args:
-        indices: int64 [M], which of `labels` (and of the images) it gives, in order.
-        labels: int64 [N].
-        batch_size: of all processes together in training, else of this one.
-        mean, std: of the images scaled to [0, 1].
-        rank, world_size: every training batch is shared out over `world_size` processes; this is
-            the one that gets part `rank`. See `sharded` for evaluation.
-
-    Raises:
-        ValueError: a training batch cannot be shared out evenly.
     """
 
-    def __init__(
-        self,
-        indices: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        device: torch.device,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if augmentation is not None and batch_size % world_size:
-            raise ValueError(
-                f"--batch-size {batch_size} cannot be shared evenly by {world_size} processes; "
-                f"take a multiple of {world_size}"
-            )
-        self.indices = indices
-        self.labels = labels.to(device)
-        self.batch_size = batch_size
-        self.scale = 1 / (255 * torch.tensor(std, device=device))  # [3]
-        self.shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
-        self.device = device
-        self.augmentation = augmentation
-        self.seed = seed
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, spec: BatchSpec) -> None:
+        self.spec = spec
+        self.batch_size, self.device = spec.batch_size, spec.device
+        self.augmentation, self.seed = spec.augmentation, spec.seed
+        self.labels = spec.labels.to(spec.device)
+        mean, std = (torch.tensor(x, device=spec.device) for x in (spec.mean, spec.std))  # [3]
+        self.scale, self.shift = 1 / (255 * std), -mean / std
         self.epoch = 0  # epochs begun
 
     @property
     def num_images(self) -> int:
-        return len(self.indices)
+        return len(self.spec.indices)
 
     def __len__(self) -> int:
         if self.augmentation is not None:
@@ -86,48 +103,49 @@ class Loader:
         plan, ahead = itertools.tee(self.plan(epoch))
         for (rows, draws), pixels in zip(plan, self.pixels(ahead), strict=True):
             images = self._normalise(pixels)
-            if draws is not None and self.augmentation.cutout:
+            if draws is not None and self.augmentation is not None and self.augmentation.cutout:
                 cut_out(images, draws, self.augmentation.cutout)
-            yield images, self.labels[sent(rows, self.device)]
+            yield images, self.labels[to_device(rows, self.device)]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] -> float [B, 3, H, W] in channels-last order, without a transpose."""
+        """Normalise uint8 [B, H, W, 3] to channels-last float [B, 3, H, W]; no transpose."""
         b, h, w, c = pixels.shape
         rows = pixels.reshape(b, h, w * c).float()
         rows = rows.mul_(self.scale.repeat(w)).add_(self.shift.repeat(w))
         return rows.view(b, h, w, c).permute(0, 3, 1, 2)
 
     def plan(self, epoch: int) -> Iterator[Part]:
-        """For each batch: which images this process gives, and their random numbers."""
+        """Yield for each batch the images that this process gives, and their random numbers."""
+        indices, rank, world_size = self.spec.indices, self.spec.rank, self.spec.world_size
         if self.augmentation is None:
-            for rows in self.indices.split(self.batch_size):
+            for rows in indices.split(self.batch_size):
                 yield rows, None
             return
         words = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
         order = torch.randperm(self.num_images, generator=generator)
-        part = self.batch_size // self.world_size
-        mine = slice(self.rank * part, (self.rank + 1) * part)
+        part = self.batch_size // world_size
+        mine = slice(rank * part, (rank + 1) * part)
         for i in range(len(self)):  # every process draws for the whole batch: the same numbers
             numbers = torch.randint(2**62, (NUM_DRAWS, self.batch_size), generator=generator)
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield self.indices[rows[mine]], Draws.of(numbers[:, mine])
+            yield indices[rows[mine]], Draws.of(numbers[:, mine])
 
     def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
-        """uint8 [B, H, W, 3] on the device for each batch of a plan."""
+        """Yield uint8 [B, H, W, 3] on the device for each batch of a plan."""
         raise NotImplementedError
 
-    def sharded(self, rank: int, world_size: int) -> Loader:
+    def sharded(self: L, rank: int, world_size: int) -> L:
         """The part of an evaluation loader that process `rank` looks at: each image is in one."""
         assert self.augmentation is None
         part = copy.copy(self)
-        part.indices = self.indices[rank::world_size]
+        part.spec = replace(self.spec, indices=self.spec.indices[rank::world_size])
         return part
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         return {"seed": self.seed, "epoch": self.epoch}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, int]) -> None:
         self.seed, self.epoch = state["seed"], state["epoch"]
 
 
@@ -139,17 +157,17 @@ class MemoryLoader(Loader):
         padding: px of black on each side of an image; the augmentation crops out of all of it.
     """
 
-    def __init__(self, padded: Tensor, padding: int, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, padded: Tensor, padding: int, spec: BatchSpec) -> None:
+        super().__init__(spec)
         self.crops = RandomCrops(padded, padding)
         height, width, _ = self.crops.shape
         self.images = padded[:, padding : padding + height, padding : padding + width]
 
     def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
+        how = self.augmentation or Augmentation()
         for rows, draws in plan:
-            how = self.augmentation
             if draws is None or not (how.padding or how.flip):
-                images = self.images[sent(rows, self.device)]
+                images = self.images[to_device(rows, self.device)]
             else:
                 images = self.crops(rows, draws, how.flip)
             if draws is not None and how.color_jitter is not None:
@@ -158,7 +176,11 @@ class MemoryLoader(Loader):
 
 
 def pad(images: Tensor, padding: int, device: torch.device) -> Tensor:
-    """uint8 [N, H, W, 3] -> [N, H + 2 padding, W + 2 padding, 3] on the device, black around."""
+    """Copy uint8 [N, H, W, 3] to the device, into the middle of black images.
+
+    Returns:
+        uint8 [N, H + 2 padding, W + 2 padding, 3].
+    """
     n, height, width, c = images.shape
     shape = (n, height + 2 * padding, width + 2 * padding, c)
     padded = torch.zeros(shape, dtype=torch.uint8, device=device)

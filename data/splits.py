@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from config_file.arg_config.fields import changed, values_of
 from config_file.arg_config.sources import Command
 from data.augment import Augmentation
-from data.cache import decode
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
-from data.images import ImageFiles, Images, fingerprint, fit
-from data.loader import Loader, MemoryLoader, pad
+from data.images import Images, fingerprint
+from data.loader import BatchSpec, Loader
+from data.pipelines import choose_pipeline, loaders_of, prepare
 from data.stratified import stratified_split
-from data.streaming import StreamingLoader
 from utils import ranks
 from utils.files import atomic_path
-from utils.preprocessing import SMALL, Preprocessing, short_side
+from utils.preprocessing import Preprocessing, short_side
 
 C = TypeVar("C", bound=Command)
 log = logging.getLogger("oneshot_nas")
-MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
 
@@ -66,7 +61,7 @@ class Splits:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What validation and test images went through, for networks trained on these splits."""
+        """Preprocessing of validation and test images, for networks trained on these splits."""
         return Preprocessing(
             input_size=self.input_size,
             resize=short_side(self.input_size),
@@ -86,6 +81,10 @@ class Splits:
             ValueError: a value that was typed is too large.
         """
         number, batch = self.train.num_images, self.calibration.batch_size
+        if not len(self.train):
+            raise ValueError(
+                f"there are {number} training images, fewer than processes; start at most {number}"
+            )
         limits = {"batch_size": self.train.batch_size, "calibration_batches": len(self.calibration)}
         values = values_of(config)
         lower = {name: n for name, n in limits.items() if (values.get(name) or 0) > n}
@@ -105,17 +104,22 @@ class Splits:
     def save(self, path: Path) -> None:
         """Write which image is in which part, as .npz."""
         test = np.arange(self.test.num_images)
-        np.savez_compressed(path, **self.indices, test=test, fingerprint=self.fingerprint)
+        train, validation = self.indices["train"], self.indices["validation"]
+        fingerprint = np.array(self.fingerprint)
+        np.savez_compressed(
+            path, train=train, validation=validation, test=test, fingerprint=fingerprint
+        )
 
     def check(self, path: Path) -> None:
-        """Raises ValueError where a saved file is not of these splits."""
+        """Raise ValueError where a saved file is not of these splits."""
         try:
             with np.load(path) as saved:
                 stored = {name: saved[name] for name in saved.files}
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is damaged; remove it and run again") from error
         same = str(stored.get("fingerprint")) == self.fingerprint and all(
-            np.array_equal(stored.get(name), rows) for name, rows in self.indices.items()
+            name in stored and np.array_equal(stored[name], rows)
+            for name, rows in self.indices.items()
         )
         if not same:
             raise ValueError(
@@ -133,18 +137,10 @@ class Splits:
             self.save(temporary)
 
 
-class Parts(NamedTuple):
-    """What becomes of a dataset's train and test images: arrays, or images to be streamed."""
-
-    train: Images
-    test: Images
-    mean_std: tuple[Color, Color]
-
-
 def split_train(
     labels: np.ndarray, train_portion: float, classes: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stratified indices of train and validation, the same for every run.
+    """Draw stratified indices of train and validation, the same for every run.
 
     Raises:
         ValueError: a part would lack images of a class.
@@ -166,75 +162,8 @@ def split_train(
     return np.sort(train), np.sort(validation)
 
 
-def resize(images: np.ndarray, size: int) -> Tensor:
-    """uint8 [N, H, W, 3] -> uint8 [N, size, size, 3]."""
-    if images.shape[1:3] == (size, size):
-        return torch.from_numpy(np.ascontiguousarray(images))
-    resized = torch.empty((len(images), size, size, 3), dtype=torch.uint8)
-    for start in range(0, len(images), 1000):  # float copies of all at once would be 4 times as big
-        part = torch.from_numpy(images[start : start + 1000]).permute(0, 3, 1, 2).float()
-        part = F.interpolate(part, (size, size), mode="bilinear", antialias=True)
-        resized[start : start + 1000] = part.round().clamp(0, 255).permute(0, 2, 3, 1)
-    return resized
-
-
-def choose_pipeline(raw: RawData, size: int, randaugment: int, wanted: str) -> str:
-    """`memory` for what fits decoded, `streaming` for the rest and for what only it can do.
-
-    Files (and fake images) above 64 px are streamed, as their usual augmentation, random crops of
-    random area, needs the whole image.
-
-    Raises:
-        ValueError: memory is asked for, where it cannot be.
-    """
-    number = len(raw.train_images) + len(raw.test_images)
-    needed = number * 3 * size**2
-    if wanted == "memory":
-        if randaugment:
-            raise ValueError(
-                "--randaugment is done image by image and needs --data-pipeline streaming or auto"
-            )
-        if needed > MEMORY_LIMIT:
-            raise ValueError(
-                f"--data-pipeline memory: {number:,} images of {size} px are "
-                f"{needed / 2**30:.1f} GiB, the limit is {MEMORY_LIMIT // 2**30}; use streaming"
-            )
-    if wanted != "auto":
-        return wanted
-    large_files = not isinstance(raw.train_images, np.ndarray) and size > SMALL
-    return "streaming" if randaugment or large_files or needed > MEMORY_LIMIT else "memory"
-
-
-def prepare(
-    raw: RawData, size: int, pipeline: str, num_workers: int, cache_dir: Path | None
-) -> Parts:
-    """Decode what is small or goes to memory, verify the rest; both once, see data/cache.py.
-
-    Raises:
-        ValueError: files that are no images.
-    """
-    if isinstance(raw.train_images, ImageFiles):
-        keep = size <= SMALL or pipeline == "memory"
-        train, test = (
-            decode(x, size, keep, num_workers, cache_dir)
-            for x in (raw.train_images, raw.test_images)
-        )
-        mean_std = raw.mean_std or train.mean_std()
-        if keep:
-            return Parts(train.pixels, test.pixels, mean_std)
-        return Parts(raw.train_images, raw.test_images, mean_std)
-    assert raw.mean_std is not None
-    if pipeline == "memory" and not isinstance(raw.train_images, np.ndarray):
-        arrays = [
-            np.stack([np.asarray(fit(images[i], size)) for i in range(len(images))])
-            for images in (raw.train_images, raw.test_images)
-        ]
-        return Parts(*arrays, raw.mean_std)
-    return Parts(raw.train_images, raw.test_images, raw.mean_std)
-
-
 def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
-    """Load a dataset; returns it and the indices of train and validation."""
+    """Load a dataset, and draw the indices of train and validation."""
     raw = DATASETS[data.dataset](data.data_path)
     train, validation = split_train(raw.train_labels, data.train_portion, raw.classes)
     log.info(
@@ -256,21 +185,9 @@ def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) 
     return replace(how, padding=padding, flip=flip, resized_crop=whole_files)
 
 
-def _loaders_of(
-    images: Images,
-    size: int,
-    padding: int,
-    pipeline: str,
-    num_workers: int,
-    mean_std: tuple[Color, Color],
-    device: torch.device,
-) -> Callable[..., Loader]:
-    """Prepare images of one part for loaders; call the result with rows, labels and batch size."""
-    mean, std = mean_std
-    if pipeline == "memory":
-        padded = pad(resize(images, size), padding, device)
-        return partial(MemoryLoader, padded, padding, mean=mean, std=std, device=device)
-    return partial(StreamingLoader, images, size, num_workers, mean=mean, std=std, device=device)
+def _shared_evenly(number: int, world_size: int) -> int:
+    """Round a batch size down to a multiple of the processes; at least one image each."""
+    return max(1, number // world_size) * world_size
 
 
 def load_splits(
@@ -286,49 +203,50 @@ def load_splits(
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
     Args:
-        augment: without `augment.augment` training images are only shuffled, and what
-            `color_jitter`, `randaugment` and `cutout` say.
+        augment: of training images, which are shuffled in any case.
         batch_size: of training, over all processes; of fewer images, as many as there are.
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
-        rank, world_size: which part of every training batch this process gets, by default as
-            torchrun says; the other loaders are whole on every process, see `Loader.sharded`.
+        rank, world_size: the part of training batches that this process gets; None: torchrun's.
 
     Raises:
         ValueError: an unusable folder, file, portion, size or batch size.
     """
     rank = ranks.rank() if rank is None else rank
     world_size = ranks.world_size() if world_size is None else world_size
-    input_size, eval_batch_size = data.input_size, data.eval_batch_size
     raw, train, validation = _carve(data)
-    if world_size > len(train):
-        raise ValueError(f"{len(train)} training images cannot be shared by {world_size} processes")
     if batch_size > len(train):
-        batch_size = len(train) // world_size * world_size  # shared evenly
-    chosen = choose_pipeline(raw, input_size, augment.randaugment, data.data_pipeline)
-    if augment.cutout > input_size:
-        raise ValueError(f"--cutout {augment.cutout} is larger than the images of {input_size} px")
-    parts = prepare(raw, input_size, chosen, data.num_workers, cache_dir)
-    augmentation = _augmentation(parts.train, input_size, raw.flip, augment)
-    of_train, of_test = (
-        _loaders_of(images, input_size, padding, chosen, data.num_workers, parts.mean_std, device)
-        for images, padding in ((parts.train, augmentation.padding), (parts.test, 0))
-    )
-    rows = torch.from_numpy
-    train_labels, test_labels = rows(raw.train_labels), rows(raw.test_labels)
+        batch_size = _shared_evenly(len(train), world_size)
+    if augment.cutout > data.input_size:
+        raise ValueError(f"--cutout {augment.cutout} is larger than {data.input_size} px images")
+    chosen = choose_pipeline(raw, data.input_size, augment.randaugment, data.data_pipeline)
+    parts = prepare(raw, data.input_size, chosen, data.num_workers, cache_dir)
+    augmentation = _augmentation(parts.train, data.input_size, raw.flip, augment)
+    of_train = loaders_of(parts.train, augmentation.padding, chosen, data, device)
+    of_test = loaders_of(parts.test, 0, chosen, data, device)
+    labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
+    mean, std = parts.mean_std
+
+    def plain(rows: np.ndarray, labels: Tensor) -> BatchSpec:
+        number = data.eval_batch_size
+        return BatchSpec(torch.from_numpy(rows), labels, number, mean, std, device)
+
+    def drawn(rows: np.ndarray, number: int) -> BatchSpec:
+        more = augmentation, seed, rank, world_size
+        return BatchSpec(torch.from_numpy(rows), labels, number, mean, std, device, *more)
+
     mixed = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
-    drawn = {"augmentation": augmentation, "seed": seed, "rank": rank, "world_size": world_size}
-    fitting = max(1, min(batch_size, len(validation)) // world_size) * world_size  # shared evenly
+    fitting = _shared_evenly(min(batch_size, len(validation)), world_size)
     return Splits(
-        train=of_train(rows(train), train_labels, batch_size, **drawn),
-        calibration=of_train(rows(mixed), train_labels, eval_batch_size),
-        validation=of_train(rows(validation), train_labels, eval_batch_size),
-        alpha_train=of_train(rows(validation), train_labels, fitting, **drawn),
-        test=of_test(torch.arange(len(test_labels)), test_labels, eval_batch_size),
+        train=of_train(drawn(train, batch_size)),
+        calibration=of_train(plain(mixed, labels)),
+        validation=of_train(plain(validation, labels)),
+        alpha_train=of_train(drawn(validation, fitting)),
+        test=of_test(plain(np.arange(len(test_labels)), test_labels)),
         indices={"train": train, "validation": validation},
         classes=raw.classes,
-        mean=parts.mean_std[0],
-        std=parts.mean_std[1],
-        input_size=input_size,
+        mean=mean,
+        std=std,
+        input_size=data.input_size,
         fingerprint=fingerprint(raw.train_images, raw.train_labels, raw.classes),
     )

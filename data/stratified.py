@@ -12,7 +12,7 @@ import numpy as np
 
 
 def _shares(counts: np.ndarray, number: int, rng: np.random.RandomState) -> np.ndarray:
-    """`number` images spread over classes [C] in proportion to their counts [C].
+    """Spread `number` images over classes [C] in proportion to their counts [C].
 
     Rounded down, and those left over go to the largest remainders; ties are broken at random.
     """
@@ -33,10 +33,9 @@ def _shares(counts: np.ndarray, number: int, rng: np.random.RandomState) -> np.n
 def stratified_split(
     labels: np.ndarray, first_portion: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shuffled indices of two parts that together are all of labels [N].
+    """Split labels [N] into two parts: shuffled indices, as scikit-learn splits them by
 
-    What `train_test_split(np.arange(N), train_size=first_portion, stratify=labels,
-    random_state=seed)` of scikit-learn gives.
+    `train_test_split(np.arange(N), train_size=first_portion, stratify=labels, random_state=seed)`.
 
     Raises:
         ValueError: a part is smaller than the number of classes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,18 +12,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.augment import Augmentation, image_transform
 from data.images import Images, fit
-from data.loader import Loader, Part
+from data.loader import BatchSpec, Loader, Part
 from utils.preprocessing import as_pil
+
+S = TypeVar("S", bound="StreamingLoader")
 
 
 class TransformedImages(Dataset):
-    """(index, seed) -> uint8 [size, size, 3], or the text of an error."""
+    """Dataset of (index, seed) -> uint8 [size, size, 3], or the text of an error."""
 
-    def __init__(self, images: Images, size: int, how: Augmentation | None) -> None:
+    def __init__(self, images: Images, size: int, how: Augmentation) -> None:
         self.images, self.size = images, size
-        plain = how is None or how == Augmentation(cutout=how.cutout)  # cutout is the device's
+        plain = how == Augmentation(cutout=how.cutout)  # cutout is the device's
         self.transform = None if plain else image_transform(how, size)
-        self.fit_first = how is None or not how.resized_crop
+        self.fit_first = not how.resized_crop
 
     def __getitem__(self, request: tuple[int, int]) -> np.ndarray | str:
         row, seed = request
@@ -42,7 +44,7 @@ class TransformedImages(Dataset):
 
 
 def stack(images: list[np.ndarray | str]) -> Tensor | str:
-    """uint8 [B, H, W, 3], or the first error."""
+    """Stack a batch to uint8 [B, H, W, 3], or return its first error."""
     errors = [x for x in images if isinstance(x, str)]
     return errors[0] if errors else torch.from_numpy(np.stack(images))
 
@@ -73,16 +75,9 @@ class StreamingLoader(Loader):
             loader; 0 does it in this process.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        size: int,
-        num_workers: int,
-        *args: Any,
-        **options: Any,
-    ) -> None:
-        super().__init__(*args, **options)
-        self.dataset = TransformedImages(images, size, self.augmentation)
+    def __init__(self, images: Images, size: int, num_workers: int, spec: BatchSpec) -> None:
+        super().__init__(spec)
+        self.dataset = TransformedImages(images, size, self.augmentation or Augmentation())
         self.num_workers = num_workers
         self._make_batches()
 
@@ -98,7 +93,7 @@ class StreamingLoader(Loader):
             generator=torch.Generator(),  # not torch's global one: it is the model's
         )
 
-    def sharded(self, rank: int, world_size: int) -> StreamingLoader:
+    def sharded(self: S, rank: int, world_size: int) -> S:
         part = super().sharded(rank, world_size)
         part._make_batches()
         return part
@@ -109,14 +104,14 @@ class StreamingLoader(Loader):
 
 
 def checked(batch: Tensor | str) -> Tensor:
-    """The batch. Raises ValueError if it is an error instead."""
+    """Return the batch; raise ValueError if it is an error instead."""
     if isinstance(batch, str):
         raise ValueError(f"{batch}; then go on with --resume")
     return batch
 
 
 def to_device_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Batches on the device; on CUDA the next one is copied while this one is computed on."""
+    """Yield batches on the device; on CUDA the next one is copied while this one is computed on."""
     if device.type != "cuda":
         for batch in batches:
             yield batch.to(device)

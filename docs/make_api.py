@@ -5,9 +5,12 @@ python docs/make_api.py
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +38,7 @@ API = {
     },
     "Weights": {
         "model": "extract_subnet load_subnet load_weights save_weights load_preprocessing "
-        "Preprocessing fold_batch_norms load_architecture architecture_facts",
+        "Preprocessing fold_batch_norms load_architecture architecture_record",
         "model.export": "export_onnx export_torch",
         "model.quantised": "export_int8",
         "model.hub": "export_hub hub_class",
@@ -60,6 +63,15 @@ def documented(doc: str) -> list[str]:
     return [" ".join(first.split()), ""] + (["```text", rest, "```", ""] if rest else [])
 
 
+def signature(function: Callable[..., object]) -> str:
+    """Arguments and result as the source has them, but for `self`."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    node = tree.body[0]
+    assert isinstance(node, ast.FunctionDef)
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    return f"({arguments})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
+
+
 def entry(module: str, name: str) -> list[str]:
     """The lines of one name; of a class with its public methods."""
     thing = getattr(importlib.import_module(module), name)
@@ -68,14 +80,14 @@ def entry(module: str, name: str) -> list[str]:
         return [f"### {module}.{name}", "", f"Further blocks of search spaces: `{call}`.", ""]
     lines = [f"### {module}.{name}", ""]
     if inspect.isfunction(thing):
-        lines += ["```python", f"{name}{inspect.signature(thing)}", "```", ""]
+        lines += ["```python", f"{name}{signature(thing)}", "```", ""]
     own = thing.__doc__ or ""
     lines += documented(own if not own.startswith(f"{name}(") else thing.__name__)
     methods = vars(thing).items() if inspect.isclass(thing) else ()
     for key, method in methods:
         if inspect.isfunction(method) and method.__doc__ and key[0] != "_":
             summary = " ".join(inspect.cleandoc(method.__doc__).partition("\n\n")[0].split())
-            lines.append(f"- `{key}{inspect.signature(method)}`: {summary}")
+            lines.append(f"- `{key}{signature(method)}`: {summary}")
     return [*lines, ""] if lines[-1] else lines
 
 

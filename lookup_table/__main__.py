@@ -48,7 +48,7 @@ from lookup_table.table import LookupTable
 from lookup_table.tables import list_tables
 from lookup_table.user_table import read_user_table, user_table_text
 from lookup_table.whole_networks import measure_blocks, rank_note, validate
-from model import SearchSpace, Subnet, architecture_facts, count_params, load_architecture
+from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
 from utils.errors import user_errors
@@ -78,8 +78,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
             classes = len(DATASETS[given.dataset](given.data_path).classes)
         return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
     space, architecture = load_architecture(given.arch)
-    stored = {
-        "search-space": (space.name, given.search_space),
+    stored: dict[str, tuple[object, object]] = {
         "input-size": (space.input_size, given.input_size),
         "num-classes": (space.num_classes, given.num_classes),
         "widths": (space.widths, given.widths),
@@ -87,6 +86,13 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
     for flag, (value, wanted) in stored.items():
         if wanted is not None and wanted != value:
             raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
+    if given.search_space is not None:
+        other = build_space(given.search_space, space.input_size, space.num_classes, given.widths)
+        if other.fingerprint != space.fingerprint:
+            raise ValueError(
+                f"{given.arch} is of search-space {space.name}, not {given.search_space} as it is "
+                f"now; fix --search-space or leave it out"
+            )
     return space, architecture
 
 
@@ -104,7 +110,7 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
     """Facts to print as JSON. Costs: single MACs and params, other metrics in their unit."""
     if architecture is not None:
-        facts = architecture_facts(space, architecture)
+        facts = architecture_record(space, architecture) | {"search_space": space.name}
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
     ranges: dict[str, list] = {metric: list(table.range(metric)) for metric in table.metrics}
     for metric in table.metrics[len(METRICS) :]:
@@ -121,16 +127,16 @@ def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | N
 
 
 def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> None:
-    """Every choice of every layer with its costs; the chosen one is marked."""
+    """Table of all choices of all layers with their costs; the chosen ones are marked."""
 
     def cells(costs: Iterable[int]) -> str:
-        return "".join(f"{in_millions(cost):>12}" for cost in costs)
+        return "".join(f"{in_millions(cost):>15}" for cost in costs)
 
     def line(name: str, costs: Iterable[int]) -> None:
         print(f"{name:<31} {'':<11}{cells(costs)}")
 
     print(f"{space.name} at {space.input_size} px, {space.num_classes} classes")
-    titles = "".join(f"{table.unit(metric):>12}" for metric in table.metrics)
+    titles = "".join(f"{table.unit(metric):>15}" for metric in table.metrics)
     print(f"{'layer':>5}  {'channels':>10}  {'px':>10}  {'choice':<12}{titles}")
     for i, layer in enumerate(space.layers):
         out_size = -(-layer.in_size // layer.stride)

@@ -1,4 +1,4 @@
-"""The distinct blocks of a space as ONNX files, to be measured on a device that has no PyTorch.
+"""The distinct blocks of a space, which tables are made of; and as ONNX files for other devices.
 
 `index.json` beside them says which rows of a latency table each file fills; `measure.py` times them
 where there is Python and ONNX Runtime. Their times become a table by `--import block_times`.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,6 +63,21 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
     ]
     parts = [Block(n, m.eval(), (chs, px, px), [(FIXED, n)]) for n, m, chs, px in fixed]
     return [b for b in (*blocks.values(), *parts) if not isinstance(b.module, nn.Identity)]
+
+
+def costs_of(
+    space: SearchSpace, blocks: Sequence[Block], values: Sequence[int]
+) -> tuple[np.ndarray, list[int]]:
+    """Arrange a value per block as costs of choices, int64 [L, C], and of the fixed parts."""
+    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
+    fixed = []
+    for block, value in zip(blocks, values, strict=True):
+        for layer, choice in block.rows:
+            if isinstance(layer, int):
+                costs[layer - 1, space.layers[layer - 1].choices.index(choice)] = value
+            else:
+                fixed.append(value)
+    return costs, fixed
 
 
 @torch.random.fork_rng(devices=[])

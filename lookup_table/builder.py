@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lookup_table.blocks import costs_of, distinct_blocks
 from lookup_table.latency import LatencySettings, source
 from lookup_table.memory import MEMORY_METRICS, add_memory
 from lookup_table.table import LookupTable
@@ -27,7 +28,6 @@ from lookup_table.user_table import kept_beside, read_user_table, user_table_tex
 from lookup_table.whole_networks import measure_blocks
 from model.space import SearchSpace
 from model.subnet import count_params
-from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 from utils.files import write_text
 from utils.metrics import METRICS
 
@@ -59,26 +59,12 @@ def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
 @torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
 def build_table(space: SearchSpace) -> LookupTable:
     """Profile the space's fixed parts and every choice of every layer."""
-    shape = (space.num_layers, space.max_choices)
-    costs = {metric: np.zeros(shape, dtype=np.int64) for metric in METRICS}
-    known: dict[tuple, tuple[int, int]] = {}  # layers of one stage share their shapes
-    for i, layer in enumerate(space.layers):
-        for c, name in enumerate(layer.choices):
-            key = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
-            if key not in known:
-                block = build_choice(space, i, c, space.style)
-                params = count_params(block)  # thop adds buffers to the module: count first
-                known[key] = (count_macs(block, layer.in_chs, layer.in_size), params)
-            costs["flops"][i, c], costs["params"][i, c] = known[key]
-
-    stem = build_stem(space, space.style)
-    first = build_first(space, space.style)
-    head = build_head(space, space.style)
-    params = sum(count_params(part) for part in (stem, first, head))
-    macs = count_macs(stem, IN_CHS, space.input_size)
-    macs += count_macs(first, space.stem_width, space.stem_size)
-    macs += count_macs(head, space.layers[-1].out_chs, space.last_size)
-    return LookupTable(costs, {"flops": macs, "params": params}, space.num_choices)
+    blocks = distinct_blocks(space)
+    params, fixed_params = costs_of(space, blocks, [count_params(b.module) for b in blocks])
+    # thop adds buffers to modules, so it comes second
+    macs, fixed_macs = costs_of(space, blocks, [count_macs(b.module, *b.shape[:2]) for b in blocks])
+    fixed = {"flops": sum(fixed_macs), "params": sum(fixed_params)}
+    return LookupTable({"flops": macs, "params": params}, fixed, space.num_choices)
 
 
 def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> LookupTable:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from lookup_table.blocks import costs_of, distinct_blocks
 from lookup_table.table import LookupTable
 from model.space import SearchSpace
-from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 from utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -114,28 +114,10 @@ def measure_latency(
 
     Layers of one shape share their measurement.
     """
-    keys: dict[tuple[int, int], tuple] = {}
-    cases: dict[tuple, tuple[nn.Module, tuple[int, ...]]] = {}
-    for i, layer in enumerate(space.layers):
-        shape = (layer.in_chs, layer.in_size, layer.in_size)
-        for c, name in enumerate(layer.choices):
-            key = keys[i, c] = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
-            if key not in cases:
-                cases[key] = build_choice(space, i, c, space.style), shape
-    cases["stem",] = build_stem(space, space.style), (IN_CHS, space.input_size, space.input_size)
-    stem_shape = (space.stem_width, space.stem_size, space.stem_size)
-    cases["first",] = build_first(space, space.style), stem_shape
-    head_shape = (space.layers[-1].out_chs, space.last_size, space.last_size)
-    cases["head",] = build_head(space, space.style), head_shape
-    # A network is built without skips: they take no time
-    timed = {k: case for k, case in cases.items() if not isinstance(case[0], nn.Identity)}
-    seconds = time_modules(list(timed.values()), device, settings, "block")
-    known = dict.fromkeys(cases, 0) | dict(zip(timed, map(_rounded, seconds), strict=True))
-    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
-    for (i, c), key in keys.items():
-        costs[i, c] = known[key]
-    fixed = known["stem",] + known["first",] + known["head",]
-    return table.with_metric("latency", costs, fixed, "ms", source(device, settings))
+    blocks = distinct_blocks(space)  # networks are built without skips: they take no time
+    seconds = time_modules([(b.module, b.shape) for b in blocks], device, settings, "block")
+    costs, fixed = costs_of(space, blocks, [_rounded(s) for s in seconds])
+    return table.with_metric("latency", costs, sum(fixed), "ms", source(device, settings))
 
 
 def _rounded(seconds: float) -> int:

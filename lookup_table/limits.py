@@ -62,11 +62,12 @@ class Limit:
     high: int | None
 
     def text(self, table: LookupTable) -> str:
-        """The limit for people, such as `params from 1.000 to 4.000 M params`."""
+        """The limit for people, such as `params from 1.000 to 4.000 M`."""
         ends = [in_millions(end) for end in (self.low, self.high) if end is not None]
         words = {(True, False): "of at least", (False, True): "of at most", (True, True): "from"}
         word = words.get((self.low is not None, self.high is not None), "of any size")
-        return " ".join((self.metric, word, " to ".join(ends), table.unit(self.metric)))
+        metric = table.metric(self.metric)
+        return " ".join((metric.name, word, " to ".join(ends), metric.unit))
 
 
 def parse_limit(text: str) -> LimitFlag:

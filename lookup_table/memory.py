@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lookup_table.blocks import costs_of, distinct_blocks
 from lookup_table.table import LookupTable
 from model.blocks import ConvBN, MBConv, ShuffleBlock
 from model.space import SearchSpace
-from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 
 BYTES = {"int8": 1, "float32": 4}  # of an activation or a weight
 BIAS_BYTES = 4
@@ -94,32 +93,20 @@ def add_memory(space: SearchSpace, table: LookupTable, dtype: str = "float32") -
         dtype: int8 or float32.
     """
     per_element = BYTES[dtype]
-    shape = (space.num_layers, space.max_choices)
-    costs = {metric: np.zeros(shape, dtype=np.int64) for metric in MEMORY_METRICS}
-    known: dict[tuple, tuple[int, int]] = {}  # layers of one stage share their shapes
-
-    def measured(block: nn.Module, in_chs: int, size: int) -> tuple[int, int]:
-        peak = peak_elements(block, in_chs, size) * per_element
-        return peak, weight_bytes(block, per_element)
-
     with torch.device("meta"):
-        for i, layer in enumerate(space.layers):
-            for c, name in enumerate(layer.choices):
-                key = (name, layer.in_chs, layer.out_chs, layer.stride, layer.in_size)
-                if key not in known:
-                    block = build_choice(space, i, c, space.style)
-                    known[key] = measured(block, layer.in_chs, layer.in_size)
-                costs["peak_memory"][i, c], costs["weights"][i, c] = known[key]
-        parts = [
-            measured(build_stem(space, space.style), IN_CHS, space.input_size),
-            measured(build_first(space, space.style), space.stem_width, space.stem_size),
-            measured(build_head(space, space.style), space.layers[-1].out_chs, space.last_size),
-        ]
-    peaks, weights = zip(*parts, strict=True)
+        blocks = distinct_blocks(space)
+        live = [peak_elements(b.module, *b.shape[:2]) * per_element for b in blocks]
+    peaks, fixed_peaks = costs_of(space, blocks, live)
+    sizes = [weight_bytes(b.module, per_element) for b in blocks]
+    weights, fixed_weights = costs_of(space, blocks, sizes)
     return replace(
         table,
-        costs={**table.costs, **costs},
-        fixed={**table.fixed, "peak_memory": max(peaks), "weights": sum(weights)},
+        costs={**table.costs, "peak_memory": peaks, "weights": weights},
+        fixed={
+            **table.fixed,
+            "peak_memory": max(fixed_peaks),
+            "weights": sum(fixed_weights),
+        },
         units={**table.units, **dict.fromkeys(MEMORY_METRICS, UNIT)},
         peaks=table.peaks | {"peak_memory"},
     )

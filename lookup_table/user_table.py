@@ -150,6 +150,7 @@ def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
         "widths": list(space.widths),
         "input_size": space.input_size,
         "num_classes": space.num_classes,
+        "fingerprint": space.fingerprint,
     }
     spec |= {k: v for k, v in table.sources.get(metric, {}).items() if k not in spec}
     spec["fixed"] = table.fixed[metric] / MILLIONTHS

@@ -1,15 +1,19 @@
 """Search spaces, supernets, standalone networks and architecture files."""
 
 from model.architecture import (
-    architecture_facts,
+    architecture_record,
+    architecture_text,
     find_architecture,
     load_architecture,
+    load_subnet,
     published_architectures,
     read_architecture,
 )
 from model.blocks import BLOCKS, BlockStyle, conv_bn, zero_residuals
+from model.costs import count_costs
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
+from model.space_copy import keep_space, stored_space
 from model.subnet import (
     Subnet,
     add_drop_path,
@@ -17,7 +21,6 @@ from model.subnet import (
     fold_batch_norms,
     inherit_weights,
     load_preprocessing,
-    load_subnet,
     load_weights,
     read_weights,
     save_weights,
@@ -41,16 +44,19 @@ __all__ = [
     "Supernet",
     "add_drop_path",
     "align_choices",
-    "architecture_facts",
+    "architecture_record",
+    "architecture_text",
     "build_supernet",
     "choice_colors",
     "conv_bn",
+    "count_costs",
     "count_params",
     "describe",
     "extract_subnet",
     "find_architecture",
     "fold_batch_norms",
     "inherit_weights",
+    "keep_space",
     "load_architecture",
     "load_preprocessing",
     "load_space",
@@ -63,5 +69,6 @@ __all__ = [
     "read_weights",
     "save_weights",
     "set_dropout",
+    "stored_space",
     "zero_residuals",
 ]

@@ -1,112 +1,153 @@
 """Architecture files: what a search writes and every `--arch` flag reads.
 
 Keys: search_space, widths (if not the space's own), input_size, num_classes, choices, and what is
-known of it (flops, params, top1, target_hc, info_metric). Other keys are ignored. Published
-networks are such files too, in config_file/architecture/, and go by their names.
+known of the network (flops, params, top1, target_hc, info_metric). Other keys are ignored.
+`search_space` is the name of a shipped space, or the whole resolved content of another one, so that
+a file loads anywhere and whatever became of the YAML it was made from. Files may also name a YAML,
+beside them or in the current folder. Published networks are such files too, in
+config_file/architecture/, and go by their names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+import yaml
 
-from model.space import SearchSpace, load_space
-from model.space_file import SPACE_DIR, WIDTHS, nearest
-from utils.yaml_file import read_yaml, shown
+from model.architecture_source import (
+    find_architecture,
+    published_architectures,
+    read_architecture,
+    read_source,
+)
+from model.costs import count_costs
+from model.space import Architecture, SearchSpace, load_space
+from model.space_file import (
+    SPACE_SUFFIXES,
+    load_space_file,
+    shipped_spaces,
+)
+from model.subnet import Subnet, load_preprocessing, load_weights, read_weights
 
-ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
-SUFFIXES = (".yaml", ".yml", ".json")
-ALIASES = {"spos": "spos_megvii"}
 
+def _space_content(space: str | dict, file: Path) -> str | dict:
+    """Return a shipped space's name, or the content of another space.
 
-def published_architectures() -> list[str]:
-    """Names that `--arch` takes, sorted."""
-    return sorted(path.stem for path in ARCHITECTURE_DIR.glob("*.yaml"))
-
-
-def find_architecture(name: str | Path) -> Path:
-    """The file of a published network's name; a path stays what it is.
+    A YAML is looked for in the folder of the architecture file, then in the current folder.
 
     Raises:
-        ValueError: neither a file nor a published network.
+        ValueError: the YAML is gone or not usable.
     """
-    path = Path(str(name))  # out of a configuration it can be a number
-    if path.suffix in SUFFIXES or path.is_file():
-        return path
-    known = published_architectures()
-    text = ALIASES.get(str(name), str(name))
-    if text not in known:
+    if isinstance(space, dict) or not space.endswith(SPACE_SUFFIXES):
+        return space
+    found = [path for path in (file.parent / space, Path(space)) if path.is_file()]
+    if not found:
         raise ValueError(
-            f"architecture '{name}' is neither a file nor a published network"
-            f"{nearest(str(name), known)}; `python train_subnet.py --list-architectures` lists them"
+            f"search space {space} is neither in {file.parent} nor in the current folder; copy the "
+            f"YAML to one of them"
         )
-    return ARCHITECTURE_DIR / f"{text}.yaml"
+    return {**load_space_file(found[0]), "name": space}
 
 
-def _find_space(name: str, file: Path) -> str:
-    """A space's YAML is looked for from the current folder, then from the architecture's folder."""
-    beside = file.parent / name
-    if name.endswith((".yaml", ".yml")) and not Path(name).is_file() and beside.is_file():
-        return str(beside)
-    return name
-
-
-def read_architecture(path: str | Path) -> dict:
-    """The content of an architecture file, its required keys checked.
-
-    Raises:
-        ValueError: unreadable, a key is missing or of another type.
-    """
-    spec = read_yaml(Path(path))
-    if not isinstance(spec, dict):
-        raise ValueError(f"{path}: an architecture file must be a mapping of keys to values")
-    kinds = {"search_space": str, "input_size": int, "num_classes": int, "choices": list}
-    for key, kind in kinds.items():
-        if key not in spec:
-            raise ValueError(f"{path}: key '{key}' is missing")
-        if not isinstance(spec[key], kind) or isinstance(spec[key], bool):
-            raise ValueError(f"{path}: '{key}' must be of type {kind.__name__}")
-    widths = spec.get("widths")
-    if widths is not None and not WIDTHS[0](widths):
-        raise ValueError(f"{path}: 'widths' must be {WIDTHS[1]}, not {shown(widths)}")
-    return spec
+def _check_costs(path: Path, spec: dict, space: SearchSpace, architecture: np.ndarray) -> None:
+    """Raise ValueError if the stored MACs or params are not those of the network."""
+    costs = count_costs(space, architecture)
+    for metric, cost in costs.items():
+        if metric in spec and spec[metric] != cost:
+            raise ValueError(
+                f"{path} records {metric} {spec[metric]}, but with {space.name} as it is now the "
+                f"network has {cost}; restore the search space that it was found in, or remove "
+                f"{' and '.join(costs)} from the file to take the network as it is now"
+            )
 
 
 def load_architecture(
     name: str | Path, input_size: int | None = None, num_classes: int | None = None
 ) -> tuple[SearchSpace, np.ndarray]:
-    """The space and the architecture, int [L], of a file or a published network.
+    """Load the space and the architecture, int [L], of a file or a published network.
 
     Args:
-        name: a YAML or JSON file, or the name of a published network.
+        name: a YAML or JSON file, the name of a published network, or another form of
+            `architecture_source`.
         input_size: px, in place of the file's.
         num_classes: in place of the file's.
 
     Raises:
-        ValueError: unreadable, a key is missing, or a choice is unknown or not allowed.
+        ValueError: unreadable, a key is missing, a choice is unknown or not allowed, or the stored
+            costs are not those of the network.
     """
-    path = find_architecture(name)
-    spec = read_architecture(path)
-    size = input_size or spec["input_size"]
-    classes = num_classes or spec["num_classes"]
+    path, spec = read_source(name)
+    widths = spec.get("widths")
     try:
-        file = _find_space(spec["search_space"], path)
-        space = load_space(file, size, classes, spec.get("widths"))
-        return space, space.encode(spec["choices"])
+        content = _space_content(spec["search_space"], path)
+        space = load_space(content, spec["input_size"], spec["num_classes"], widths)
+        architecture = space.encode(spec["choices"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    _check_costs(path, spec, space, architecture)
+    if input_size or num_classes:
+        size, classes = input_size or space.input_size, num_classes or space.num_classes
+        space = load_space(content, size, classes, widths)
+    return space, architecture
 
 
-def architecture_facts(space: SearchSpace, architecture: np.ndarray) -> dict:
-    """The keys of an architecture file that identify the network, ready for YAML."""
-    facts: dict = {"search_space": space.name}
+def architecture_record(space: SearchSpace, architecture: Architecture) -> dict:
+    """Return the keys of an architecture file that identify the network."""
+    record: dict = {"search_space": space.name}
+    if space.name not in shipped_spaces():
+        record["search_space"] = dict(space.content)
     if space.widths != space.default_widths:
-        facts["widths"] = list(space.widths)
-    facts["input_size"] = space.input_size
-    facts["num_classes"] = space.num_classes
-    facts["choices"] = space.decode(architecture)
-    return facts
+        record["widths"] = list(space.widths)
+    record["input_size"] = space.input_size
+    record["num_classes"] = space.num_classes
+    record["choices"] = space.decode(architecture)
+    return record
+
+
+def architecture_text(record: Mapping[str, object]) -> str:
+    """Return the YAML of an architecture file; the content of a space comes last."""
+    space = record["search_space"]
+    if isinstance(space, str):
+        return yaml.safe_dump(dict(record), sort_keys=False)
+    head = {key: value for key, value in record.items() if key != "search_space"}
+    return yaml.safe_dump(head, sort_keys=False) + yaml.safe_dump(
+        {"search_space": space}, sort_keys=False, default_flow_style=None, width=100
+    )
+
+
+def load_subnet(
+    architecture: str | Path,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Subnet:
+    """Load the standalone network of an architecture file, in eval mode.
+
+    Args:
+        architecture: a YAML or JSON file, or the name of a published network.
+        weights: a .safetensors file; its classifier decides the number of classes. None: random.
+        device: where the network is put.
+
+    Returns:
+        Images [B, 3, H, W] as its `preprocessing` makes them -> logits [B, classes]; its
+        `classify` takes an image file.
+
+    Raises:
+        ValueError: a file is not usable, or the weights are of another network.
+    """
+    tensors = None if weights is None else read_weights(weights)
+    preprocessing = None if weights is None else load_preprocessing(weights)
+    size = None if preprocessing is None else preprocessing.input_size
+    classifier = None if tensors is None else tensors.get("head.classifier.weight")
+    num_classes = None if classifier is None else classifier.shape[0]
+    space, choices = load_architecture(architecture, size, num_classes)
+    subnet = Subnet(space, choices)
+    subnet.preprocessing = preprocessing
+    if tensors is not None:
+        load_weights(subnet, tensors, weights)
+    return subnet.eval().to(device)
 
 
 def published_text() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from model.export import check_onnx_packages, export_onnx, export_torch
@@ -66,6 +67,7 @@ def export_all(
         OSError: a file cannot be written.
     """
     folded, expected = fold_batch_norms(net).cpu(), card.preprocessing
+    folded.to(memory_format=torch.contiguous_format)  # other tools know no channels_last kernels
     for path, write in ((paths.export_onnx, export_onnx), (paths.export_torch, export_torch)):
         if path is not None:
             difference = write(folded, path, expected)

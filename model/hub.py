@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from model.architecture import architecture_facts
+from model.architecture import architecture_record
 from model.space import Architecture, SearchSpace, load_space
 from model.subnet import Subnet, save_weights
 from utils.files import atomic_folder
@@ -28,7 +28,7 @@ def export_hub(
     Raises:
         OSError: the folder exists, or cannot be written.
     """
-    facts = architecture_facts(space, np.asarray(architecture))
+    facts = architecture_record(space, np.asarray(architecture))
     config = facts | {"preprocessing": card.preprocessing.values()}
     with atomic_folder(folder) as part:
         save_weights(net, part / WEIGHTS, card.preprocessing)

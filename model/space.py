@@ -10,15 +10,15 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
-from model.space_file import load_space_file
+from model.space_file import check_space, load_space_file, plain_keys
 
 Architecture = Sequence[int] | np.ndarray  # [L]
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
@@ -56,6 +56,8 @@ class SearchSpace:
     affine_in_supernet: bool
     classifier_bias: bool
     dropout: float
+    # the YAML that it was made from, `extends` and widths resolved: enough to load it again
+    content: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_layers(self) -> int:
@@ -112,7 +114,7 @@ class SearchSpace:
     def fingerprint(self) -> str:
         """Short hash of everything that decides the shapes and parameters of a network."""
         facts = dataclasses.asdict(self)
-        for key in ("name", "default_widths"):  # these change no network
+        for key in ("name", "default_widths", "content"):  # these change no network
             del facts[key]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -249,7 +251,7 @@ def _check_size(where: str, layers: Sequence[Layer], last: int, num_classes: int
 
 
 def load_space(
-    name: str | Path,
+    name: str | Path | Mapping,
     input_size: int = 224,
     num_classes: int = 1000,
     widths: Sequence[int] | None = None,
@@ -257,7 +259,7 @@ def load_space(
     """Read a space by name (config_file/search_space/) or from a YAML file.
 
     Args:
-        name: a shipped space, or a path that ends in .yaml or .yml.
+        name: a shipped space, a path that ends in .yaml or .yml, or the content of such a file.
         input_size: height and width of the images, 8 to 1024 px.
         num_classes: outputs of the classifier.
         widths: [stem, (first,) one per stage, last] in place of the file's.
@@ -265,8 +267,11 @@ def load_space(
     Raises:
         ValueError: the file, the size or the widths are not usable; the message says why.
     """
-    spec = load_space_file(name)
-    where = str(name)
+    if isinstance(name, Mapping):
+        spec, where = plain_keys(name), str(name.get("name"))
+        check_space(spec, where)
+    else:
+        spec, where = load_space_file(name), str(name)
     if not MIN_SIZE <= input_size <= MAX_SIZE:
         raise ValueError(f"input size {input_size} is not between {MIN_SIZE} and {MAX_SIZE} px")
     if not 1 <= num_classes <= MAX_CLASSES:
@@ -280,7 +285,7 @@ def load_space(
     _check_size(where, layers, chosen[-1], num_classes)
 
     return SearchSpace(
-        name=where if spec["user_file"] else spec["name"],
+        name=where,
         supernet=spec["supernet"],
         input_size=input_size,
         num_classes=num_classes,
@@ -297,4 +302,9 @@ def load_space(
         affine_in_supernet=spec["bn"]["affine_in_supernet"],
         classifier_bias=spec["classifier"]["bias"],
         dropout=spec["classifier"]["dropout"],
+        content={
+            **{key: value for key, value in spec.items() if key != "width_mult"},
+            "name": where,
+            "widths": chosen,
+        },
     )

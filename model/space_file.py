@@ -7,13 +7,14 @@ whole. The schema is the dicts below: key -> (check, description of a valid valu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.blocks import ACTIVATIONS, is_block_name, parse_mbconv
 from utils.errors import nearest
 from utils.yaml_file import read_yaml, shown
 
+SPACE_SUFFIXES = (".yaml", ".yml")
 SPACE_DIR = Path(__file__).resolve().parent.parent / "config_file" / "search_space"
 
 MAX_CHOICES = 64  # of a layer
@@ -145,18 +146,38 @@ def check_space(spec: dict, where: str) -> None:
                 raise ValueError(f"{where}: '{name}' is not a slice of an MBConv superkernel")
 
 
+def plain_keys(content: Mapping) -> dict:
+    """Return a space's content with layer numbers as integers, which JSON makes texts."""
+
+    def plain(stage: object) -> object:
+        if not isinstance(stage, dict) or not isinstance(stage.get("layer_choices"), dict):
+            return stage
+        by_layer = stage["layer_choices"].items()
+        numbers = {int(k) if str(k).isdecimal() else k: names for k, names in by_layer}
+        return {**stage, "layer_choices": numbers}
+
+    stages = content.get("stages")
+    if not isinstance(stages, list):
+        return dict(content)
+    return {**content, "stages": [plain(stage) for stage in stages]}
+
+
 def shipped_spaces() -> list[str]:
     """Return the names of the spaces in config_file/search_space/, sorted."""
     return sorted(path.stem for path in SPACE_DIR.glob("*.yaml"))
 
 
 def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
-    """The checked content of a space's YAML, `extends` resolved.
+    """Read and check a space's YAML and resolve `extends`.
 
-    Adds `user_file`: whether `name` is a path rather than a shipped space.
+    Args:
+        name: a shipped space, or a path that ends in .yaml or .yml.
+
+    Raises:
+        ValueError: no such space, or its content is not as the schema says.
     """
     text = str(name)
-    user_file = text.endswith((".yaml", ".yml"))
+    user_file = text.endswith(SPACE_SUFFIXES)
     if not user_file and text not in shipped_spaces():
         raise ValueError(
             f"search space '{text}' does not exist{nearest(text, shipped_spaces())}: choose one of "
@@ -168,7 +189,7 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
         raise ValueError(f"{path}: a search space must be a mapping of keys to values")
     if "extends" in spec:
         base_name = str(spec.pop("extends"))
-        if base_name.endswith((".yaml", ".yml")):
+        if base_name.endswith(SPACE_SUFFIXES):
             base_name = os.path.normpath(path.parent / base_name)
         if base_name in _seen or len(_seen) == MAX_EXTENDS:
             raise ValueError(f"{path}: 'extends' goes in a circle or too far, at {base_name}")
@@ -176,7 +197,6 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
             base = load_space_file(base_name, (*_seen, base_name))
         except ValueError as error:
             raise ValueError(f"{path}: extends: {error}") from error
-        base.pop("user_file")
         for key in NESTED:  # a nested override gives only the keys that differ
             if isinstance(spec.get(key), dict) and isinstance(base.get(key), dict):
                 spec[key] = {**base[key], **spec[key]}
@@ -184,4 +204,4 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
             base.pop("widths", None)
         spec = {**base, "name": path.stem, **spec}
     check_space(spec, str(path))
-    return {**spec, "user_file": user_file}
+    return spec

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.architecture import load_architecture
 from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
 from model.space import Architecture, SearchSpace
 from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
@@ -126,38 +125,6 @@ def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Architectu
         for name, tensor in target.state_dict().items():
             if name in state:
                 tensor.copy_(inner_slice(state[name], tensor.shape))
-
-
-def load_subnet(
-    architecture: str | Path,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
-) -> Subnet:
-    """Load the standalone network of an architecture file, in eval mode.
-
-    Args:
-        architecture: a YAML or JSON file, or the name of a published network.
-        weights: a .safetensors file; its classifier decides the number of classes. None: random.
-        device: where the network is put.
-
-    Returns:
-        Images [B, 3, H, W] as its `preprocessing` makes them -> logits [B, classes]; its
-        `classify` takes an image file.
-
-    Raises:
-        ValueError: a file is not usable, or the weights are of another network.
-    """
-    tensors = None if weights is None else read_weights(weights)
-    preprocessing = None if weights is None else load_preprocessing(weights)
-    size = None if preprocessing is None else preprocessing.input_size
-    classifier = None if tensors is None else tensors.get("head.classifier.weight")
-    num_classes = None if classifier is None else classifier.shape[0]
-    space, choices = load_architecture(architecture, size, num_classes)
-    subnet = Subnet(space, choices)
-    subnet.preprocessing = preprocessing
-    if tensors is not None:
-        load_weights(subnet, tensors, weights)
-    return subnet.eval().to(device)
 
 
 def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) -> None:

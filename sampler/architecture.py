@@ -63,10 +63,15 @@ class ArchitectureSampler(Sampler):
         self.warming_up = False  # set in epochs that train only the weights
 
     def architecture_training(
-        self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
+        self,
+        config: SupernetCommand,
+        supernet: Supernet,
+        batches: StatefulBatches | None,
+        budget: Budget | None,
     ) -> ArchitectureTraining:
         from sampler.alpha import ArchitectureTraining  # lazily: it imports this module
 
+        assert batches is not None and budget is not None  # a differentiable run has both
         return ArchitectureTraining.from_config(config, self, supernet, batches, budget)
 
     @property

@@ -44,7 +44,11 @@ class Sampler(Protocol):
         return cls(supernet.space.num_choices, rng)
 
     def architecture_training(
-        self, config: SupernetCommand, supernet: Supernet, batches: StatefulBatches, budget: Budget
+        self,
+        config: SupernetCommand,
+        supernet: Supernet,
+        batches: StatefulBatches | None,
+        budget: Budget | None,
     ) -> ArchitectureTraining | None:
         """Make the trainer of the architecture parameters; None for samplers without any.
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
-from search_strategy.history import candidate_facts
+from search_strategy.history import write_candidate
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy, StrategyConfig
-from utils.files import write_text
 
 
 class DifferentiableSearch(SearchStrategy):
@@ -64,10 +62,9 @@ class DifferentiableSearch(SearchStrategy):
         assert self.prior is not None
         space, table, metric = search.history.space, search.history.table, search.metric
         free = self.unconstrained()
-        facts = candidate_facts(space, table, free, float(search.top1(free[None])[0]))
-        facts["source"] = "most probable, no budget"
-        text = yaml.safe_dump(facts, sort_keys=False)
-        write_text(search.folder / "unconstrained_architecture.yaml", text)
+        file = search.folder / "unconstrained_architecture.yaml"
+        top1 = float(search.top1(free[None])[0])
+        facts = write_candidate(file, space, table, free, top1, "most probable, no budget")
         ahead = log_probability(self.prior, free) - log_probability(self.prior, search.answer)
         cost = table.metric(metric)
         table_rows = {
@@ -103,7 +100,7 @@ def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> floa
 
 @dataclass(frozen=True)
 class Prior:
-    """What a supernet's training has learned about the choices.
+    """Choice probabilities that a supernet's training has learned.
 
     Attributes:
         probabilities: float [L, C], or None if it learned none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from lookup_table import METRICS, LookupTable
 from lookup_table.table import MILLION
 from search_strategy.additive import smoothed
+from utils.files import write_text
 
 if TYPE_CHECKING:
     from model import SearchSpace
@@ -118,10 +120,26 @@ class History:
 def candidate_facts(
     space: SearchSpace, table: LookupTable, architecture: np.ndarray, top1: float
 ) -> dict:
-    """What an architecture file says of one network."""
-    from model import architecture_facts  # lazily: it loads torch, which --help does not wait for
+    """Return the record of one network, for `architecture_text`."""
+    from model import architecture_record  # lazily: it loads torch, which --help does not wait for
 
-    return architecture_facts(space, architecture) | table.facts(architecture) | {"top1": top1}
+    return architecture_record(space, architecture) | table.facts(architecture) | {"top1": top1}
+
+
+def write_candidate(
+    path: Path,
+    space: SearchSpace,
+    table: LookupTable,
+    architecture: np.ndarray,
+    top1: float,
+    source: str,
+) -> dict:
+    """Write the architecture file of one network; return its content."""
+    from model import architecture_text  # lazily, as above
+
+    facts = candidate_facts(space, table, architecture, top1) | {"source": source}
+    write_text(path, architecture_text(facts))
+    return facts
 
 
 def candidates_csv(

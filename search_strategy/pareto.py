@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import yaml
 
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import Words, words
 from lookup_table import Budget, architecture_keys
 from search_strategy.breeding import BreedingConfig, cross, mutate, new_children
-from search_strategy.history import History, candidate_facts, candidates_csv
+from search_strategy.history import History, candidates_csv, write_candidate
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy
 from utils import statistics
 from utils.files import write_text
@@ -232,9 +231,6 @@ def save_front(folder: Path, history: History, objectives: Sequence[str], source
     write_text(folder / "pareto_front.csv", text)
     (folder / "pareto_front").mkdir(exist_ok=True)
     for i, (architecture, top1) in enumerate(zip(architectures, scores["top1"], strict=True)):
-        facts = candidate_facts(history.space, history.table, architecture, top1)
-        facts["source"] = source
-        write_text(
-            folder / "pareto_front" / f"{i:03d}.yaml", yaml.safe_dump(facts, sort_keys=False)
-        )
+        file = folder / "pareto_front" / f"{i:03d}.yaml"
+        write_candidate(file, history.space, history.table, architecture, top1, source)
     return len(front)

@@ -1,4 +1,4 @@
-"""What --dry-run says of a search: sizes, candidates, files."""
+"""The plan of a search that --dry-run prints: sizes, candidates, files."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from lookup_table import Limit
+from model import architecture_text
 from search_strategy.history import History
 from search_strategy.report_page import report_page
 from utils.files import write_text
@@ -133,7 +133,7 @@ class SearchReport:
         ]
 
     def _reasons(self) -> list[str]:
-        """What the answer was chosen by, where that is not its top-1 alone."""
+        """Name what the answer was chosen by, where that is not its top-1 alone."""
         history, reasons = self.history, []
         if history.top1_of is not None:
             score = history.scores[self.winner]
@@ -145,7 +145,7 @@ class SearchReport:
         return reasons
 
     def _tied(self) -> str:
-        """How many candidates share the highest score, and which of them was taken."""
+        """Say how many candidates share the highest score, and which of them was taken."""
         scores = self.history.ranking_scores()
         number = int((scores == scores.max()).sum())
         if number == 1 or self.history.chosen is not None:
@@ -154,7 +154,7 @@ class SearchReport:
         return f"{number} of {len(scores):,} candidates; {taken}"
 
     def _verdict(self, control: History) -> str:
-        """How the answer stands beside the best random network, and the noise of its images."""
+        """Judge the answer beside the best random network and the noise of its images."""
         best = float(control.top1.max())
         ahead, many = self.top1 - best, f"the best of {len(control):,} random networks"
         if ahead < 0:
@@ -169,7 +169,7 @@ class SearchReport:
         return text
 
     def _as_good(self) -> str:
-        """How many candidates of a random search its images cannot tell from the answer."""
+        """Count the candidates of a random search that its images cannot tell from the answer."""
         images = self.images.get("validation")
         if not images or len(self.history) == 1:
             return ""
@@ -225,29 +225,26 @@ class SearchReport:
         self.tables |= findings.tables
 
     def next_steps(self) -> dict[str, str]:
-        """What one does next with the network found -> the command."""
-        folder, config = self.folder, self.config
-        net = folder.with_name(f"{folder.name}_net")
-        data = ["--dataset", str(config["dataset"])]
-        if config.get("data_path") is not None:
-            data += ["--data-path", str(config["data_path"])]
-        best = str(folder / "best_architecture.yaml")
-        train = ["train_subnet.py", "--arch", best, *data, "--title", net.name]
-        if folder.parent != Path("runs"):
-            train += ["--run-dir", str(folder.parent)]
-        export = ["train_subnet.py", "--arch", str(net / "best_architecture.yaml"), *data]
-        export += ["--evaluate", str(net / "weights.safetensors")]
-        export += ["--export-onnx", str(net / "net.onnx")]
-        return {
-            "Train the network found": command_line(*train),
-            "Export it to ONNX": command_line(*export),
-            "Compare the two": command_line("compare_runs.py", str(folder), str(net)),
+        """Map what one does next with the network found to the command."""
+        run, net = str(self.folder), f"{self.folder}_net"
+        place = ["--run-dir", str(self.folder.parent)] if self.folder.parent != Path("runs") else []
+        if (data := self.config.get("data_path")) is not None:
+            place += ["--data-path", str(data)]
+        train = ["--arch", run, "--title", f"{self.folder.name}_net", *place]
+        verify = ["--verify", run, "--title", f"{self.folder.name}_verified", *place]
+        export = ["--evaluate", f"{net}/weights.safetensors", "--export-onnx", f"{net}/net.onnx"]
+        commands = {
+            "Train the network found": ["train_subnet.py", *train],
+            "Verify it against random networks, all trained alone": ["train_subnet.py", *verify],
+            "Export it to ONNX": ["train_subnet.py", "--arch", net, *export, *place],
+            "Compare the two": ["compare_runs.py", run, net],
         }
+        return {text: command_line(*words) for text, words in commands.items()}
 
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:
         """Save the best architecture, plot, page and TensorBoard's hparams; print the summary."""
         history, facts, spent = self.history, self.facts, phases.seconds
-        text = yaml.safe_dump(facts, sort_keys=False)
+        text = architecture_text(facts)
         write_text(self.folder / "best_architecture.yaml", text)
         title = f"{self.title} ({len(history)} networks)"
         figure = pareto_figure(self.plots(), self.winner, self.accuracy, title)
@@ -266,9 +263,8 @@ class SearchReport:
         self.rows["files"] = (
             f"{self.folder}/ (best_architecture.yaml, history.csv, report.html, ...)"
         )
-        log.info(summary_table(f"\n{self.title}", self.rows))
-        for title, rows in self.tables.items():
-            log.info(summary_table(f"\n{title}", rows))
-        for text, command in self.next_steps().items():
-            log.info(f"\n{text}:\n  {command}")
+        tables = {self.title: self.rows} | self.tables
+        parts = [summary_table(title, rows) for title, rows in tables.items()]
+        parts += [f"{text}:\n  {command}" for text, command in self.next_steps().items()]
+        log.info("\n" + "\n\n".join(parts))
         write_text(self.folder / "report.html", report_page(self))

@@ -56,6 +56,7 @@ def report_page(report: SearchReport) -> str:
     return (
         environment.get_template("report_page.html").render(
             title=folder.name,
+            run=str(folder),
             intro=f"{report.title} at {space.input_size} px, {space.num_classes} classes; "
             f"seed {report.config['random_seed']}",
             tiles=_tiles(report),
@@ -191,7 +192,7 @@ def _heat_rows(
 
 
 def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[str, object]:
-    """What the script needs; choices are indices into `choices`."""
+    """Values for the page's script; choices are indices into `choices`."""
     table, names = history.table, list(colors)
     metrics = [table.metric(key) for key in table.metrics]
     columns = [("top1", "top-1 (%)", 2), *((m.key, m.label, 3) for m in metrics)]
@@ -211,14 +212,14 @@ def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[s
 
 
 def _commands(report: SearchReport) -> dict[str, str]:
-    """What one may do next -> the command."""
+    """Map what one may do next to the command."""
     folder, config = report.folder, report.config
     commands = {"Repeat this run": command_line("search.py", "--config", f"{folder}/config.yaml")}
     if config.get("oracle") is None:
         supernet = str(config.get("checkpoint") or folder / "supernet.pt")
         commands["Search its supernet again"] = command_line("search.py", "--checkpoint", supernet)
-    best = f"{folder}/best_architecture.yaml"
-    commands["Count its MACs and parameters"] = command_line("-m", "lookup_table", "--arch", best)
+    count = "-m", "lookup_table", "--arch", str(folder)
+    commands["Count its MACs and parameters"] = command_line(*count)
     curves = f"{folder.name}:{folder}/tensorboard"
     commands["See the curves"] = shlex.join(["tensorboard", "--logdir_spec", curves])
     return commands | report.next_steps()

@@ -65,7 +65,7 @@ class Searches:
         return history
 
     def random_control(self, candidates: int) -> History:
-        """As many random candidates as the search had."""
+        """Score as many random candidates as the search had."""
         rng = stream(self.config.run.random_seed, CONTROL_STREAM)
         flags = RandomConfig(random_iteration=control_size(candidates))
         control = RandomSearch(flags, self.budget, rng)

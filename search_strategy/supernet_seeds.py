@@ -1,4 +1,4 @@
-"""How far a search depends on its supernet: the same run with supernets of other seeds."""
+"""Dependence of a search on its supernet: the same run with supernets of other seeds."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from config_file.arg_config.fields import plain
 from config_file.arg_config.subnet_config import SubnetConfig
 from config_file.arg_config.verify_config import VerifyConfig
 from lookup_table import METRICS, LookupTable, architecture_keys
-from model import architecture_facts
+from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits
 from search_strategy.searched_run import SearchedRun
 from utils import distributed, ranks
@@ -138,9 +138,9 @@ def _write_inputs(
     (folder / "architectures").mkdir(exist_ok=True)
     for name, architecture in networks.items():
         path = folder / "architectures" / f"{name}.yaml"
-        facts = architecture_facts(searched.space, architecture)
+        facts = architecture_record(searched.space, architecture)
         facts |= searched.table.facts(architecture) | {"dataset": config.data.dataset}
-        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+        write_text(path, architecture_text(facts))
 
 
 def _train(trainings: Sequence[Training], cache_dir: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,7 +19,7 @@ from lookup_table.builder import load_table
 from model import (
     Preprocessing,
     Subnet,
-    architecture_facts,
+    architecture_record,
     count_params,
     describe,
     find_architecture,
@@ -84,7 +85,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     space, _ = load_architecture("fbnet_c", input_size=32, num_classes=10)
     assert (space.input_size, space.num_classes, space.style.expand_e1) == (32, 10, True)
 
-    # the space's YAML: from the current folder first, then beside the architecture
+    # the space's YAML: beside the architecture, then in the current folder
     facts = {"search_space": "mine.yaml", "input_size": 8, "num_classes": 10}
     folder = tmp_path / "a"
     folder.mkdir()
@@ -93,7 +94,12 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     assert load_architecture("a/arch.yaml")[0].last_width == 32
     (tmp_path / "mine.yaml").write_text(TINY.read_text().replace("last: 32", "last: 48"))
+    assert load_architecture("a/arch.yaml")[0].last_width == 32
+    (folder / "mine.yaml").unlink()
     assert load_architecture("a/arch.yaml")[0].last_width == 48
+    (tmp_path / "mine.yaml").unlink()
+    with pytest.raises(ValueError, match=r"search space mine.yaml is neither in a nor in the curr"):
+        load_architecture("a/arch.yaml")
 
 
 def test_rows_for_figures() -> None:
@@ -125,7 +131,7 @@ def test_three_lines_load_a_network_with_model_utils_and_the_spaces(tmp_path: Pa
     for package in ("model", "utils"):
         shutil.copytree(ROOT / package, alone / package)
     shutil.copytree(ROOT / "config_file/search_space", alone / "config_file/search_space")
-    facts = architecture_facts(space, [0] * space.num_layers)
+    facts = architecture_record(space, [0] * space.num_layers)
     (alone / "best_architecture.yaml").write_text(yaml.safe_dump(facts))
     preprocessing = Preprocessing(
         input_size=16, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, classes=("a", "b")
@@ -159,3 +165,39 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
             load_subnet("mnasnet_100", file)
     with pytest.raises(ValueError, match="do not exist"):
         load_subnet("mnasnet_100", tmp_path / "gone.safetensors")
+
+
+def test_the_forms_of_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = load_space("nas_bench_macro", 32, 10)
+    rows, codes = [], [[0] * 8, [1] * 8, [2] * 8]
+    table = load_table(space)
+    for i, (code, top1) in enumerate(zip(codes, (50.0, 70.0, 70.0), strict=True)):
+        flops, params = (int(table.cost(np.array(code), m)) for m in ("flops", "params"))
+        rows.append(f"{i},0,{' '.join(space.decode(code))},{flops},{params},{top1}")
+    folder = tmp_path / "runs/T"
+    folder.mkdir(parents=True)
+    best = architecture_record(space, np.array(codes[1])) | {"dataset": "cifar10"}
+    (folder / "best_architecture.yaml").write_text(yaml.safe_dump(best))
+    head = "index,round,architecture,flops,params,top1"
+    (folder / "history.csv").write_text("\n".join([head, *rows]))
+    forms = {
+        "runs/T": 1,
+        "runs/T:0": 0,
+        "runs/T:2": 2,
+        "runs/T#1": 1,  # of equals the cheaper
+        "runs/T#2": 2,
+        "runs/T#3": 0,
+        " ".join(["k3_e3"] * 8): 1,
+        "nas_bench_macro: " + " ".join(["k5_e6"] * 8): 2,
+    }
+    for name, wanted in forms.items():
+        assert load_architecture(name)[1].tolist() == codes[wanted], name
+    for name, words in {
+        "runs/T:3": "indices 0 to 2",
+        "runs/T#0": "ranks 1 to 3",
+        "k3_e3 k3_e3": "those of no shipped space",
+        "fbnet: k3_e3 k3_e3": "has 2 choices",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            load_architecture(name)

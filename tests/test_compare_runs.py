@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command
 from fake_runs import fake_run, read_rows
@@ -67,7 +68,8 @@ def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
     monkeypatch.setattr("sys.argv", ["compare_runs.py", "a", "b", "--metric", "energy"])
     compare_runs.main()
     assert "energy (mJ)" in capsys.readouterr().out
-    _, candidates, _, label, accuracy = drawn[0]
+    _, candidates, _, label, accuracy, remark = drawn[0]
+    assert remark == "accuracies of different supernets or images"
     assert label == "energy (mJ)" and accuracy == "validation top-1 or true accuracy"
     assert candidates["a"][0].tolist() == [0.5 + i / 100 for i in range(60)]
     rows = read_rows(tmp_path / "comparison.csv")
@@ -77,6 +79,43 @@ def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
     with pytest.raises(SystemExit):
         compare_runs.main()
     assert "error: the runs have energy in J and in mJ" in capsys.readouterr().err
+
+
+def test_searches_are_grouped_by_who_scored_them_and_networks_come_by_themselves(
+    tmp_path: Path,
+    tiny: SearchSpace,
+    tiny_table: LookupTable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A search of another's checkpoint is of its group; one on other images is not."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint = {"checkpoint": "runs/a/supernet.pt"}
+    for name, flags in (("a", {}), ("b", {}), ("on_a", checkpoint), ("other_split", checkpoint)):
+        fake_run(tmp_path / "runs" / name, tiny, tiny_table, 0, **flags)
+        validation = np.arange(50) + (name == "other_split")
+        np.savez(tmp_path / "runs" / name / "splits.npz", validation=validation, test=np.arange(9))
+    net = fake_run(tmp_path / "runs" / "net", tiny, tiny_table, 0, arch="runs/a", epochs=3)
+    (net / "history.csv").unlink()
+    (net / "weights.safetensors").touch()
+    np.savez(net / "splits.npz", test=np.arange(9))
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, (tmp_path / "runs").iterdir())])
+    compare_runs.main()
+    searches, note, *_, trained = capsys.readouterr().out.split("written")[0].split("\n\n")[:-1]
+    groups: list[set[str]] = []
+    for line in searches.splitlines()[2:]:
+        if "(uniform): " in line:  # a heading
+            groups.append(set())
+        else:
+            groups[-1].add(line.split()[0])
+    assert sorted(map(sorted, groups)) == [["a", "on_a"], ["b"], ["other_split"]]
+    assert "3 different supernets or validation splits" in note
+    assert "net" in trained and "runs/a" in trained and "71.25 ± 15.09" in trained
+    with (tmp_path / "comparison.csv").open() as file:
+        assert "net" in [line.split(",")[0] for line in file]
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", str(net)])
+    compare_runs.main()
+    assert "comparison.png" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_one_line(

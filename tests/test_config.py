@@ -12,7 +12,7 @@ import yaml
 from config_file.arg_config.fields import changed, make_parser, plain, values_of
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import RECIPES, SAMPLER_SECTIONS, load_config, write_config
-from config_file.arg_config.supernet_config import is_superkernel
+from config_file.arg_config.supernet_config import TrainSupernetConfig, is_superkernel
 from data import DATASETS
 from lookup_table import BudgetCounts, LookupTable
 from model import space_file
@@ -319,3 +319,29 @@ def test_limits_of_files_and_of_the_command_line(tmp_path: Path, tiny_table: Loo
     config = search_config()
     budget = config.budget.resolve(tiny_table, config.typed)
     assert budget.target_hc == BudgetCounts(tiny_table, "flops").median / 1e6
+
+
+@pytest.mark.parametrize(
+    "ours, theirs", [("search", "train_supernet"), ("train_supernet", "search")]
+)
+def test_a_run_of_another_command_is_not_resumed(ours: str, theirs: str, tmp_path: Path) -> None:
+    kinds = {"search": SearchConfig, "train_supernet": TrainSupernetConfig}
+    write_config(tmp_path / "config.yaml", load_config(kinds[theirs], "", []))
+    words = ["--resume", "--title", tmp_path.name, "--run-dir", str(tmp_path.parent)]
+    with pytest.raises(
+        ValueError, match=f"is a run of {theirs}.py, not of {ours}.py; resume it by"
+    ):
+        load_config(kinds[ours], "", words)
+
+
+def test_a_refused_change_of_a_run_names_the_way_round(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("search-strategy: random\ntarget-hc: 5.0\nepochs: 3\n")
+    flags = ("--title", "t", "--run-dir", str(tmp_path), "--resume", "--target-hc")
+    assert search_config(*flags, "5").budget.target_hc == 5
+    with pytest.raises(ValueError, match=r"differs .*\(5.0\)[^:]*run$"):
+        search_config(*flags, "4")
+    (folder / "supernet.pt").touch()
+    with pytest.raises(ValueError, match=f"--checkpoint {folder / 'supernet.pt'}"):
+        search_config(*flags, "4")

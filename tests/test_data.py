@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks import results_data
 from data import DATASETS
-from data.loader import MemoryLoader, pad
+from data.loader import BatchSpec, MemoryLoader, pad
 from data.stratified import stratified_split
 
 CPU = torch.device("cpu")
@@ -179,7 +179,6 @@ def test_other_input_sizes_are_resized() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"batch_size": 2000, "world_size": 1078}, "shared by 1078 processes"),
         ({"train_portion": 0.999}, "--train-portion"),
         ({"world_size": 3}, "--batch-size 64 cannot be shared evenly by 3"),
         ({"cutout": 9}, "--cutout 9"),
@@ -281,8 +280,8 @@ def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_loader_normalises() -> None:
     images = torch.full((3, 2, 2, 3), 255, dtype=torch.uint8)
-    args = (torch.arange(3), torch.arange(3), 2, (0.5,) * 3, (0.25,) * 3, CPU)
-    loader = MemoryLoader(pad(images, 1, CPU), 1, *args)
+    spec = BatchSpec(torch.arange(3), torch.arange(3), 2, (0.5,) * 3, (0.25,) * 3, CPU)
+    loader = MemoryLoader(pad(images, 1, CPU), 1, spec)
     batches = list(loader)
     assert [len(x) for x, _ in batches] == [2, 1] and len(loader) == 2
     assert torch.allclose(batches[0][0], torch.full((2, 3, 2, 2), 2.0))

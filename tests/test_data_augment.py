@@ -12,7 +12,7 @@ from scipy.stats import chi2_contingency, chisquare
 from torchvision.transforms import v2
 
 from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out
-from data.loader import Loader, MemoryLoader, pad
+from data.loader import BatchSpec, Loader, MemoryLoader, pad
 from data.streaming import StreamingLoader
 
 CPU = torch.device("cpu")
@@ -33,11 +33,10 @@ def coded_images(number: int) -> np.ndarray:
 def loaders(number: int, how: Augmentation, num_workers: int = 0) -> list[Loader]:
     """The same images in memory and streamed; mean 0 and std 1/255 leave bytes as they are."""
     images = coded_images(number)
-    common = (torch.arange(number), torch.arange(number), number, (0.0,) * 3, (1 / 255,) * 3, CPU)
-    in_memory = MemoryLoader(
-        pad(torch.from_numpy(images), how.padding, CPU), how.padding, *common, how, 7
-    )
-    return [in_memory, StreamingLoader(images, SIZE, num_workers, *common, how, 7)]
+    rows = torch.arange(number)
+    spec = BatchSpec(rows, rows, number, (0.0,) * 3, (1 / 255,) * 3, CPU, how, 7)
+    in_memory = MemoryLoader(pad(torch.from_numpy(images), how.padding, CPU), how.padding, spec)
+    return [in_memory, StreamingLoader(images, SIZE, num_workers, spec)]
 
 
 def versions() -> dict[bytes, tuple[int, int, bool]]:
@@ -124,9 +123,9 @@ def test_streamed_epochs_do_not_depend_on_workers(how: Augmentation) -> None:
 
 
 def test_an_epoch_broken_off_leaves_nothing_behind_in_the_workers() -> None:
-    args = (torch.arange(60), torch.arange(60), 6, (0.0,) * 3, (1 / 255,) * 3, CPU)
-    how = Augmentation(PADDING, True, cutout=2)
-    broken, whole = (StreamingLoader(coded_images(60), SIZE, n, *args, how, 7) for n in (2, 0))
+    rows, how = torch.arange(60), Augmentation(PADDING, True, cutout=2)
+    spec = BatchSpec(rows, rows, 6, (0.0,) * 3, (1 / 255,) * 3, CPU, how, 7)
+    broken, whole = (StreamingLoader(coded_images(60), SIZE, n, spec) for n in (2, 0))
     next(iter(broken))
     whole.load_state_dict(broken.state_dict())
     for (a, x), (b, y) in zip(broken, whole, strict=True):

@@ -408,7 +408,7 @@ def test_a_prior_steers_mutation(tiny: SearchSpace, tiny_table: LookupTable) -> 
         prior,
     )
     strategy.tell(strategy.ask(), np.arange(20.0))
-    mutants = strategy._mutate(8000)
+    mutants = strategy.mutants(8000)
     for column, row in zip(mutants.T, prior, strict=True):
         assert np.bincount(column, minlength=4) / 8000 == pytest.approx(row, abs=0.03)
 

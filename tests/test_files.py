@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from utils.environment import note_environment
+from utils.epochs import TRAINING_FILE, add_epoch, read_epochs
 from utils.errors import user_errors
 from utils.files import atomic_path, write_text
 from utils.metrics import metric_of
@@ -92,6 +93,16 @@ def test_plot_of_one_candidate(tmp_path: Path) -> None:
     figure = pareto_figure([plot], 0, "$top-1$")
     save_png(figure, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_epoch_that_is_repeated_replaces_its_row_and_later_ones(tmp_path: Path) -> None:
+    assert read_epochs(tmp_path) == {}
+    for epoch, numbers in ((1, {"loss": 3.0}), (2, {"loss": 2.0}), (3, {"loss": 1.0})):
+        add_epoch(tmp_path / TRAINING_FILE, epoch, numbers)
+    add_epoch(tmp_path / TRAINING_FILE, 2, {"loss": 2.5, "ce": 0.5})  # after a resume
+    epochs = read_epochs(tmp_path)
+    assert epochs["epoch"].tolist() == [1, 2] and epochs["loss"].tolist() == [3, 2.5]
+    assert np.isnan(epochs["ce"][0]) and epochs["ce"][1] == 0.5
 
 
 def test_summary_wraps_long_values() -> None:

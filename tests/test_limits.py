@@ -243,11 +243,11 @@ def test_one_limit_is_the_budget_of_one_limit(
     [
         (
             [("flops", None, 1), ("params", None, 10**9)],
-            "within the limit flops of at most 1e-06 M",
+            "within the limit MACs of at most 1e-06 M",
         ),
         (
             [("flops", 9, 8), ("params", None, 10**9)],
-            "within the limit flops from 9e-06 to 8e-06 M",
+            "within the limit MACs from 9e-06 to 8e-06 M",
         ),
         ([("height", None, 10**6), ("depth", None, 1)], "no choice of layer 1 is within height"),
         ([("height", None, 10**6), ("latency", None, 1)], "tightest pair is height .* latency"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,13 +16,16 @@ import numpy as np
 import pytest
 import yaml
 from fake_runs import read_rows
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
-from lookup_table import LookupTable
+from lookup_table import Limit, LookupTable
 from model import SearchSpace
 from search_strategy.history import History
 from search_strategy.report import SearchReport
 from search_strategy.strategy import Findings
+from utils.epochs import TRAINING_FILE, add_epoch
 from utils.files import write_text
 from utils.plots import pareto_figure
 from utils.timing import Phases
@@ -183,6 +188,120 @@ def test_a_differentiable_search_shows_its_probabilities(
     assert "Choice probabilities" in page.text and "Progress" not in page.text
 
 
+def report_of(
+    folder: Path, space: SearchSpace, table: LookupTable, *top1: float, limits: Sequence[Limit] = ()
+) -> SearchReport:
+    """A report of a search with these top-1, with splits of 400 validation images."""
+    folder.mkdir()
+    np.savez(folder / "splits.npz", validation=np.arange(400), test=np.arange(100))
+    history = History(space, table)
+    codes = np.array(list(itertools.islice(itertools.product(range(3), repeat=4), len(top1))))
+    history.add(codes, np.array(top1))
+    flags = {"search_strategy": "evolution", "dataset": "digits", "random_seed": 1, "oracle": None}
+    return SearchReport(folder, history, flags, "flops", (None, 0.85), "", limits)
+
+
+@pytest.mark.parametrize(
+    ("best", "control", "says"),
+    [
+        (90.0, 92.0, "random search is better: the best of 1 random networks is 2.00 points ahead"),
+        (90.0, 90.0, "random search is as good: the best of 1 random networks equals the answer"),
+        (90.0, 89.0, "1.00 points ahead of the best of 1 random networks, within the noise of 400"),
+        (
+            90.0,
+            80.0,
+            "10.00 points ahead of the best of 1 random networks, beyond the noise of 400",
+        ),
+    ],
+)
+def test_the_verdict(
+    best: float,
+    control: float,
+    says: str,
+    tmp_path: Path,
+    tiny: SearchSpace,
+    tiny_table: LookupTable,
+) -> None:
+    report = report_of(tmp_path / "run", tiny, tiny_table, best, 70.0)
+    random = History(tiny, tiny_table)
+    random.add(report.history.architectures[:1], np.array([control]))
+    report.add_random(random)
+    assert report.rows["verdict"].startswith(says)
+    assert report.rows["validation top-1"] == "90.00 % ± 1.50"  # sqrt(.9 * .1 / 400)
+    report.add_test(90.0)
+    assert "90.00 % ± 3.00" in report.rows["test top-1"]
+
+
+def test_ties_and_the_noise_of_a_random_search(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """Of the tied candidates the cheapest is taken, and it has rank 1 of the page."""
+    report = report_of(tmp_path / "run", tiny, tiny_table, 70.0, 90.0, 90.0, 89.0, 90.0)
+    report.add_random(report.history)
+    tied = tiny_table.cost(report.history.architectures, "flops")[[1, 2, 4]]
+    assert report.facts["flops"] == tied.min()
+    taken = "taken: the lowest MACs, then the first found"
+    assert report.rows["tied at the top"] == f"3 of 5 candidates; {taken}"
+    assert report.rows["verdict"].startswith("3 of the other 4 candidates are within the noise")
+    with SummaryWriter(str(tmp_path / "run" / "tensorboard")) as writer:
+        report.finish(Phases(), writer)
+    page = (tmp_path / "run" / "report.html").read_text()
+    first = page.split('class="top"')[1].split("<tr>")[2].split("</tr>")[0]
+    cells = re.findall(r"<td[^>]*>([^<]*)", first)
+    assert cells[:3] == ["1", str(report.winner), "90.00 ± 1.50"]
+    assert cells[-1] == " ".join(report.facts["choices"])
+    for command in report.next_steps().values():
+        assert f"<pre>{command}</pre>" in page
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    start = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    assert HParamsPluginData.FromString(start).session_start_info.group_name == "run"
+
+
+def test_every_limit_is_shown_in_its_unit(
+    tmp_path: Path, tiny: SearchSpace, with_latency: LookupTable
+) -> None:
+    limits = [Limit("params", None, 6500), Limit("latency", 500_000, 2_500_000)]
+    report = report_of(tmp_path / "run", tiny, with_latency, 80.0, 90.0, limits=limits)
+    assert report.rows["budget"] == (
+        "at most 0.850 M MACs, at most 0.0065 M params, at most 2.500 ms, at least 0.500 ms"
+    )
+    ends = {"params": {"max": 0.0065}, "latency": {"max": 2.5, "min": 0.5}}
+    assert report.facts["limits"] == ends
+    figure = pareto_figure(report.plots(), report.winner, report.accuracy)
+    axes = figure.axes[:3]
+    assert [a.get_xlabel() for a in axes] == ["MACs (M)", "params (M)", "latency (ms)"]
+    bounds = [
+        [float(line.get_xdata()[0]) for line in a.lines if line.get_label() != "Pareto front"]
+        for a in axes
+    ]
+    assert bounds == [[0.85], [0.0065], [0.5, 2.5]]
+    with SummaryWriter(str(tmp_path / "run" / "tensorboard")) as writer:
+        report.finish(Phases(), writer)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(f"Candidates: {name}" in page for name in ("MACs", "params", "latency"))
+
+
+def test_the_page_shows_what_training_has_logged(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """Curves of the run that trained the supernet; alpha's where the search reads it."""
+    names = [f"{i}:{n}" for i, layer in enumerate(tiny.layers, 1) for n in layer.choices]
+    (tmp_path / "trained").mkdir()
+    for epoch in (1, 2, 3):
+        numbers = {"loss": 1 / epoch, "top1": 10.0 * epoch, "entropy_share": 1 / epoch}
+        numbers |= {"expected_over_target": 1.1} | dict.fromkeys(names, 0.25)
+        add_epoch(tmp_path / "trained" / TRAINING_FILE, epoch, numbers)
+    p = np.full((tiny.num_layers, tiny.max_choices), 0.25)
+    flags = {"checkpoint": str(tmp_path / "trained" / "supernet.pt")}
+    write_run(tmp_path / "run", tiny, tiny_table, probabilities=p, **flags)
+    page = (tmp_path / "run" / "report.html").read_text()
+    for text in ("training top-1 (%)", "entropy / uniform", "E[cost] / target", "layer 4"):
+        assert f">{text}</text>" in page
+    write_run(tmp_path / "other", tiny, tiny_table)
+    other = (tmp_path / "other" / "report.html").read_text()
+    assert "Supernet training" not in other and "over the epochs" not in other
+
+
 def open_in_browser(page: Path, profile: Path) -> tuple[str, list[str]]:
     """The document after its scripts ran, and the lines of the browser's console."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -200,6 +319,7 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
       document.querySelectorAll(".candidates th button")[1].click();
       const box = document.getElementById("filter");
       box.value = "4:skip k5"; box.dispatchEvent(new Event("input"));
+      document.querySelector(".copy button").click();
     </script></body>"""
     page = tmp_path / "page.html"
     page.write_text(whole.replace("</body>", actions))
@@ -216,6 +336,8 @@ def test_a_browser_shows_it_sorts_and_filters_without_an_error(run: Path, tmp_pa
     shown = [float(line.split("</td>")[1].rpartition(">")[2]) for line in body.split("<tr")[1:]]
     assert 0 < len(wanted) < 50 and shown == pytest.approx(sorted(wanted), abs=6e-4)
     assert f"{len(wanted)} of {len(wanted)} shown" in document
+    copied, others = (document.count(f">{word}</button>") for word in ("copied", "copy"))
+    assert copied == 1 and copied + others == whole.count("<pre>") - 1 + 10  # but the log's; top 10
     told = re.findall(r"<title>top-1 \(%\) ([\d.]+), ", document)  # of each point of the plot
     assert told == [f"{float(row['top1']):.2f}" for row in rows]
 

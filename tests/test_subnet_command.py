@@ -68,7 +68,7 @@ def test_from_an_architecture_to_a_network_in_use(command: Command, arch: Path) 
     exports = ("--export-onnx", "n.onnx", "--export-torch", "n.pt2")
     done = command("train_subnet.py", "--arch", arch, *flags, *exports)
     folder = arch.parent.parent / "runs" / "net"
-    names = "best.pt last.pt weights.safetensors best_architecture.yaml search_space.yaml README.md"
+    names = "best.pt last.pt weights.safetensors best_architecture.yaml README.md"
     for name in (*names.split(), "config.yaml", "log.txt", "architecture.png", "confusion.png"):
         assert (folder / name).stat().st_size > 0, name
     assert list((folder / "tensorboard").iterdir())

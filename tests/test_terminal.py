@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import search
 import train_supernet
 from lookup_table import Equivalence, LookupTable
 from model import SearchSpace
+from utils.epochs import read_epochs
 from utils.run_files import read_run
 
 SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--lr", 0.05)
@@ -79,3 +81,12 @@ def test_a_quiet_run_leaves_everything_in_its_folder(
     groups = {tag.split("/")[0] for tag in events.Tags()["scalars"]}
     assert {"train", "search", "random_control", "final"} <= groups
     assert len(events.Scalars("search/top1_best")) == 2
+    start = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    flags = HParamsPluginData.FromString(start).session_start_info.hparams
+    assert flags["population"].number_value == 6 and "lr" in flags
+    assert not {"a_lr", "temperature_init", "random_iteration", "latency_threads"} & set(flags)
+    epochs = read_epochs(folder)
+    assert epochs["epoch"].tolist() == [1, 2] and "Supernet training" in page
+    assert epochs["loss"].tolist() == pytest.approx(
+        [event.value for event in events.Scalars("train/loss")]
+    )

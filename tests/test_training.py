@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import TINY, load_splits
 from scipy.stats import chisquare
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.tensorboard import SummaryWriter
 
@@ -23,7 +23,7 @@ from train_supernet import SupernetTask, new_supernet, train
 from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
-from utils.optim import build_scheduler
+from utils.optim import build_optimizer, build_scheduler, state_size
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_the_checkpoint_is_complete_and_safe_to_load(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "c.pt", weights_only=True)
     assert state["optimizer"]["state"] and state["scheduler"]["last_epoch"] == 1077 // 32
     assert state["facts"]["dataset"] == "digits" and state["epoch"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]  # no temporary file is left
+    assert {p.name for p in tmp_path.iterdir()} == {"c.pt", "training.csv"}  # nothing temporary
     facts = {**state["facts"], "train_portion": 0.9}
     with pytest.raises(ValueError, match="--train-portion"):
         check_facts("c.pt", state["facts"], facts)
@@ -188,7 +188,7 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
     seed_everything(0)
     supernet = new_supernet(config, space, CPU)
     splits = load_splits("digits", None, 8, 32, 90, 0.8, 0, CPU)
-    task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)))
+    task = SupernetTask(supernet, config, None, None, SummaryWriter(str(tmp_path)), tmp_path)
     images, labels = next(iter(splits.train))
     (first, teacher, _), *others = task.backward(images, labels, Precision("off", CPU))
     smooth = torch.full((32, 10), 0.3 / 10)
@@ -199,3 +199,14 @@ def test_the_sandwich_smooths_labels_not_the_teacher(tmp_path: Path) -> None:
         target = teacher.softmax(1)
         expected = -(target * logits.log_softmax(1)).sum(1).mean().item()
         assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_the_planned_size_of_a_checkpoint_is_that_of_the_optimiser(name: str, momentum: float):
+    weight = nn.Parameter(torch.ones(3, 5))
+    optimizer = build_optimizer(name, [weight], 0.1, momentum, 0.0)
+    weight.square().sum().backward()
+    optimizer.step()
+    kept = [x for x in optimizer.state[weight].values() if isinstance(x, Tensor) and x.dim()]
+    assert len(kept) == state_size(name, momentum)

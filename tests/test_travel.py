@@ -115,8 +115,8 @@ def test_eight_bits_answer_as_floats_do(tiny: SearchSpace, tmp_path: Path) -> No
     assert float(lines[1].split("top-1 ")[1].split(" %")[0]) > 80
     model = onnx.load(path)
     assert {n.op_type for n in model.graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
-    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert metadata["resize"] == 8 and metadata["classes"] == list(CLASSES)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["resize"] == "8" and json.loads(metadata["classes"]) == list(CLASSES)
 
 
 def timm_like(name: str, seed: int = 0) -> nn.Module:

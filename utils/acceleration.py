@@ -60,9 +60,7 @@ def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> N
             code, forward.__globals__, code.co_name, forward.__defaults__, forward.__closure__
         )
         own.__kwdefaults__ = forward.__kwdefaults__
-        block.forward = torch.compile(  # type: ignore[method-assign]
-            types.MethodType(own, block), backend=backend, dynamic=False
-        )
+        block.forward = torch.compile(types.MethodType(own, block), backend=backend, dynamic=False)
 
 
 def uncompile_blocks(blocks: dict[str, nn.Module]) -> None:

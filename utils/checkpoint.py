@@ -11,7 +11,7 @@ import pickle
 import random
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
     """
     missing = set(KINDS.get(kind, ())) - set(state)
     assert not missing, f"a checkpoint of a {kind} has {sorted(missing)}"
-    kind_of, words, *rest = np.random.get_state()
+    kind_of, words, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     generators = {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),

@@ -29,6 +29,7 @@ from utils.ranks import is_main, launched, rank, world_size
 TIMEOUT = 600.0  # seconds that a rank waits for the others; ONESHOT_NAS_TIMEOUT overrides it
 CHECK_EVERY = 100  # steps between two comparisons of the paths that the ranks have drawn
 T = TypeVar("T")
+N = TypeVar("N", bound=nn.Module)
 
 
 def join(device: torch.device) -> torch.device:
@@ -78,7 +79,7 @@ def from_main(value: T) -> T:
     """Broadcast rank 0's value; the value of the others does not matter."""
     if not dist.is_initialized():
         return value
-    box = [value if is_main() else None]
+    box: list[Any] = [value if is_main() else None]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
@@ -127,7 +128,7 @@ def average_gradients(parameters: Sequence[Tensor], *scalars: Tensor | float) ->
     return [part[0] for part in parts[len(used) :]]
 
 
-def synchronise_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:
+def synchronise_batch_norms(net: N, device: torch.device) -> N:
     """Convert batch norms to take their statistics over all ranks' images.
 
     Raises:

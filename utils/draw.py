@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float)
         axes.add_patch(shape)
     searched = block.color is not None
     for i, part in enumerate(block.name.split("_") if searched else [block.place]):
-        mono = {"family": "monospace", "fontsize": 8, "ha": "center", "va": "center"}
+        mono: dict[str, Any] = dict(family="monospace", fontsize=8, ha="center", va="center")
         axes.text(x, -1.25 - 0.18 * i, part, **mono)
     if block.stride > 1:
         axes.text(x, -1.95, f"↓{block.stride}", ha="center", va="center", fontsize=8)

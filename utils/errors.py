@@ -66,7 +66,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def guarded() -> None:
         with contextlib.suppress(AttributeError):  # a stream of a notebook or a test
-            sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets ? for a rule
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # an ASCII terminal gets ? for a rule
         catch_signals()
         try:
             main()

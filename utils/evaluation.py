@@ -39,13 +39,13 @@ def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
     """Score a network [B, 3, H, W] -> [B, K] in eval mode on all batches."""
     net.eval()
     loss: Tensor | float = 0.0
-    confusion: Tensor | int = 0
+    counts: Tensor | int = 0
     for images, labels in batches:
         logits = net(images)
         loss += F.cross_entropy(logits, labels, reduction="sum").double()
         pairs = labels * num_classes + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=num_classes**2)
-    confusion = confusion.reshape(num_classes, num_classes).cpu()
+        counts += torch.bincount(pairs, minlength=num_classes**2)
+    confusion = torch.as_tensor(counts).reshape(num_classes, num_classes).cpu()
     return Scores(float(loss) / int(confusion.sum()), confusion)
 
 

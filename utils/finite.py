@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ class LossGuard:
         value: Tensor,
         step: int,
         lr: float,
-        path: Sequence[int] | Tensor | None = None,
+        path: Sequence[int] | np.ndarray | Tensor | None = None,
         what: str = "loss",
     ) -> None:
         """Remember a scalar of this step, to be checked in `keep_step`.
@@ -97,6 +98,7 @@ def reset_nonfinite_bn(module: nn.Module) -> int:
         for m in module.modules()
         if isinstance(m, nn.modules.batchnorm._BatchNorm)
         and m.running_mean is not None
+        and m.running_var is not None
         and not (m.running_mean.isfinite().all() and m.running_var.isfinite().all())
     ]
     for m in broken:

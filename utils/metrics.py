@@ -1,4 +1,4 @@
-"""What a cost is: its name, its unit, and how files store it. Whatever shows one asks here.
+"""Metrics of cost: name, unit, and scale in files. Everything that shows a cost asks here.
 
 In lookup tables every cost is an integer, a millionth of its unit. Files (history.csv,
 best_architecture.yaml) hold single MACs and params, and all other costs in their unit.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 MILLION = 1e6
 METRICS = ("flops", "params")  # what every table has: counts, stored as single ones
 VALIDATION_TOP1 = "validation top-1"
+SHARED_UNITS = ("MB",)  # units that do not tell which metric a number is of
 TRUE_ACCURACY = "true accuracy"  # of a benchmark, in place of a supernet's
 
 
@@ -32,8 +33,8 @@ class Metric:
     @property
     def full_unit(self) -> str:
         """The unit where no name stands beside it: M MACs, ms."""
-        named = self.scale == 1 or self.name in self.unit
-        return self.unit if named else f"{self.unit} {self.name}"
+        told = self.scale == 1 and self.unit not in SHARED_UNITS  # by the unit alone
+        return self.unit if told or self.name in self.unit else f"{self.unit} {self.name}"
 
     def show(self, value: float) -> str:
         """A value behind the metric's name: 5.871 M."""
@@ -48,6 +49,8 @@ KNOWN = {
     "flops": Metric("flops", "MACs", "M", 1e-6),
     "params": Metric("params", "params", "M", 1e-6),
     "latency": Metric("latency", "latency", "ms"),
+    "peak_memory": Metric("peak_memory", "peak memory", "MB"),
+    "weights": Metric("weights", "weights", "MB"),
 }
 
 
@@ -73,7 +76,7 @@ def in_millions(cost: float) -> str:
 
 
 def accuracy_name(oracle: object) -> str:
-    """What `top1` is in a run with this value of --oracle."""
+    """Name of what `top1` holds in a run with this value of --oracle."""
     return VALIDATION_TOP1 if oracle is None else TRUE_ACCURACY
 
 

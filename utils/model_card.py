@@ -30,7 +30,7 @@ def git_commit() -> str:
 
 
 def provenance(seed: int, device: str) -> dict[str, str]:
-    """What somebody needs to judge and repeat the numbers."""
+    """Facts with which the numbers can be judged and repeated."""
     import numpy
     import torch
     import torchvision
@@ -53,7 +53,7 @@ def _table(rows: dict[str, str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What the README.md of a trained network says; `text` makes it.
+    """Content of the README.md of a trained network; `text` makes it.
 
     Attributes:
         commands: that make the network again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -59,7 +59,7 @@ def decay_groups(module: nn.Module, decay_all: bool = False) -> list[dict]:
         return [{"params": list(module.parameters())}]
     vectors = [p for p in module.parameters() if p.dim() <= 1]
     kernels = [p for p in module.parameters() if p.dim() > 1]
-    groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict] = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]  # a SPOS supernet has no vectors
 
 
@@ -108,12 +108,12 @@ def build_optimizer(
         nesterov: of SGD with momentum.
         alpha, eps: of RMSprop: decay of the mean square, and what is added to its root.
     """
-    params = list(params)
-    first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
+    groups: list[Any] = list(params)
+    first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
     if name == "sgd":
         optimizer = SGD(
-            params,
+            groups,
             lr,
             momentum=momentum,
             weight_decay=weight_decay,
@@ -124,12 +124,17 @@ def build_optimizer(
         optimizer.register_load_state_dict_post_hook(prime_momentum)
         return optimizer
     if name == "rmsprop":
-        return RMSprop(params, lr, alpha, eps, weight_decay, momentum)
+        return RMSprop(groups, lr, alpha, eps, weight_decay, momentum)
     kind = {"adam": Adam, "adamw": AdamW}[name]
-    return kind(params, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
+    return kind(groups, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
 
-def prime_momentum(optimizer: SGD) -> None:
+def state_size(name: str, momentum: float) -> int:
+    """Number of tensors that an optimiser keeps for each parameter."""
+    return {"sgd": int(momentum > 0), "rmsprop": 1 + int(momentum > 0), "adam": 2, "adamw": 2}[name]
+
+
+def prime_momentum(optimizer: Optimizer) -> None:
     """Give every parameter a momentum buffer of zeros, with which its first step is the same.
 
     Fused SGD cannot step parameters of which only some have a buffer, as those of a new path do

@@ -8,13 +8,18 @@ TRAINING_FILES = "config.yaml, environment.yaml, log.txt, splits.npz, supernet.p
 
 
 def training_rows(
-    epochs: int, steps: int, batch_size: int, images: int, params: int
+    epochs: int, steps: int, batch_size: int, images: int, params: int, copies: int
 ) -> dict[str, str]:
-    """Rows about the training of a supernet of `params` parameters; `steps` are of one epoch."""
+    """Rows about the training of a supernet of `params` parameters; `steps` are of one epoch.
+
+    Args:
+        copies: tensors of a checkpoint for each parameter, the optimiser's among them.
+    """
     return {
         "training": f"{epochs * steps:,} steps of {batch_size} images ({epochs} epochs of "
         f"{images:,} images)",
-        "supernet": f"{params:,} parameters, {4 * params / 1e6:,.1f} MB of weights",
+        "supernet": f"{params:,} parameters, {4 * params / 1e6:,.1f} MB of weights; supernet.pt "
+        f"takes {4 * copies * params / 1e6:,.0f} MB with the optimiser's state",
     }
 
 

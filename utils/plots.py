@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Style = dict[str, Any]  # keyword arguments of matplotlib
 INK = "#333435"  # of lines and text; in a page it becomes the colour of the page's text
 CONTROL = "#8f98a3"
 FRONT = "#d6293e"
 ROUNDS = ("#7b68ee", "#1f9e89", "#e6a117")  # first to last; none is near black or white
 MAX_POINTS = 4000  # drawn one by one in a page; more of them become a picture
-STYLE = {
+STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
     **dict.fromkeys(("axes.titlecolor", "xtick.color", "ytick.color"), INK),
     "text.parse_math": False,  # a $ in a name is a $
@@ -95,7 +96,7 @@ def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figur
     axes.set_xlabel("choice")
     axes.set_ylabel("layer")
     axes.set_xticks(range(shown.shape[1]))
-    axes.set_yticks(range(shown.shape[0]), range(1, shown.shape[0] + 1))
+    axes.set_yticks(range(shown.shape[0]), [str(i + 1) for i in range(shown.shape[0])])
     return figure
 
 
@@ -128,7 +129,7 @@ def pareto_figure(
         }
     figure.suptitle(title)
     columns = 5 if size[0] > 7 else 2
-    where = {"loc": "outside lower center", "fontsize": 9, "frameon": False}
+    where: Style = {"loc": "outside lower center", "fontsize": 9, "frameon": False}
     figure.legend(list(labels.values()), list(labels), ncols=columns, **where)
     return figure
 
@@ -140,15 +141,16 @@ def _draw_candidates(axes: Axes, plot: CostPlot, winner: int, best: str, bar: bo
 
     cost, top1, rounds = plot.found.cost, plot.found.top1, plot.found.rounds
     if (control := plot.control) is not None:
-        random = {"color": CONTROL, "marker": "x", "label": "random", "rasterized": True}
+        random: Style = {"color": CONTROL, "marker": "x", "label": "random", "rasterized": True}
         axes.scatter(control.cost, control.top1, s=12, linewidths=0.9, **random)
-    colors = {"c": rounds, "cmap": LinearSegmentedColormap.from_list("rounds", ROUNDS)}
+    colors: Style = {"c": rounds, "cmap": LinearSegmentedColormap.from_list("rounds", ROUNDS)}
     points = axes.scatter(cost, top1, s=16, linewidths=0, label="candidates", **colors)
     points.set(gid="candidates", rasterized=len(cost) > MAX_POINTS)
     if bar and rounds.max() > rounds.min():
         ticks = MaxNLocator(integer=True)
         drawn = axes.figure.colorbar(points, ax=axes, label="round", ticks=ticks)
-        drawn.solids.set_rasterized(True)
+        if drawn.solids is not None:
+            drawn.solids.set_rasterized(True)
     front = pareto_front(np.column_stack([cost, -top1]))
     label = "Pareto front"
     axes.step(cost[front], top1[front], where="post", color=FRONT, linewidth=1.2, label=label)
@@ -156,7 +158,7 @@ def _draw_candidates(axes: Axes, plot: CostPlot, winner: int, best: str, bar: bo
     for bound, name, style in zip(plot.window, ("lowest cost", "budget"), (":", "--"), strict=True):
         if bound is not None:
             axes.axvline(bound, color=INK, linestyle=style, linewidth=1, label=name)
-    star = {"marker": "*", "s": 220, "color": "gold", "edgecolors": INK, "linewidths": 0.8}
+    star: Style = {"marker": "*", "s": 220, "color": "gold", "edgecolors": INK, "linewidths": 0.8}
     axes.scatter(cost[winner], top1[winner], zorder=4, label=best, **star)
 
 
@@ -234,28 +236,32 @@ def plot_fronts(
     winners: dict[str, tuple[float, float]],
     cost_label: str,
     accuracy: str,
+    remark: str = "",
 ) -> None:
     """The Pareto fronts of several runs over their faint candidates, each run in a colour.
 
     Args:
         candidates: run -> cost [N] and top-1 (%) [N].
         winners: run -> cost and top-1 of the network found, a star.
+        remark: for the title.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    colors = colormaps["tab10" if len(candidates) <= 10 else "tab20"].colors
+    number = 10 if len(candidates) <= 10 else 20
+    colors = colormaps[f"tab{number}"](range(number))
     for i, (name, (cost, top1)) in enumerate(candidates.items()):
         color = colors[i % len(colors)]
         style = ("-", "--", ":")[i // len(colors) % 3]
         axes.scatter(cost, top1, s=8, color=color, alpha=0.15, linewidths=0)
         front = pareto_front(np.column_stack([cost, -top1]))
         axes.step(cost[front], top1[front], style, where="post", color=color, label=name)
-        star = {"marker": "*", "s": 160, "edgecolors": "black", "linewidths": 0.6}
+        star: Style = {"marker": "*", "s": 160, "edgecolors": "black", "linewidths": 0.6}
         axes.scatter(*winners[name], color=color, zorder=4, **star)
-    _finish(axes, cost_label, f"{accuracy} (%)", "Pareto fronts; stars: the networks found")
+    parts = "Pareto fronts", "stars: the networks found", remark
+    _finish(axes, cost_label, f"{accuracy} (%)", "; ".join(filter(None, parts)))
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     save_png(figure, path)
 
@@ -282,7 +288,7 @@ def plot_ranking(
     size = 10 if len(score) > 50 else 40
     points = axes.scatter(score, accuracy, c=cost, s=size, cmap="viridis", alpha=0.75, linewidths=0)
     if marked is not None:
-        ring = {"s": 180, "facecolors": "none", "edgecolors": "tab:red", "linewidths": 1.5}
+        ring: Style = {"s": 180, "facecolors": "none", "edgecolors": "tab:red", "linewidths": 1.5}
         axes.scatter(score[marked], accuracy[marked], **ring, label="answer")
         axes.legend()
     figure.colorbar(points, ax=axes, label=cost_label)

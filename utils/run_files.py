@@ -1,8 +1,9 @@
-"""Reading the folder of a finished search: config.yaml, best_architecture.yaml, *.csv."""
+"""Reading folders of finished runs: config.yaml, best_architecture.yaml, splits.npz, *.csv."""
 
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,51 @@ class SearchRun:
         """Name, unit and scale of one of its costs."""
         return metric_of(name, self.units.get(name))
 
+    @property
+    def images(self) -> dict[str, int]:
+        """Images in each part of the data, where it is known."""
+        return count_images(self.folder)
+
+    def scored_by(self) -> tuple[Path, int | None, int]:
+        """Key of runs whose accuracies are comparable: supernet or benchmark, and images.
+
+        Returns:
+            Its file, the number of validation images and their checksum (0: it is not known).
+        """
+        if (oracle := self.config.get("oracle")) is not None:
+            return Path(oracle).resolve(), None, 0
+        supernet = Path(self.config.get("checkpoint") or self.folder / "supernet.pt")
+        beside = self.folder.parent / supernet.parent.name / supernet.name
+        if not supernet.exists() and beside.exists():  # seen from another folder, or moved
+            supernet = beside
+        return supernet.resolve(), self.images.get("validation"), _split_checksum(self.folder)
+
+    def budget_text(self) -> str:
+        """All its limits in their units."""
+        best = self.best
+        ends = {"max": best.get("target_hc"), "min": best.get("min_hc")}
+        limits = {best.get("info_metric", "flops"): ends} | best.get("limits", {})
+        return ", ".join(
+            f"{self.metric(key).name} {sign} {self.metric(key).show(ends[end])}"
+            for key, ends in limits.items()
+            for end, sign in (("max", "≤"), ("min", "≥"))
+            if ends.get(end) is not None
+        )
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """Files of a network that train_subnet.py trained."""
+
+    folder: Path
+    config: dict[str, Any]  # flags by their names on the command line
+    best: dict[str, Any]  # best_architecture.yaml
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Images in each part of the data, where it is known."""
+        return count_images(self.folder)
+
 
 def read_candidates(path: Path) -> Candidates:
     """Read a history.csv. Raises ValueError where it is none."""
@@ -89,6 +135,15 @@ def count_images(folder: Path) -> dict[str, int]:
         return {name: len(splits[name]) for name in splits.files if splits[name].ndim}
 
 
+def _split_checksum(folder: Path) -> int:
+    path = folder / "splits.npz"
+    if not path.exists():
+        return 0
+    with np.load(path) as splits:
+        parts = [splits[name].tobytes() for name in ("fingerprint", "validation") if name in splits]
+    return zlib.crc32(b"".join(parts))
+
+
 def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     content = read_yaml(path)
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
@@ -97,9 +152,13 @@ def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the flags of a run. Raises ValueError where they are damaged or missing."""
-    return _read_mapping(folder / "config.yaml", ("search-space", "dataset", "random-seed"))
+def read_config(folder: Path, *keys: str) -> dict[str, Any]:
+    """Read the flags of a run. Raises ValueError where they are damaged or missing.
+
+    Args:
+        keys: further flags that must be there.
+    """
+    return _read_mapping(folder / "config.yaml", ("dataset", "random-seed", *keys))
 
 
 def read_run(folder: Path) -> SearchRun:
@@ -114,12 +173,18 @@ def read_run(folder: Path) -> SearchRun:
     spec = _read_mapping(table, ("metric",)) if table.exists() else {}
     return SearchRun(
         folder,
-        read_config(folder),
+        read_config(folder, "search-space"),
         _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1")),
         read_candidates(folder / "history.csv"),
         read_candidates(control) if control.exists() else None,
         {str(spec["metric"]): str(spec["unit"])} if spec.get("unit") else {},
     )
+
+
+def read_trained(folder: Path) -> TrainedNetwork:
+    """Read the files of a trained network. Raises as `read_run`."""
+    best = _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1"))
+    return TrainedNetwork(folder, read_config(folder), best)
 
 
 def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:

@@ -85,8 +85,8 @@ def bootstrap_intervals(
 
 def top_k_overlap(score: np.ndarray, truth: np.ndarray, k: int) -> float:
     """Share of the k truly best that are among the k of the highest score. Ties: the first."""
-    best = [np.argsort(-values, kind="stable")[:k] for values in (score, truth)]
-    return len(np.intersect1d(*best)) / k
+    ours, best = (np.argsort(-values, kind="stable")[:k] for values in (score, truth))
+    return len(np.intersect1d(ours, best)) / k
 
 
 def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:

@@ -24,22 +24,35 @@ class Callback(Protocol):
         """Take a matplotlib figure."""
 
 
-class FileCallback:
-    """The functions `scalars` and, if it is there, `figure` of a Python file (--tracker).
+class _FileCallback:
+    """The functions of a Python file as a callback."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        self.names["scalars"](values, step)
+
+    def figure(self, name: str, figure: Figure, step: int) -> None:
+        if "figure" in self.names:
+            self.names["figure"](name, figure, step)
+
+
+def load_callback(path: Path | None) -> Callback | None:
+    """Run a Python file (--tracker) that defines `scalars` and, if it wants them, `figure`.
 
     Raises:
         ValueError: the file cannot be run, or has no function `scalars`.
     """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            names = runpy.run_path(str(path))
-        except Exception as error:  # a user's file can raise anything
-            raise ValueError(f"--tracker {path}: {type(error).__name__}: {error}") from error
-        if not callable(names.get("scalars")):
-            raise ValueError(f"--tracker {path}: define scalars(values, step) in it")
-        self.scalars = names["scalars"]
-        self.figure = names.get("figure", lambda name, figure, step: None)
+    if path is None:
+        return None
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:  # a user's file can raise anything
+        raise ValueError(f"--tracker {path}: {type(error).__name__}: {error}") from error
+    if not callable(names.get("scalars")):
+        raise ValueError(f"--tracker {path}: define scalars(values, step) in it")
+    return _FileCallback(names)
 
 
 class Tracker(SummaryWriter):

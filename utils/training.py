@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +57,7 @@ class Pass(NamedTuple):
 
     loss: Tensor
     logits: Tensor
-    path: Sequence[int] | Tensor | None = None
+    path: Sequence[int] | np.ndarray | Tensor | None = None
 
 
 class Step(NamedTuple):
@@ -88,7 +89,7 @@ class Epoch(NamedTuple):
 
 
 class Task(Protocol):
-    """What differs between trainings."""
+    """The parts of a training that differ between supernets and networks."""
 
     def start_epoch(self, epoch: int) -> None: ...
 
@@ -120,10 +121,10 @@ class Optimisation:
 
     @property
     def lr(self) -> float:
-        return self.scheduler.get_last_lr()[0]
+        return float(self.scheduler.get_last_lr()[0])
 
     def stateful(self) -> dict[str, Stateful]:
-        """What a checkpoint holds of it."""
+        """Its parts whose state a checkpoint holds."""
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         return parts | ({"scaler": self.precision.scaler} if self.precision.scales else {})
 

@@ -46,7 +46,7 @@ class LatencyConfig:
 
     @property
     def settings(self) -> LatencySettings:
-        """How latency is measured."""
+        """Settings of the measurement."""
         from lookup_table.latency import LatencySettings  # lazily, as it loads torch
 
         return LatencySettings(
@@ -83,8 +83,8 @@ class BudgetConfig:
     limit: tuple[str, ...] = flag(
         (),
         limits,
-        "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network); "
-        "may be repeated (default: none)",
+        "a further limit, such as params=4, latency=12:6 or flops=60%% (of the largest network), "
+        "of peak_memory, weights or any other metric; may be repeated (default: none)",
         "METRIC=VALUE[:MIN]",
         action=Limits,
     )
@@ -120,11 +120,16 @@ class BudgetConfig:
         others = tuple(text for text in self.limit if text not in own)
         return replace(self, min_hc=low, target_hc=high, limit=others)
 
+    @property
+    def window(self) -> tuple[float | None, float | None]:
+        """--min-hc and --target-hc of a resolved budget."""
+        low, high = (None if end is None else float(end) for end in (self.min_hc, self.target_hc))
+        return low, high
+
     def limits(self, table: LookupTable) -> list[Limit]:
         """The limits in single costs, that of --info-metric first; of a resolved budget.
 
         Raises:
             ValueError: a limit is unusable, such as one above the largest network.
         """
-        ends = (None if end is None else float(end) for end in (self.min_hc, self.target_hc))
-        return run_limits(self.info_metric, *ends, self.limit, table)
+        return run_limits(self.info_metric, *self.window, self.limit, table)

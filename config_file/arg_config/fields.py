@@ -99,7 +99,7 @@ def part(kind: type | Mapping[str, type], title: str | None = None) -> Any:
 
 
 def groups(config: type, title: str | None = None) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Every flag of a class and of its parts, with the title of its group in --help."""
+    """List the flags of a class and of its parts, with the title of its group in --help."""
     for field in dataclasses.fields(config):
         if "flag" in field.metadata:
             owners = (

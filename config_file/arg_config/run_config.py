@@ -37,7 +37,7 @@ class RunConfig:
         None,
         path,
         "Python file with scalars(values, step) and figure(name, figure, step), which get what "
-        "TensorBoard gets (docs/runs.md)",
+        "TensorBoard gets (docs/runs.md; default: none)",
         "FILE",
         marks=[MAY_DIFFER],
     )
@@ -52,7 +52,7 @@ class RunConfig:
 
     @property
     def cache(self) -> Path | None:
-        """Where lookup tables are kept; None: nowhere."""
+        """Folder of lookup tables that are kept; None keeps none."""
         return self.cache_dir
 
     @property

@@ -14,7 +14,7 @@ from config_file.arg_config.data_config import (
     SpaceConfig,
 )
 from config_file.arg_config.evaluation_config import EvaluationConfig
-from config_file.arg_config.fields import Values, flag, flags, option, part, switch
+from config_file.arg_config.fields import Values, flag, flags, part, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
@@ -148,12 +148,14 @@ class SearchConfig(SupernetCommand):
                 f"parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
             )
 
-    def ignored_flags(self) -> list[str]:
-        own = flags(self.strategy.Config)
-        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)} - own.keys()
-        return sorted([*super().ignored_flags(), *map(option, others & self.typed)])
+    @property
+    def idle_flags(self) -> set[str]:
+        others = {name for kind in STRATEGIES.values() for name in flags(kind.Config)}
+        return super().idle_flags | others - flags(self.strategy.Config).keys()
 
     @property
     def idle_parts(self) -> set[type]:
-        training = {SupernetConfig, AugmentConfig} if self.oracle else set()
-        return super().idle_parts | training
+        idle: set[type] = {SupernetConfig, AugmentConfig} if self.oracle else set()
+        if "latency" not in self.metrics and self.latency.lookup_table is None:
+            idle.add(LatencyConfig)
+        return super().idle_parts | idle

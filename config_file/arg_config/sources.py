@@ -1,4 +1,4 @@
-"""Where a flag's value comes from; precedence, lowest to highest:
+"""The sources of a flag's value, in order of precedence, lowest first:
 
     default, dataset's recipe, its section of the sampler, checkpoint searched or architecture
     trained, --config FILE, its section of the sampler, command line
@@ -15,7 +15,7 @@ import contextlib
 import io
 import sys
 from argparse import Action, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -40,6 +40,7 @@ from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
+RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 RECIPES = Path(__file__).resolve().parent.parent / "dataset"
@@ -142,6 +143,8 @@ class Reader:
         """The values of a new run."""
         path = self.typed.config
         config = self.file(path) if path else {None: {}}
+        if path and path.name == RUN_CONFIG:
+            config[None] = {**config[None], **own_files(config[None], path.parent)}
         chosen = {**config[None], **{name: vars(self.typed)[name] for name in self.given}}
         inherited = self.kind.inherited(chosen)
         recipe = self.recipe(
@@ -172,9 +175,15 @@ class Reader:
 
         typed = vars(self.typed)
         check_run_folder(typed["run_dir"], typed["title"], resume=True)
-        path = typed["run_dir"] / typed["title"] / "config.yaml"
-        words = words_of(self.actions, self.file(path)[None], str(path))
-        values = self.parser.parse_args([*words, *self.argv])
+        path = typed["run_dir"] / typed["title"] / RUN_CONFIG
+        content, ours = read_yaml(path), command_of(self.actions)
+        if isinstance(content, dict) and (theirs := command_of(content)) != ours:
+            raise ValueError(
+                f"{path.parent} is a run of {theirs}, not of {ours}; resume it by "
+                f"python {theirs} --title {typed['title']} --resume"
+            )
+        written = self.file(path)[None]
+        words = words_of(self.actions, written, str(path))
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         stored = vars(self.parser.parse_args(words))
@@ -182,11 +191,21 @@ class Reader:
         for name in sorted(self.given - free):
             resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
             if typed[name] != stored[name] and not resolved:
+                trained = path.parent / "supernet.pt"
+                again = trained.exists() and "search_strategy" in self.actions
                 raise ValueError(
                     f"{option(name)} {typed[name]} differs from the run to resume "
                     f"({stored[name]}); leave the flag out, or start another run"
+                    + (f", perhaps with its supernet: --checkpoint {trained}" if again else "")
                 )
-        return values
+        own = own_files(written, path.parent)
+        if "search_space" in self.given & own.keys():
+            raise ValueError(
+                f"--search-space {typed['search_space']} has changed since the run began, or is "
+                f"gone; leave the flag out to go on with the run's own {own['search_space']}"
+            )
+        words = words_of(self.actions, {**written, **own}, str(path))
+        return self.parser.parse_args([*words, *self.argv])
 
     def file(self, path: Path, shared: bool = False) -> Layer:
         """Flags by name out of a YAML file, and those of each sampler; '-' and '_' are the same.
@@ -242,6 +261,16 @@ class Reader:
         return recipe
 
 
+def command_of(flags: Iterable[str]) -> str:
+    """Return the script that has these flags: those of a parser, or of a run's config.yaml."""
+    names = {str(name).replace("-", "_") for name in flags}
+    if "search_strategy" in names:
+        return "search.py"
+    if "arch" in names:
+        return "train_subnet.py"
+    return "evaluate_ranking.py" if "benchmark" in names else "train_supernet.py"
+
+
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
     """Values as words of a command line.
 
@@ -254,10 +283,9 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
         if value is None:
             continue
         if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
-            words += (
-                [option(name), *map(str, value)] if value else []
-            )  # paths, which may hold commas
-        elif action.nargs == 0:  # a switch
+            words += [option(name), *map(str, value)] if value else []  # they may hold commas
+            continue
+        if action.nargs == 0:  # a switch
             if not isinstance(value, bool):
                 raise ValueError(f"{where}: '{name}' must be true or false, not {shown(value)}")
             if value:
@@ -288,7 +316,32 @@ def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
     names = marked(kind, FROM_CHECKPOINT)
     if chosen.get("search_space") not in (None, stored.get("search_space")):
         names -= {"widths"}  # another space has other layers
+    stored |= own_files(stored, Path(chosen["checkpoint"]).parent)
     return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
+def own_files(values: Values, folder: Path) -> Values:
+    """Replacements of files that a run's flags name by the copies that the run has of them.
+
+    A folder may have been moved; the search space may have been edited or deleted since.
+
+    Args:
+        values: of the run.
+        folder: of the run.
+    """
+    own: Values = {}
+    if (folder / "search_space.yaml").is_file() and "search_space" in values:
+        from model import stored_space  # lazily, as it loads torch
+        from utils.run_folder import log
+
+        name = str(values["search_space"])
+        if (used := stored_space(folder, name, values.get("widths"))) != name:
+            log.info(f"note: search space {name} has changed since, or is gone; {used} is used")
+            own["search_space"] = used
+    table = values.get("lookup_table")
+    if table and not Path(table).exists() and (folder / Path(table).name).is_file():
+        own["lookup_table"] = str(folder / Path(table).name)
+    return own
 
 
 def from_search(kind: type[Command], folder: Path) -> Values:

@@ -112,8 +112,9 @@ class SubnetConfig(Command):
     arch: str = flag(
         None,
         str,
-        "best_architecture.yaml of a search, or a published network's name",
-        "FILE|NAME",
+        "best_architecture.yaml or run folder of a search, a candidate by its index in history.csv "
+        "(runs/T:17) or rank (runs/T#3), a published network's name, or the choices",
+        "FILE|RUN|NAME",
     )
     list_architectures: bool = only("show the published networks and stop", [NOT_SAVED])
     init_from: Path | None = flag(
@@ -145,10 +146,9 @@ class SubnetConfig(Command):
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
-        from model.architecture import ARCHITECTURE_DIR, find_architecture, read_architecture
+        from model.architecture_source import ARCHITECTURE_DIR, read_source
 
-        file = find_architecture(chosen["arch"])
-        spec = read_architecture(file)
+        file, spec = read_source(chosen["arch"])
         found_on = spec.get("dataset")
         values: Values = {} if found_on is None else {"dataset": found_on}
         same_data = found_on is None or chosen.get("dataset") in (None, found_on)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
 from config_file.arg_config.data_config import (
@@ -14,7 +14,7 @@ from config_file.arg_config.data_config import (
     DataConfig,
     SpaceConfig,
 )
-from config_file.arg_config.fields import BY_RECIPE, flag, flags, option, part, switch
+from config_file.arg_config.fields import BY_RECIPE, flag, flags, option, part, plain, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
@@ -83,6 +83,7 @@ class SupernetCommand(Command):
     space: SpaceConfig
     data: DataConfig
     budget: BudgetConfig
+    latency: LatencyConfig
     training: SupernetConfig
     augment: AugmentConfig
     sampling: SamplingConfig
@@ -214,10 +215,18 @@ class SupernetCommand(Command):
         idle: set[type] = set() if strategy in DIFFERENTIABLE else {AlphaConfig}
         return idle if strategy == "gumbel" else {*idle, GumbelConfig}
 
+    @property
+    def idle_flags(self) -> set[str]:
+        """Names of the flags that have no effect in this run."""
+        return {name for kind in self.idle_parts for name in flags(kind)}
+
     def ignored_flags(self) -> list[str]:
         """Typed flags that have no effect in this run, to be named and not silently ignored."""
-        idle = {name for kind in self.idle_parts for name in flags(kind)}
-        return sorted(option(name) for name in idle & self.typed)
+        return sorted(option(name) for name in self.idle_flags & self.typed)
+
+    def in_effect(self) -> dict[str, Any]:
+        """The flags that have an effect as plain values, by name."""
+        return {k: v for k, v in plain(self).items() if k not in self.idle_flags}
 
 
 @functools.cache

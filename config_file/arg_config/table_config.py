@@ -19,7 +19,9 @@ LATENCY = "latency, and tables measured elsewhere"  # a group of --help
 class GivenConfig:
     title: ClassVar[str] = "an architecture, or a search space"
 
-    arch: Path | None = flag(None, path, "architecture file, as best_architecture.yaml")
+    arch: Path | None = flag(
+        None, path, "as of train_subnet.py: file, run, candidate or name", "FILE|RUN|NAME"
+    )
     search_space: str | None = flag(
         None, str, "a name or a .yaml path (default: that of --arch, or proxylessnas)", "NAME|FILE"
     )

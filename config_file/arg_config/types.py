@@ -8,7 +8,7 @@ from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -156,7 +156,7 @@ class Words(Action):
         self,
         parser: ArgumentParser,
         args: Namespace,
-        values: list[list[str]],
+        values: Any,  # list[list[str]]
         option: str | None = None,
     ) -> None:
         setattr(args, self.dest, [word for part in values for word in part])
@@ -169,7 +169,7 @@ class Limits(Action):
         self,
         parser: ArgumentParser,
         args: Namespace,
-        values: list[str],
+        values: Any,  # list[str]
         option: str | None = None,
     ) -> None:
         by_metric = {text.split("=")[0]: text for text in (*getattr(args, self.dest), *values)}
