@@ -73,7 +73,6 @@ from utils.files import atomic_path, write_text
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
 from utils.model_card import ModelCard, provenance
-from utils.optim import decay_groups
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
@@ -86,8 +85,9 @@ PICTURES = {
     "confusion matrix on the test images": "confusion.png",
 }
 RECIPE = """
-    epochs batch_size optimizer lr momentum weight_decay lr_scheduler warmup_epochs
-    label_smoothing grad_clip augment randaugment cutout mixup cutmix dropout drop_path ema_decay
+    epochs batch_size optimizer lr momentum nesterov weight_decay decay_all lr_scheduler
+    warmup_epochs label_smoothing grad_clip zero_init augment color_jitter randaugment cutout
+    mixup cutmix dropout drop_path ema_decay
     init_from teacher teacher_weights distill_weight distill_temperature train_portion
 """
 INT8_BATCHES = 8  # of training images, for the ranges of activations
@@ -150,7 +150,8 @@ def new_network(
         resumed: the weights will come from the run's own checkpoint.
     """
     net = Subnet(space, architecture, space.training_style)
-    zero_residuals(net)
+    if config.training.zero_init:
+        zero_residuals(net)
     net.to(splits.train.device).to(memory_format=torch.channels_last)
     source = str(config.init_from)
     if config.init_from and not resumed:
@@ -191,7 +192,7 @@ def train(
     classes, decay = splits.num_classes, config.regularisation.ema_decay
     objective = build_objective(config, classes, loader.device)
     task = ClassifierTask(net, objective, decay, splits.validation, classes, writer)
-    run = Optimisation(net, decay_groups(net), loader, config.training)
+    run = Optimisation(net, loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
     stateful |= {"averaged": task.averaged} if task.averaged is not None else {}
     parts = [net.stem, net.first, *net.layers, net.head]

@@ -40,6 +40,7 @@ from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
 from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
+from model.blocks import zero_residuals
 from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
 from model.timm_weights import PREFIX, start_supernet, timm_network
@@ -94,6 +95,8 @@ def new_supernet(config: SupernetCommand, space: SearchSpace, device: torch.devi
     supernet = build_supernet(space)
     if training.supernet_init == "aligned":
         align_choices(supernet)
+    if training.zeroes_residuals:
+        zero_residuals(supernet)
     source = str(training.init_from or "")
     if source.startswith(PREFIX) and not config.begun:
         name = source.removeprefix(PREFIX)
@@ -169,7 +172,7 @@ class SupernetTask:
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
         """Write the epoch's numbers to TensorBoard and training.csv."""
-        epoch.write(self.writer, "loss", "top1", "lr", "images_per_s")
+        epoch.write(self.writer, "loss", "top1", "lr", "images_per_s", "clipped")
         numbers = {"loss": epoch.loss, "top1": epoch.top1, "lr": epoch.lr}
         if self.architecture and self.budget:
             space = self.supernet.space
@@ -210,7 +213,7 @@ def train(
     """
     training = config.training
     task = SupernetTask(supernet, config, architecture_loader, budget, writer, path.parent)
-    run = Optimisation(supernet, supernet.parameters(), loader, training)
+    run = Optimisation(supernet, loader, training)
     if training.compile:
         compile_blocks(supernet.blocks())
     parts = {"sampler": task.architecture or task.sampler, "loader": loader}

@@ -1,6 +1,7 @@
 """Random augmentation, each image its own.
 
-In memory: crops out of zero-padded images, flips and cutout of whole batches on the device.
+In memory: crops out of zero-padded images, flips and cutout of whole batches on the device, and
+torchvision's colour jitter image by image.
 Streamed: torchvision's transforms, image by image, in worker processes.
 """
 
@@ -29,6 +30,8 @@ class Augmentation:
         cutout: side (px) of a square of mean colour at a random place, cut off at the borders
             (https://arxiv.org/abs/1708.04552); 0 is none.
         randaugment: operations of torchvision's RandAugment per image; streamed images only.
+        color_jitter: most change of brightness, contrast, saturation and hue, as torchvision's
+            ColorJitter takes them.
         resized_crop: random area and aspect instead of `padding`; streamed images only.
     """
 
@@ -36,6 +39,7 @@ class Augmentation:
     flip: bool = False
     cutout: int = 0
     randaugment: int = 0
+    color_jitter: tuple[float, ...] | None = None
     resized_crop: bool = False
 
 
@@ -106,6 +110,18 @@ def cut_out(images: Tensor, draws: Draws, size: int) -> Tensor:
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
+def jitter_colors(images: Tensor, draws: Draws, how: tuple[float, ...]) -> Tensor:
+    """Change the colours of each image of uint8 [B, H, W, 3] by torchvision, in place."""
+    from torchvision.transforms import v2
+
+    transform = v2.ColorJitter(*how)
+    with torch.random.fork_rng(devices=[]):  # it draws from torch's global generator
+        for image, seed in zip(images.permute(0, 3, 1, 2), draws.seed.tolist(), strict=True):
+            torch.default_generator.manual_seed(seed)
+            image.copy_(transform(image))
+    return images
+
+
 def image_transform(how: Augmentation, size: int) -> Callable[[Image], Image]:
     """Build torchvision's transforms of a PIL image; they draw from torch's global generator."""
     from torchvision.transforms import v2
@@ -116,6 +132,8 @@ def image_transform(how: Augmentation, size: int) -> Callable[[Image], Image]:
         steps = [v2.RandomCrop(size, padding=how.padding or None)]
     if how.flip:
         steps.append(v2.RandomHorizontalFlip())
+    if how.color_jitter is not None:
+        steps.append(v2.ColorJitter(*how.color_jitter))
     if how.randaugment:
         steps.append(v2.RandAugment(num_ops=how.randaugment))
     return v2.Compose(steps)

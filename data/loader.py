@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import NUM_DRAWS, Augmentation, Draws, RandomCrops, cut_out, to_device
+from data.augment import (
+    NUM_DRAWS,
+    Augmentation,
+    Draws,
+    RandomCrops,
+    cut_out,
+    jitter_colors,
+    to_device,
+)
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[Tensor, Draws | None]  # of one batch: rows int64 [B], their random numbers
@@ -159,9 +167,12 @@ class MemoryLoader(Loader):
         how = self.augmentation or Augmentation()
         for rows, draws in plan:
             if draws is None or not (how.padding or how.flip):
-                yield self.images[to_device(rows, self.device)]
+                images = self.images[to_device(rows, self.device)]
             else:
-                yield self.crops(rows, draws, how.flip)
+                images = self.crops(rows, draws, how.flip)
+            if draws is not None and how.color_jitter is not None:
+                jitter_colors(images, draws, how.color_jitter)
+            yield images
 
 
 def pad(images: Tensor, padding: int, device: torch.device) -> Tensor:

@@ -175,7 +175,9 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
 
 def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) -> Augmentation:
     """Resolve flags for training images; crops are of random area where whole files are read."""
-    how = Augmentation(cutout=config.cutout, randaugment=config.randaugment)
+    how = Augmentation(
+        cutout=config.cutout, randaugment=config.randaugment, color_jitter=config.color_jitter
+    )
     if not config.augment:
         return how
     padding = round(PADDING_SHARE * size)

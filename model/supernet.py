@@ -24,7 +24,6 @@ from model.blocks import (
     conv_bn,
     init_weights,
     inner_slice,
-    zero_residuals,
 )
 from model.space import Architecture, SearchSpace
 
@@ -253,7 +252,7 @@ def _convs(module: nn.Module) -> dict[str, nn.Conv2d]:
 
 @torch.no_grad()
 def align_choices(supernet: Supernet) -> None:
-    """Initialise a layer's choices as slices of its largest, and residual branches at zero.
+    """Initialise a layer's choices as slices of its largest.
 
     Published supernets train for about 100,000 steps before the choices of a layer compute
     compatible features. For a few hundred steps, every choice starts as a slice (inner kernel,
@@ -274,4 +273,3 @@ def align_choices(supernet: Supernet) -> None:
                 same_kind = (big.groups == 1) == (conv.groups == 1)
                 if same_kind and all(a <= b for a, b in shapes):
                     conv.weight.copy_(slice_kernel(big.weight, conv.weight.shape))
-    zero_residuals(supernet)

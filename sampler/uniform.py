@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,33 @@ from sampler.sandwich import SandwichSampler
 
 DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]
 AHEAD = 64  # paths per call of `draw`, which has a fixed cost
+
+
+def draw_from_bins(budget: Budget, num_bins: int) -> DrawPaths:
+    """Divide a budget's window into bins: one is drawn uniformly, then an architecture in it.
+
+    SPOS's code does so (src/Supernet/train.py), there by drawing again up to 500 times.
+
+    Args:
+        budget: of one limit. Bins are of equal width with both ends; those without an
+            architecture are never drawn.
+    """
+    if num_bins == 1:
+        return budget.sample
+    edges = np.linspace(budget.low, budget.high, num_bins + 1)
+    bins = []
+    for low, high in zip(np.ceil(edges[:-1]), np.floor(edges[1:]), strict=True):
+        with contextlib.suppress(ValueError):  # an empty one
+            bins.append(Budget(budget.counts, int(low), int(high)))
+
+    def draw(n: int, rng: np.random.Generator) -> np.ndarray:
+        drawn = rng.integers(len(bins), size=n)
+        paths = np.empty((n, len(budget.counts.steps)), dtype=np.int64)
+        for i in np.unique(drawn):
+            paths[drawn == i] = bins[i].sample(int((drawn == i).sum()), rng)
+        return paths
+
+    return draw
 
 
 class UniformSampler(Sampler):
@@ -47,7 +75,8 @@ class UniformSampler(Sampler):
         if not config.sampling.sample_in_budget:
             return cls(supernet.space.num_choices, rng)
         assert budget is not None  # --sample-in-budget makes the run build one
-        return cls(supernet.space.num_choices, rng, budget.sample)
+        draw = draw_from_bins(budget, config.sampling.sample_bins)
+        return cls(supernet.space.num_choices, rng, draw)
 
     def step_paths(self) -> np.ndarray:
         """Draw the path of one training step, int [1, L]."""

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS
-from model import build_supernet, load_space
+from model import build_supernet, load_space, zero_residuals
 from model.supernet import align_choices
 from sampler import UniformSampler
 from train_supernet import SupernetTask, new_supernet, train
@@ -155,6 +155,7 @@ def test_aligned_choices_are_slices_of_the_largest() -> None:
     torch.manual_seed(0)
     supernet = build_supernet(load_space("proxylessnas", 8, 10))
     align_choices(supernet)
+    zero_residuals(supernet)
     k3_e3, k7_e6 = supernet.layers[1][0], supernet.layers[1][5]
     small, big = k3_e3.depthwise.conv.weight, k7_e6.depthwise.conv.weight
     assert torch.allclose(small, big[:72, :, 2:5, 2:5] * 7 / 3)

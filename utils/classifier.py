@@ -74,7 +74,7 @@ class ClassifierTask:
             self.save_best(done)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, str]:
-        epoch.write(self.writer, "loss", "top1", "lr")
+        epoch.write(self.writer, "loss", "top1", "lr", "clipped")
         self.validate(epoch.done)
         best = f"{self.best['top1']:.2f} %"
         return {"loss": f"{epoch.loss:.3f}", "best validation top-1": best}

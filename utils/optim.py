@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,11 +12,82 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def decay_groups(module: nn.Module) -> list[dict]:
-    """Group parameters for `build_optimizer`: BN parameters and biases are not decayed."""
+class Recipe(Protocol):
+    """The flags of a training that its loop uses; durations are in epochs."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def nesterov(self) -> bool: ...
+    @property
+    def rmsprop_alpha(self) -> float: ...
+    @property
+    def rmsprop_eps(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay_all(self) -> bool: ...
+    @property
+    def lr_scheduler(self) -> str: ...
+    @property
+    def decay_step(self) -> float: ...
+    @property
+    def decay_ratio(self) -> float: ...
+    @property
+    def warmup_epochs(self) -> int: ...
+    @property
+    def amp(self) -> str: ...
+    @property
+    def grad_clip(self) -> float | None: ...
+    @property
+    def on_nan(self) -> str: ...
+
+
+def decay_groups(module: nn.Module, decay_all: bool = False) -> list[dict]:
+    """Group parameters for `build_optimizer`.
+
+    Args:
+        decay_all: decay BN parameters and biases too.
+    """
+    if decay_all:
+        return [{"params": list(module.parameters())}]
     vectors = [p for p in module.parameters() if p.dim() <= 1]
     kernels = [p for p in module.parameters() if p.dim() > 1]
-    return [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict] = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]  # a SPOS supernet has no vectors
+
+
+def recipe_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
+    """Make the optimiser of a net's parameters that a recipe asks for."""
+    return build_optimizer(
+        recipe.optimizer,
+        decay_groups(net, recipe.decay_all),
+        recipe.lr,
+        recipe.momentum,
+        recipe.weight_decay,
+        nesterov=recipe.nesterov,
+        alpha=recipe.rmsprop_alpha,
+        eps=recipe.rmsprop_eps,
+    )
+
+
+def recipe_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LambdaLR:
+    """Make the schedule that a recipe asks for."""
+    return build_scheduler(
+        optimizer,
+        recipe.lr_scheduler,
+        recipe.epochs,
+        steps_per_epoch,
+        recipe.warmup_epochs,
+        recipe.decay_step,
+        recipe.decay_ratio,
+    )
 
 
 def build_optimizer(
@@ -25,8 +96,18 @@ def build_optimizer(
     lr: float,
     momentum: float,
     weight_decay: float,
+    *,
+    nesterov: bool = True,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
 ) -> Optimizer:
-    """Make an optimiser; `momentum` is also the first beta of Adam and AdamW."""
+    """Make an optimiser.
+
+    Args:
+        momentum: also the first beta of Adam and AdamW.
+        nesterov: of SGD with momentum.
+        alpha, eps: of RMSprop: decay of the mean square, and what is added to its root.
+    """
     groups: list[Any] = list(params)
     first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
@@ -36,14 +117,14 @@ def build_optimizer(
             lr,
             momentum=momentum,
             weight_decay=weight_decay,
-            nesterov=momentum > 0,
+            nesterov=nesterov and momentum > 0,
             fused=fused,
         )
         prime_momentum(optimizer)
         optimizer.register_load_state_dict_post_hook(prime_momentum)
         return optimizer
     if name == "rmsprop":
-        return RMSprop(groups, lr, momentum=momentum, weight_decay=weight_decay)
+        return RMSprop(groups, lr, alpha, eps, weight_decay, momentum)
     kind = {"adam": Adam, "adamw": AdamW}[name]
     return kind(groups, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
 
@@ -58,7 +139,8 @@ def prime_momentum(optimizer: Optimizer) -> None:
 
     Fused SGD cannot step parameters of which only some have a buffer, as those of a new path do
     not. A parameter without a gradient is not touched, nor its buffer: neither momentum nor decay
-    acts on paths that a step did not take.
+    acts on a multi-path supernet's choices that a step did not take. The unused part of a
+    superkernel does move: its gradient is 0, not None, as it is of the same parameter.
     """
     for group in optimizer.param_groups:
         for p in group["params"] if group["momentum"] else ():
@@ -71,13 +153,13 @@ def lr_factor(
     total_steps: int,
     warmup_steps: int,
     name: str,
-    decay_steps: int,
+    decay_steps: float,
     decay_ratio: float,
 ) -> float:
     """Return the share of the base learning rate at a step: linear warm-up, then the schedule.
 
     cosine and linear go from 1 at the end of warm-up to 0 after the last step; step multiplies by
-    `decay_ratio` every `decay_steps`, counted from the start of training.
+    `decay_ratio` every `decay_steps`, which may be fractional, counted from the start of training.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -93,7 +175,7 @@ def build_scheduler(
     epochs: int,
     steps_per_epoch: int,
     warmup_epochs: int,
-    decay_step: int,
+    decay_step: float,
     decay_ratio: float,
 ) -> LambdaLR:
     """Make a schedule to be stepped after every optimiser step. Durations are in epochs."""

@@ -7,16 +7,14 @@ does after the update, what is written after an epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from utils import distributed
 from utils.acceleration import Precision
@@ -29,42 +27,13 @@ from utils.checkpoint import (
 )
 from utils.finite import LossGuard, reset_nonfinite_bn
 from utils.interruption import deferred
-from utils.optim import build_optimizer, build_scheduler
+from utils.optim import Recipe, recipe_optimizer, recipe_scheduler
 from utils.progress import progress_bar
 from utils.run_folder import log
 from utils.timing import Meter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-
-class Recipe(Protocol):
-    """The flags of a training that the loop uses; durations are in epochs."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def optimizer(self) -> str: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def lr_scheduler(self) -> str: ...
-    @property
-    def decay_step(self) -> int: ...
-    @property
-    def decay_ratio(self) -> float: ...
-    @property
-    def warmup_epochs(self) -> int: ...
-    @property
-    def amp(self) -> str: ...
-    @property
-    def grad_clip(self) -> float: ...
-    @property
-    def on_nan(self) -> str: ...
 
 
 class Stateful(Protocol):
@@ -103,13 +72,14 @@ class Step(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """Numbers of a finished epoch; `done` counts from 1, `top1` is in percent."""
+    """Numbers of a finished epoch; `done` counts from 1, `top1` and `clipped` are in percent."""
 
     done: int
     loss: float
     top1: float
     lr: float
     images_per_s: float
+    clipped: float  # steps whose gradient was longer than --grad-clip
 
     def write(self, writer: SummaryWriter, *names: str) -> None:
         """Write some of the numbers to TensorBoard, as train/NAME."""
@@ -137,27 +107,14 @@ class Optimisation:
 
     Args:
         recipe: --optimizer, --lr and the other flags of a training.
-        groups: parameters or parameter groups of the optimiser.
     """
 
-    def __init__(
-        self, net: nn.Module, groups: Iterable[Any], loader: Batches, recipe: Recipe
-    ) -> None:
+    def __init__(self, net: nn.Module, loader: Batches, recipe: Recipe) -> None:
         self.net = net
         self.parameters = list(net.parameters())  # listing thousands takes milliseconds
-        self.grad_clip: float = recipe.grad_clip
-        self.optimizer: Optimizer = build_optimizer(
-            recipe.optimizer, groups, recipe.lr, recipe.momentum, recipe.weight_decay
-        )
-        self.scheduler: LRScheduler = build_scheduler(
-            self.optimizer,
-            recipe.lr_scheduler,
-            recipe.epochs,
-            len(loader),
-            recipe.warmup_epochs,
-            recipe.decay_step,
-            recipe.decay_ratio,
-        )
+        self.grad_clip = recipe.grad_clip or 0.0
+        self.optimizer = recipe_optimizer(net, recipe)
+        self.scheduler = recipe_scheduler(self.optimizer, recipe, len(loader))
         self.precision = Precision(recipe.amp, loader.device)
         self.guard = LossGuard(recipe.on_nan, loader.device)
         self.meter = Meter(loader.device)
@@ -187,6 +144,7 @@ class Optimisation:
         self.precision.unscale(self.optimizer)
         if self.grad_clip:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
+            self.meter.count_clipped(norm > self.grad_clip)
             if not self.precision.scales:  # fp16 leaves such steps out by itself
                 self.guard.watch(norm, number, self.lr, what="gradient norm")
         if kept := self.guard.keep_step():
@@ -283,7 +241,7 @@ def fit(
                 state = None
             for step, (images, labels) in enumerate(batches, skip + 1):
                 number, lr = epoch * len(loader) + step, run.lr
-                # to None, not to zero: what no path used is not decayed either
+                # to None, not to zero: parameters that no path used are not decayed either
                 run.optimizer.zero_grad(set_to_none=True)
                 passes = task.backward(images, labels, run.precision)
                 kept, stop = run.step(passes, labels, number, signals.asked)
@@ -296,9 +254,9 @@ def fit(
             run.guard.flush()
             rate = (run.meter.images - images_before) / (time.perf_counter() - start)
             run.meter.add_ranks()
-            loss, top1 = run.meter.read()
+            loss, top1, clipped = run.meter.read()
             run.meter = Meter(loader.device)
-            shown = task.end_epoch(Epoch(epoch + 1, loss, top1, run.lr, rate))
+            shown = task.end_epoch(Epoch(epoch + 1, loss, top1, run.lr, rate, clipped))
             bar.set_postfix(epoch=f"{epoch + 1}/{epochs}", **shown)
             numbers = ", ".join(f"{key} {value}" for key, value in shown.items())
             log.info(f"epoch {epoch + 1} of {epochs}: {numbers}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from config_file.arg_config.fields import BY_RECIPE, FROM_CHECKPOINT, MAY_DIFFER, flag, switch
 from config_file.arg_config.names import DATASETS
-from config_file.arg_config.types import count, integer, number, path, widths
+from config_file.arg_config.types import count, integer, jitter, number, path, widths
 
 SPACE_AND_DATA = "search space and data"  # a group of --help
 
@@ -75,6 +75,12 @@ class AugmentConfig:
     title: ClassVar[str] = "augmentation"
 
     augment: bool = switch(None, "random crops, and flips where they keep the class", [BY_RECIPE])
+    color_jitter: tuple[float, ...] | None = flag(
+        None,
+        jitter,
+        "random brightness, contrast, saturation and hue of each training image, by so much at "
+        "most; SPOS: 0.4,0.4,0.4,0 (default: none)",
+    )
     randaugment: int = flag(
         0, integer(0, 10), "operations of RandAugment on each training image; 0 is none"
     )

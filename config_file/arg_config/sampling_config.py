@@ -41,6 +41,12 @@ class SamplingConfig:
     sample_in_budget: bool = switch(
         False, "of uniform: only architectures within --min-hc to --target-hc, uniformly"
     )
+    sample_bins: int = flag(
+        1,
+        count,
+        "of --sample-in-budget: bins of equal width between --min-hc and --target-hc; one is drawn "
+        "uniformly, then an architecture in it (SPOS's code: 7)",
+    )
     sandwich: bool = switch(
         False, "of uniform, for superkernels: also the largest, which teaches, and the smallest"
     )

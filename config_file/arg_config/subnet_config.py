@@ -8,7 +8,15 @@ from typing import ClassVar
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from config_file.arg_config.evaluation_config import calibration_batches_flag
-from config_file.arg_config.fields import BY_RECIPE, NOT_SAVED, Values, flag, only, part
+from config_file.arg_config.fields import (
+    BY_RECIPE,
+    NOT_SAVED,
+    Values,
+    flag,
+    only,
+    part,
+    switch,
+)
 from config_file.arg_config.run_config import THE_RUN, RunConfig
 from config_file.arg_config.sources import RECIPES, Command, from_search
 from config_file.arg_config.training_config import RecipeConfig
@@ -91,6 +99,8 @@ class DistillationConfig:
 @dataclass(frozen=True, kw_only=True)
 class SubnetTrainingConfig(RecipeConfig):
     epochs: int = flag(None, integer(0), marks=[BY_RECIPE])
+    decay_all: bool = switch(False, "decay batch norms and biases too, not kernels only")
+    zero_init: bool = switch(True, "residual branches start at zero")
 
 
 @dataclass(frozen=True, kw_only=True)

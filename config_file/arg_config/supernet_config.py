@@ -24,8 +24,8 @@ from config_file.arg_config.sampling_config import (
     SamplingConfig,
 )
 from config_file.arg_config.sources import Command
-from config_file.arg_config.training_config import RecipeConfig
-from config_file.arg_config.types import path
+from config_file.arg_config.training_config import CLIP, RecipeConfig
+from config_file.arg_config.types import number, path
 
 if TYPE_CHECKING:
     from lookup_table import LookupTable
@@ -54,7 +54,26 @@ class SupernetConfig(RecipeConfig):
         "supernet.pt whose weights are the start instead, trained on images of any size: epochs "
         "of small images, then a few of large ones; or timm:NAME, as of train_subnet.py",
     )
+    zero_init: bool | None = switch(
+        None, "residual branches start at zero (default: where --supernet-init is aligned)"
+    )
+    grad_clip: float | None = flag(
+        None,
+        number(0),
+        "gradient norm; 0 is none (default: recipe, or 0 for uniform and fair, whose gradients "
+        f"differ in scale, and {CLIP:g} for others)",
+    )
     sync_bn: bool = switch(False, "of several GPUs: batch norms over the images of all of them")
+
+    @property
+    def zeroes_residuals(self) -> bool:
+        """--zero-init, or its default."""
+        return self.supernet_init == "aligned" if self.zero_init is None else self.zero_init
+
+    def resolve(self, strategy: str | None) -> SupernetConfig:
+        """The clipping that goes with a sampler."""
+        clip = CLIP if strategy in DIFFERENTIABLE else 0.0
+        return self if self.grad_clip is not None else replace(self, grad_clip=clip)
 
 
 class SupernetCommand(Command):
@@ -115,9 +134,11 @@ class SupernetCommand(Command):
     def resolved_sampling(self: C, superkernel: bool) -> C:
         """Fill in the sampler, and what follows from it and from other flags."""
         epochs = self.training.epochs
+        sampling = self.sampling.resolve(self.needs_alpha, superkernel)
         return replace(  # type: ignore[call-arg]
             self,
-            sampling=self.sampling.resolve(self.needs_alpha, superkernel),
+            training=self.training.resolve(sampling.sample_strategy),
+            sampling=sampling,
             alpha=self.alpha.resolve(epochs),
             gumbel=self.gumbel.resolve(epochs),
         )
@@ -145,6 +166,13 @@ class SupernetCommand(Command):
             raise ValueError(
                 "--sandwich trains the largest and the smallest path, which --sample-in-budget "
                 "rules out; take one of them"
+            )
+        if sampling.sample_bins > 1 and not sampling.sample_in_budget:
+            raise ValueError("--sample-bins divides the budget: it needs --sample-in-budget")
+        if sampling.sample_bins > 1 and self.budget.limit:
+            raise ValueError(
+                "--sample-bins divides the window of --info-metric, --min-hc to --target-hc; leave "
+                "--limit out"
             )
         sums = strategy == "softmax" or (strategy == "gumbel" and not gumbel.gumbel_hard)
         if sampling.checkpoint_activations and not sums:

@@ -9,6 +9,7 @@ from config_file.arg_config.fields import BY_RECIPE, flag, switch
 from config_file.arg_config.types import count, integer, number, positive
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+CLIP = 5.0  # gradient norm
 LR_SCHEDULERS = ("cosine", "step", "linear")
 
 
@@ -23,12 +24,16 @@ class RecipeConfig:
     momentum: float = flag(
         0.9,
         number(0, 0.9999),
-        "of sgd (Nesterov) and rmsprop; first beta of adam(w)",
+        "of sgd and rmsprop; first beta of adam(w)",
         marks=[BY_RECIPE],
     )
+    nesterov: bool = switch(True, "sgd's momentum looks ahead")
+    rmsprop_alpha: float = flag(0.99, number(0, 0.99999), "rmsprop's decay of the mean square")
+    rmsprop_eps: float = flag(1e-8, positive, "what rmsprop adds to the mean square's root")
     weight_decay: float = flag(None, number(0), marks=[BY_RECIPE])
+    decay_all: bool = switch(True, "decay batch norms and biases too, not kernels only")
     lr_scheduler: str = flag("cosine", LR_SCHEDULERS, "per step")
-    decay_step: int = flag(30, count, "of step: epochs between decays")
+    decay_step: float = flag(30.0, positive, "of step: epochs between decays; may be fractional")
     decay_ratio: float = flag(0.1, number(0, 1, True), "of step: factor of each decay")
     warmup_epochs: int = flag(None, integer(0), "linear warm-up", marks=[BY_RECIPE])
     label_smoothing: float = flag(None, number(0, 0.99), marks=[BY_RECIPE])
@@ -40,7 +45,7 @@ class RecipeConfig:
     compile: bool = switch(
         False, "compile each block at its first use: a slow start, then faster steps"
     )
-    grad_clip: float = flag(5.0, number(0), "gradient norm; 0 is none")
+    grad_clip: float | None = flag(CLIP, number(0), "gradient norm; 0 is none")
     on_nan: str = flag(
         "stop",
         ("stop", "skip"),

@@ -107,6 +107,16 @@ def _limits(text: str) -> list[str]:
     return words
 
 
+def _jitter(text: str) -> list[float]:
+    shares = several(number(0), "", "", length=4)
+    with contextlib.suppress(ArgumentTypeError):
+        if (values := shares(text))[3] <= 0.5:
+            return values
+    raise ArgumentTypeError(
+        f"{text!r} is not four numbers such as 0.4,0.4,0.4,0.1, the last from 0 to 0.5"
+    )
+
+
 def _path(text: str) -> Path:
     if "\0" in text or not text:
         raise ArgumentTypeError(f"{text!r} is not a path")
@@ -125,6 +135,7 @@ budget = or_word(
 threads = or_word(
     integer(1, 1024), {"auto": "auto"}, "an integer from 1 to 1024 nor auto", "N|auto"
 )
+jitter = Kind(_jitter, "B,C,S,H", is_list=True)
 limits = Kind(_limits, "METRIC=VALUE[:MIN]", is_list=True)
 widths = several(count, "a list of positive integers such as 32,16,24", "N,N,...")
 numbers = several(positive, "a list of numbers above 0 such as 48,63.5", "M,M,...")
