@@ -203,6 +203,18 @@ class TrainingFile:
         self.due = now + (now - start) / self.share if self.share else now
 
 
+def _done(state: dict | None, run: Optimisation, epochs: int, name: str) -> tuple[int, int]:
+    """Epochs, and steps of the next one, that a checkpoint has behind it; its meter goes on."""
+    if state is None:
+        return 0, 0
+    first, skip = state["epoch"], state.get("step", 0)
+    if skip:
+        run.meter.load_state_dict(state["meter"])
+    steps = f" and {skip} steps" if skip else ""
+    log.info(f"{name}: {first} of {epochs} epochs{steps} are done")
+    return first, skip
+
+
 def fit(
     task: Task,
     run: Optimisation,
@@ -221,12 +233,7 @@ def fit(
         ValueError: the loss is not finite.
         Interrupted: a signal came, and the checkpoint is written.
     """
-    first, skip = (state["epoch"], state.get("step", 0)) if state else (0, 0)
-    if state and skip:
-        run.meter.load_state_dict(state["meter"])
-    if state:
-        steps = f" and {skip} steps" if skip else ""
-        log.info(f"{name}: {first} of {epochs} epochs{steps} are done")
+    first, skip = _done(state, run, epochs, name)
     bar = progress_bar(epochs * len(loader), name, "step", first * len(loader) + skip)
     with deferred() as signals:
         for epoch in range(first, epochs):
