@@ -43,8 +43,8 @@ NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
 NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
 SAME_IN_A_GROUP = ("supernet", "space", "dataset", "sampler", "accuracy")
 # columns that a narrow terminal does without, the first ones first
-EXPENDABLE = ("candidates", "random mean", "params (M)", "budget", "seed", "epochs", "dataset")
-EXPENDABLE += ("sampler", "space", "trained")
+EXPENDABLE: tuple[str, ...] = ("candidates", "random mean", "params (M)", "budget", "seed")
+EXPENDABLE += ("epochs", "dataset", "sampler", "space", "trained")
 ACCURACIES = {"top-1": "validation images", "test": "test images"}  # column -> that of its images
 
 
