@@ -28,7 +28,7 @@ from utils.errors import user_errors
 from utils.files import atomic_path
 from utils.metrics import KNOWN, METRICS, TRUE_ACCURACY, Metric, standard_error
 from utils.plots import plot_fronts
-from utils.report import text_table
+from utils.report import terminal_width, text_table, without_columns
 from utils.run_files import (
     SearchRun,
     TrainedNetwork,
@@ -42,6 +42,9 @@ from utils.run_files import (
 NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
 NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
 SAME_IN_A_GROUP = ("supernet", "space", "dataset", "sampler", "accuracy")
+# columns that a narrow terminal does without, the first ones first
+EXPENDABLE: tuple[str, ...] = ("candidates", "random mean", "params (M)", "budget", "seed")
+EXPENDABLE += ("epochs", "dataset", "sampler", "space", "trained")
 ACCURACIES = {"top-1": "validation images", "test": "test images"}  # column -> that of its images
 
 
@@ -188,8 +191,9 @@ def comparability(runs: Sequence[SearchRun]) -> str:
     if number < 2:
         return ""
     return (
-        f"note: these are {number} different supernets or validation splits, and accuracies are\n"
-        "comparable only within each; across them, train the networks and compare their test top-1"
+        f"note: these are {number} different supernets or validation splits, and accuracies\n"
+        "are comparable only within each; across them, train the networks and compare\n"
+        "their test top-1"
     )
 
 
@@ -198,7 +202,8 @@ def grouped_table(
 ) -> str:
     """The table of the searches, those of one group together under a heading."""
     order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))
-    table = text_table([shown(rows[i], metrics, SAME_IN_A_GROUP) for i in order]).splitlines()
+    cells = [shown(rows[i], metrics, SAME_IN_A_GROUP) for i in order]
+    table = text_table(without_columns(cells, EXPENDABLE, terminal_width())).splitlines()
     lines = table[:2]
     for _, group in itertools.groupby(
         zip(order, table[2:], strict=True), key=lambda pair: runs[pair[0]].scored_by()
@@ -219,10 +224,12 @@ def print_tables(
     if note := comparability(runs):
         tables.append(note)
     if lines := over_seeds(runs, rows):
-        table = text_table([shown(line, metrics) for line in lines])
+        cells = [shown(line, metrics) for line in lines]
+        table = text_table(without_columns(cells, EXPENDABLE, terminal_width()))
         tables.append(f"Over seeds (mean ± standard deviation):\n{table}")
     if trained:
-        table = text_table([shown(row, metrics) for row in trained])
+        cells = [shown(row, metrics, {"accuracy"}) for row in trained]
+        table = text_table(without_columns(cells, EXPENDABLE, terminal_width()))
         tables.append(f"Networks trained alone (test: test top-1, comparable by dataset):\n{table}")
     print("\n\n".join(tables))
 

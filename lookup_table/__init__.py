@@ -4,6 +4,13 @@ These names load no torch, so that --help can read the strategies that use them.
 `lookup_table.builder`, `latency` and `user_table`.
 """
 
+import sys
+
+from utils.startup import start_up
+
+if sys.argv[:1] == ["-m"]:  # python -m lookup_table, which imports this before __main__
+    start_up()
+
 from lookup_table.budget import Budget, architecture_keys
 from lookup_table.counts import BudgetCounts, median_cost
 from lookup_table.equivalence import SKIPS_FIRST, SKIPS_LAST, Equivalence

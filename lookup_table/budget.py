@@ -66,9 +66,11 @@ class Budget:
     def _infeasible(self, lowest: int, highest: int) -> str:
         unit = self.counts.table.unit(self.counts.metric)
         what = "no architecture of this space" if self.known is None else "none of those known"
+        low, high = self._limit.low, self._limit.high
+        ends = [] if low is None else [f"at least {in_millions(low)} {unit}"]
+        ends += [] if high is None else [f"at most {in_millions(high)} {unit}"]
         text = (
-            f"{what} costs between {in_millions(self.low)} and "
-            f"{in_millions(self.high)} {unit}: its range is {in_millions(lowest)} to "
+            f"{what} costs {' and '.join(ends)}: its range is {in_millions(lowest)} to "
             f"{in_millions(highest)} {unit}"
         )
         if lowest <= self.high and self.low <= highest and self.low <= self.high:

@@ -8,6 +8,7 @@ which every network has, so a table of another number fits, and its fixed part i
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,5 +153,15 @@ def list_tables() -> str:
             "source": spec["source"],
             "licence": spec["licence"],
         }
-        texts.append("\n  ".join((name, *(f"{key + ':':<11}{v}" for key, v in facts.items()))))
+        lines = [
+            textwrap.fill(
+                f"  {key + ':':<11}{value}",
+                80,
+                subsequent_indent=" " * 13,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for key, value in facts.items()
+        ]
+        texts.append("\n".join((name, *lines)))
     return "\n".join(texts)

@@ -108,12 +108,19 @@ def test_a_space_counted_in_cells_keeps_the_budget(rng: np.random.Generator) -> 
     assert len(set(architecture_keys(drawn))) == 300 and budget.contains(drawn).all()
 
 
-@pytest.mark.parametrize(("low", "high"), [(None, 1), (10**12, None), (400_001, 400_000)])
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [
+        (None, 100, "at most 0.0001 M MACs"),
+        (10**9, None, "at least 1,000.000 M MACs"),
+        (400_001, 400_000, "at least 0.400 M MACs and at most 0.400 M MACs"),
+    ],
+)
 def test_an_infeasible_budget_is_an_error_with_the_range(
-    tiny_table: LookupTable, low: int | None, high: int | None
+    tiny_table: LookupTable, low: int | None, high: int | None, ends: str
 ) -> None:
     """At once, before anything is drawn: there is no loop that could go on forever."""
-    with pytest.raises(ValueError, match=r"its range is [\d.]+ to [\d.]+ M MACs"):
+    with pytest.raises(ValueError, match=rf"costs {ends}: its range is [\d.]+ to [\d.]+ M MACs"):
         Budget(BudgetCounts(tiny_table, "flops"), low, high)
 
 

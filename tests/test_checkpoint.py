@@ -116,6 +116,11 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a\0b")
 
 
+def test_a_run_folder_in_place_of_its_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a folder; take its file, as in .*/supernet\.pt"):
+        load_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_older_formats_are_read(tmp_path: Path, version: int) -> None:
     old = tmp_path / "old.pt"

@@ -53,6 +53,23 @@ def test_the_table_and_the_csv_say_what_the_runs_hold(
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_tables_fit_a_narrow_terminal(
+    runs: Path,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, sorted(runs.iterdir()))])
+    monkeypatch.setattr(compare_runs, "terminal_width", lambda: width)
+    compare_runs.main()
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    assert "top-1" in shown and "MACs (M)" in shown and ("budget" in shown) == (width == 120)
+
+
 def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
     tmp_path: Path,
     tiny: SearchSpace,

@@ -170,7 +170,7 @@ def damage(root: Path, how: str) -> str:
     """Make a folder wrong; returns what the error must name."""
     if how == "corrupt":
         (root / "test/cat/0001.png").write_bytes(b"not an image")
-        return r"test/cat/0001\.png is not a readable image"
+        return r"test/cat/0001\.png is not a readable image \(of no format"
     if how == "truncated":
         path = root / "train/dog/0003.png"
         path.write_bytes(path.read_bytes()[:200])

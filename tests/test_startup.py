@@ -51,6 +51,14 @@ def test_ctrl_c_during_imports_is_one_line() -> None:
     assert done.stderr.startswith("stopped by Ctrl-C") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("script", ["search.py", "-m lookup_table"])
+def test_ctrl_c_is_caught_before_the_imports_that_take_a_while(script: str) -> None:
+    words = [sys.executable, "-X", "importtime", *script.split(), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    loaded = re.findall(r"\|\s+([\w.]+)$", done.stderr, re.M)
+    assert loaded.index("utils.startup") < loaded.index("numpy")
+
+
 def test_digits_are_loaded_without_scikit_learn() -> None:
     """Nor scipy, which it loads: a second before the first training step."""
     code = "import sys; from data import DATASETS; DATASETS['digits'](None); print(*sys.modules)"

@@ -53,9 +53,11 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        there = path.is_file()
+        there, folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # too long for a name, or with a NUL in it
-        there = False
+        there = folder = False
+    if folder:
+        raise ValueError(f"checkpoint {path} is a folder; take its file, as in {path}/supernet.pt")
     if not there:
         raise ValueError(f"checkpoint {path} does not exist; check the path")
     _check_archive(path)

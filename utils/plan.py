@@ -19,7 +19,7 @@ def training_rows(
         "training": f"{epochs * steps:,} steps of {batch_size} images ({epochs} epochs of "
         f"{images:,} images)",
         "supernet": f"{params:,} parameters, {4 * params / 1e6:,.1f} MB of weights; supernet.pt "
-        f"takes {4 * copies * params / 1e6:,.0f} MB with the optimiser's state",
+        f"takes {4 * copies * params / 1e6:,.1f} MB with the optimiser's state",
     }
 
 

@@ -205,6 +205,7 @@ def choices_figure(
 ) -> Figure:
     """Each layer's choice probabilities over the epochs [E], stacked in the choices' colours."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows = -(-len(layers) // LAYERS_PER_ROW)
     figure = Figure(figsize=(10, 0.4 + 1.25 * rows), layout="constrained")
@@ -217,6 +218,7 @@ def choices_figure(
         axes.set_title(f"layer {number}", fontsize=8, pad=2)
         axes.tick_params(labelsize=7)
         axes.set(ylim=(0, 1), xlim=(epochs[0], max(epochs[-1], epochs[0] + 1)))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     figure.supxlabel("epoch", fontsize=9)
     return figure
 

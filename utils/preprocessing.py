@@ -73,7 +73,7 @@ def read_image(path: Path) -> Image:
     Raises:
         ValueError: it cannot be decoded, all of it, or has no range of brightness that is known.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
@@ -87,6 +87,10 @@ def read_image(path: Path) -> Image:
             if image.mode == "P" and "transparency" in image.info:
                 return image.convert("RGBA").convert("RGB")
             return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{path} is not a readable image (of no format that Pillow knows); fix or remove it"
+        ) from error
     except Exception as error:  # PIL's decoders raise nearly every kind there is
         reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
         raise ValueError(f"{path} is not a readable image ({reason}); fix or remove it") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -56,6 +58,24 @@ def clock(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None for files and pipes."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def without_columns(
+    rows: Sequence[dict[str, str]], expendable: Sequence[str], width: int | None
+) -> list[dict[str, str]]:
+    """Leave out the first of the `expendable` columns until the table fits into `width`."""
+    fitted = [dict(row) for row in rows]
+    for name in expendable:
+        if width is None or len(text_table(fitted).splitlines()[1]) <= width:
+            break
+        for row in fitted:
+            row.pop(name, None)
+    return fitted
 
 
 def text_table(rows: Sequence[dict[str, str]]) -> str:

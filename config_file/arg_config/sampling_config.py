@@ -34,9 +34,9 @@ class SamplingConfig:
     sample_strategy: str | None = flag(
         None,
         one_of(SAMPLE_STRATEGIES),
-        "what a step trains; differentiable is softmax, or threshold where the space is a "
-        "superkernel (default: uniform, or differentiable for that search strategy)",
-        "{" + ",".join((*SAMPLERS, "differentiable")) + "}",
+        f"what a step trains: {', '.join(SAMPLERS)}; differentiable is softmax, or threshold where "
+        "the space is a superkernel (default: uniform, or differentiable for that search strategy)",
+        "NAME",
     )
     sample_in_budget: bool = switch(
         False, "of uniform: only architectures within --min-hc to --target-hc, uniformly"
