@@ -202,6 +202,14 @@ class SearchReport:
         verdict = self._as_good() if self.control is None else self._verdict(control)
         if verdict:
             self.rows["verdict"] = verdict
+        chance = 100 / self.history.space.num_classes
+        mean = float(control.top1.mean())
+        if self.images and mean < 1.5 * chance:  # digits' fbnet and spos: 10.3 and 10.8 of 10 %
+            self.rows["warning"] = (
+                f"random networks score {mean:.2f} % on average, and guessing {chance:.2f} %: the "
+                "supernet has not learned, so this answer is luck; train it longer (--epochs) or "
+                "with another recipe"
+            )
 
     def add_largest(self, architecture: np.ndarray, top1: float, exact: bool = True) -> None:
         """The most expensive architecture [L] within the budget, or (not exact) of many drawn."""

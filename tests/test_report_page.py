@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -347,3 +348,16 @@ def test_the_browser_test_would_see_an_error(tmp_path: Path) -> None:
     page.write_text("<html><body><script>document.nothing.there()</script></body></html>")
     _, console = open_in_browser(page, tmp_path / "profile")
     assert len(console) == 1 and "Uncaught TypeError" in console[0]
+
+
+@pytest.mark.parametrize(("mean", "warns"), [(29.0, True), (31.0, False)])
+def test_a_supernet_that_guesses_is_named(
+    mean: float, warns: bool, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """Of 5 classes, 30 % is 1.5 times what guessing gives."""
+    space = dataclasses.replace(tiny, num_classes=5)
+    report = report_of(tmp_path / "run", space, tiny_table, mean, mean - 2)
+    random = History(space, tiny_table)
+    random.add(report.history.architectures, np.array([mean - 1, mean + 1]))
+    report.add_random(random)
+    assert ("guessing 20.00 %" in report.rows.get("warning", "")) == warns
