@@ -328,7 +328,7 @@ def test_a_run_of_another_command_is_not_resumed(ours: str, theirs: str, tmp_pat
     write_config(tmp_path / "config.yaml", load_config(kinds[theirs], "", []))
     words = ["--resume", "--title", tmp_path.name, "--run-dir", str(tmp_path.parent)]
     with pytest.raises(
-        ValueError, match=f"is a run of {theirs}.py, not of {ours}.py; resume it by"
+        ValueError, match=f"is a run of {theirs}.py, not of {ours}.py; resume it by .*--run-dir"
     ):
         load_config(kinds[ours], "", words)
 

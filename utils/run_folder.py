@@ -185,10 +185,12 @@ def _lock(folder: Path) -> int | None:
 
 def resume_command() -> str | None:
     """Return the command that resumes this process's run; None before it has a folder."""
-    if not _locks:
-        return None
-    folder = list(_locks)[-1]  # absolute
-    words = ["python", sys.argv[0], "--title", folder.name, "--resume"]
-    if folder.parent != Path("runs").absolute():
+    return resume_words(sys.argv[0], list(_locks)[-1]) if _locks else None
+
+
+def resume_words(script: str, folder: Path) -> str:
+    """Return the command by which a script resumes the run of this folder."""
+    words = ["python", script, "--title", folder.name, "--resume"]
+    if folder.parent.absolute() != Path("runs").absolute():
         words += ["--run-dir", str(folder.parent)]
     return shlex.join(words)
