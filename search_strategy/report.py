@@ -195,15 +195,14 @@ class SearchReport:
     def add_random(self, control: History) -> None:
         """Random candidates, which may be the search itself."""
         self.control = None if control is self.history else control
-        best = self.percent(control.top1.max())
+        best, mean = self.percent(control.top1.max()), float(control.top1.mean())
         self.rows[f"{len(control)} random networks"] = (
-            f"{self.accuracy}: mean {control.top1.mean():.2f} %, best {best}"
+            f"{self.accuracy}: mean {mean:.2f} %, best {best}"
         )
         verdict = self._as_good() if self.control is None else self._verdict(control)
         if verdict:
             self.rows["verdict"] = verdict
         chance = 100 / self.history.space.num_classes
-        mean = float(control.top1.mean())
         if self.images and mean < 1.5 * chance:  # digits' fbnet and spos: 10.3 and 10.8 of 10 %
             self.rows["warning"] = (
                 f"random networks score {mean:.2f} % on average, and guessing {chance:.2f} %: the "

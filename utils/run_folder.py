@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import re
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from utils.files import remove_temporaries
 from utils.progress import set_up_bars
 from utils.ranks import is_main, scratch_folder
+from utils.report import command_line
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
@@ -185,12 +185,12 @@ def _lock(folder: Path) -> int | None:
 
 def resume_command() -> str | None:
     """Return the command that resumes this process's run; None before it has a folder."""
-    return resume_words(sys.argv[0], list(_locks)[-1]) if _locks else None
+    return command_to_resume(sys.argv[0], list(_locks)[-1]) if _locks else None
 
 
-def resume_words(script: str, folder: Path) -> str:
+def command_to_resume(script: str, folder: Path) -> str:
     """Return the command by which a script resumes the run of this folder."""
-    words = ["python", script, "--title", folder.name, "--resume"]
+    words = [script, "--title", folder.name, "--resume"]
     if folder.parent.absolute() != Path("runs").absolute():
         words += ["--run-dir", str(folder.parent)]
-    return shlex.join(words)
+    return command_line(*words)

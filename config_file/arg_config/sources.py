@@ -171,7 +171,7 @@ class Reader:
 
     def resumed(self) -> Namespace:
         """The values in the run's own config.yaml; what is typed may only repeat them."""
-        from utils.run_folder import check_run_folder, resume_words
+        from utils.run_folder import check_run_folder, command_to_resume
 
         typed = vars(self.typed)
         check_run_folder(typed["run_dir"], typed["title"], resume=True)
@@ -180,7 +180,7 @@ class Reader:
         if isinstance(content, dict) and (theirs := command_of(content)) != ours:
             raise ValueError(
                 f"{path.parent} is a run of {theirs}, not of {ours}; resume it by "
-                + resume_words(theirs, path.parent)
+                + command_to_resume(theirs, path.parent)
             )
         written = self.file(path)[None]
         words = words_of(self.actions, written, str(path))
