@@ -6,7 +6,8 @@ factor, which `corrected` fits. Rank correlations say how far a budget can be tr
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -109,22 +110,34 @@ def latency_rows(
         return {}
     here = source(device, settings)
     if any(known.get(key) != value for key, value in here.items()):
-        stated = known.get("exactness") or "its error on whole networks is not known"
-        return {"latency table": f"{known.get('device', known.get('file'))}; {stated}"}
+        return {"latency table": f"{known.get('device', known.get('file'))}; {_exactness(known)}"}
     others = budget.sample(CHECKED - 1, np.random.default_rng(0))
     found = validate(space, table, np.vstack([answer, others]), device, settings)
     predicted, measured = found["predicted_ms"][0], found["measured_ms"][0]
-    spearman = found["spearman"]
     rows = {
         "latency, measured": f"{measured:.3f} ms of the whole network, {predicted:.3f} ms by the "
         f"table ({predicted / measured - 1:+.0%})",
-        "latency model": f"over {found['num_networks']} networks: rank correlation "
-        f"{'undefined' if spearman is None else f'{spearman:.2f}'}, mean error "
-        f"{found['mean_relative_error']:.0%}, sum / whole {found['bias']:.2f}",
+        "latency model": _validation_text(found),
     }
-    if note := rank_note(spearman):
+    if note := rank_note(found["spearman"]):
         rows["latency warning"] = note
     return rows
+
+
+def _exactness(facts: Mapping[str, Any]) -> str:
+    """State how well a table of another device or setting predicts whole networks."""
+    if "validation" in facts:
+        return _validation_text(facts["validation"])
+    return facts.get("exactness") or "its error on whole networks is not known"
+
+
+def _validation_text(found: Mapping[str, Any]) -> str:
+    spearman = found["spearman"]
+    return (
+        f"over {found['num_networks']} networks: rank correlation "
+        f"{'undefined' if spearman is None else f'{spearman:.2f}'}, mean error "
+        f"{found['mean_relative_error']:.0%}, sum / whole {found['bias']:.2f}"
+    )
 
 
 def random_networks(space: SearchSpace, table: LookupTable, number: int, seed: int) -> np.ndarray:

@@ -217,6 +217,9 @@ def test_the_end_of_a_run_states_the_error_of_the_model(
 
     exact = rows({"device": "Phone 1", "exactness": "exact"})
     assert exact == {"latency table": "Phone 1; exact"}
+    found = {"num_networks": 20, "spearman": 0.98, "mean_relative_error": 0.07, "bias": 0.95}
+    measured_before = rows({"device": "Phone 1", "validation": found})["latency table"]
+    assert "rank correlation 0.98, mean error 7%" in measured_before
 
     def whole(space, table, networks, device, settings) -> tuple[np.ndarray, np.ndarray]:
         assert np.array_equal(networks[0], answer) and len(networks) == 12
