@@ -19,7 +19,7 @@ def control_size(candidates: int) -> int:
 
 def size_text(space: SearchSpace, networks: Equivalence) -> str:
     """Number of codes and of different networks."""
-    return f"{space.size:.4g} codes of {networks.size:.4g} networks"
+    return f"{space.size:.4g} encodings of {networks.size:.4g} networks"
 
 
 def count_text(budget: Budget) -> str:

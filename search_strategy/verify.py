@@ -239,12 +239,10 @@ def _report(
 
 
 def verdict(found: Comparison) -> str:
-    """One sentence on whether the answer is better than a random network."""
-    if found.low > 0:
-        strength = "better than the mean random network"
-    elif found.high < 0:
-        strength = "worse than the mean random network"
-    else:
-        strength = "not told apart from the mean random network"
-    sure = f"with p = {found.p:.3f}, chance alone would put it this high" if found.p > 0.05 else ""
-    return f"the answer is {strength}" + (f"; {sure}" if sure and found.low > 0 else "")
+    """Return one sentence on whether the answer is better than a random network."""
+    if found.low <= 0 <= found.high:
+        return "the answer cannot be told apart from the mean random network"
+    text = f"the answer is {'better' if found.low > 0 else 'worse'} than the mean random network"
+    if found.low > 0 and found.p > 0.05:
+        return f"{text}, but its rank alone is not significant (p = {found.p:.3f})"
+    return text

@@ -25,6 +25,7 @@ from lookup_table import Limit, LookupTable
 from model import SearchSpace
 from search_strategy.history import History
 from search_strategy.report import SearchReport
+from search_strategy.report_page import report_page
 from search_strategy.strategy import Findings
 from utils.epochs import TRAINING_FILE, add_epoch
 from utils.files import write_text
@@ -361,3 +362,6 @@ def test_a_supernet_that_guesses_is_named(
     random.add(report.history.architectures, np.array([mean - 1, mean + 1]))
     report.add_random(random)
     assert ("guessing 20.00 %" in report.rows.get("warning", "")) == warns
+    document = report_page(report)
+    assert ('<p class="warning">' in document) == warns
+    assert document.index('<p class="verdict">') < document.index("The network found")

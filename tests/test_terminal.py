@@ -42,7 +42,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(
     codes = np.array(list(itertools.product(*(range(n) for n in tiny.num_choices))))
     inside = codes[tiny_table.cost(codes, "flops") <= 300_000]
     networks = len(np.unique(Equivalence(tiny).canonical(inside), axis=0))
-    assert f"192 codes of {Equivalence(tiny).size} networks" in plan
+    assert f"192 encodings of {Equivalence(tiny).size} networks" in plan
     assert f"within the budget {networks} networks" in plan
     assert "66 steps of 32 images (2 epochs of 1,077 images)" in plan
     assert "72 to score" in plan  # 3 generations of 8, for two seeds and the random control

@@ -15,7 +15,8 @@ from scipy import stats
 from lookup_table import LookupTable
 from model import SearchSpace
 from search_strategy.benchmark import Benchmark
-from utils.statistics import compare
+from search_strategy.verify import verdict
+from utils.statistics import Comparison, compare
 
 SEARCH = ("--search-space", TINY, "--epochs", 1, "--batch-size", 256, "--generation-num", 1)
 SEARCH = (*SEARCH, "--population", 6, "--parent-num", 2, "--no-random-control")
@@ -84,3 +85,18 @@ def test_what_cannot_be_verified(command: Command, tmp_path: Path) -> None:
     assert "no run of search.py" in error
     error = command("train_subnet.py", "--verify", "runs/T", "--arch", "a", ok=False).stderr
     assert "--arch" in error or "no run" in error
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "says"),
+    [
+        (0.1, 2.0, 0.04, "the answer is better than the mean random network"),
+        (0.1, 2.0, 0.1, "rank alone is not significant (p = 0.100)"),
+        (-0.1, 2.0, 0.04, "cannot be told apart"),
+        (-2.0, -0.1, 0.9, "the answer is worse than the mean random network"),
+    ],
+)
+def test_the_verdict(low: float, high: float, p: float, says: str) -> None:
+    text = verdict(Comparison((low + high) / 2, low, high, 2, p))
+    assert says in text
+    assert ("significant" in text) == ("significant" in says)
