@@ -29,8 +29,8 @@ from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
 from data import Splits
 from lookup_table import Equivalence, build_budget
+from lookup_table.latency import latency_rows
 from lookup_table.user_table import keep_costs
-from lookup_table.whole_networks import latency_rows
 from model import Supernet, keep_space
 from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.benchmark import Benchmark
@@ -112,8 +112,8 @@ def report_search(
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
-        settings = config.latency.settings
-        report.rows |= latency_rows(searches.space, budget, answer, device, settings)
+        settings = config.latency.settings(device)
+        report.rows |= latency_rows(searches.space, budget, answer, settings)
     return report
 
 

@@ -81,7 +81,7 @@ def build_costs(
     if run.resume and run.folder and (run.folder / TABLE_FILE).exists():
         file = run.folder / TABLE_FILE
     dtype = config.budget.memory_dtype
-    table = load_costs(space, metrics, run.cache, file, device, latency.settings, dtype)
+    table = load_costs(space, metrics, run.cache, file, latency.settings(device), dtype)
     return distributed.from_main(table)  # a latency that each rank measured would be another
 
 

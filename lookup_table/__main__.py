@@ -21,7 +21,7 @@ if __name__ == "__main__":  # before the imports that take a while
     start_up()
 
 from config_file.arg_config.fields import answer_help, make_parser, take
-from config_file.arg_config.table_config import GivenConfig, MeasureConfig, TableConfig
+from config_file.arg_config.table_config import GivenConfig, TableConfig
 
 if __name__ == "__main__":  # before those that take seconds
     answer_help(TableConfig, __doc__)
@@ -42,12 +42,11 @@ from lookup_table.budget import Budget
 from lookup_table.builder import load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
-from lookup_table.importers import FORMATS, import_table
+from lookup_table.importers import import_table
+from lookup_table.latency import measure_latency, rank_note, validate
 from lookup_table.memory import add_memory
 from lookup_table.table import LookupTable
-from lookup_table.tables import list_tables
-from lookup_table.user_table import read_user_table, user_table_text
-from lookup_table.whole_networks import measure_blocks, rank_note, validate
+from lookup_table.user_table import list_tables, read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
 from model import load_space as build_space
 from utils.device import pick_device
@@ -58,36 +57,29 @@ from utils.run_folder import log, start_log
 from utils.yaml_file import read_yaml
 
 
-def recipe_size(dataset: str) -> int:
-    """The image size of a dataset's recipe."""
-    return int(read_yaml(RECIPES / f"{dataset}.yaml")["input-size"])
-
-
 def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
-    """The space, and with --arch its architecture, int [L].
-
-    Raises:
-        ValueError: a file is unusable, or a flag contradicts it.
-    """
+    """Load the space, and with --arch its architecture, int [L]; a contradiction is an error."""
     if given.arch is None:
         size, classes = given.input_size or 224, given.num_classes or 1000
         if given.dataset:
             if given.num_classes:
                 raise ValueError("--dataset says the number of classes; leave --num-classes out")
-            size = given.input_size or recipe_size(given.dataset)
+            recipe = read_yaml(RECIPES / f"{given.dataset}.yaml")
+            size = given.input_size or int(recipe["input-size"])
             classes = len(DATASETS[given.dataset](given.data_path).classes)
         return build_space(given.search_space or "proxylessnas", size, classes, given.widths), None
     space, architecture = load_architecture(given.arch)
-    stored: dict[str, tuple[object, object]] = {
-        "input-size": (space.input_size, given.input_size),
-        "num-classes": (space.num_classes, given.num_classes),
-        "widths": (space.widths, given.widths),
-    }
-    for flag, (value, wanted) in stored.items():
-        if wanted is not None and wanted != value:
+    size, classes = space.input_size, space.num_classes
+    facts: list[tuple[str, object, object]] = [
+        ("input-size", size, given.input_size),
+        ("num-classes", classes, given.num_classes),
+        ("widths", space.widths, given.widths),
+    ]
+    for flag, value, wanted in facts:
+        if wanted not in (None, value):
             raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
     if given.search_space is not None:
-        other = build_space(given.search_space, space.input_size, space.num_classes, given.widths)
+        other = build_space(given.search_space, size, classes, given.widths)
         if other.fingerprint != space.fingerprint:
             raise ValueError(
                 f"{given.arch} is of search-space {space.name}, not {given.search_space} as it is "
@@ -97,13 +89,11 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
 
 
 def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
-    """MACs and params of the whole standalone network, by PyTorch's own counter.
-
-    It counts convolutions and matrix products at two FLOPs per multiply-accumulate.
-    """
+    """MACs and params of the whole standalone network, by PyTorch's own counter."""
     subnet = Subnet(space, architecture).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         subnet(torch.zeros(1, 3, space.input_size, space.input_size))
+    # of convolutions and matrix products, at two FLOPs per multiply-accumulate
     return {"flops": counter.get_total_flops() // 2, "params": count_params(subnet)}
 
 
@@ -112,9 +102,10 @@ def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | N
     if architecture is not None:
         facts = architecture_record(space, architecture) | {"search_space": space.name}
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
-    ranges: dict[str, list] = {metric: list(table.range(metric)) for metric in table.metrics}
-    for metric in table.metrics[len(METRICS) :]:
-        ranges[metric] = [cost / MILLION for cost in ranges[metric]]
+    ranges = {
+        metric: [cost if metric in METRICS else cost / MILLION for cost in table.range(metric)]
+        for metric in table.metrics
+    }
     return {
         "search_space": space.name,
         "input_size": space.input_size,
@@ -127,32 +118,28 @@ def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | N
 
 
 def print_table(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> None:
-    """Table of all choices of all layers with their costs; the chosen ones are marked."""
-
-    def cells(costs: Iterable[int]) -> str:
-        return "".join(f"{in_millions(cost):>15}" for cost in costs)
+    """Print all choices of all layers with their costs; the chosen ones are marked."""
 
     def line(name: str, costs: Iterable[int]) -> None:
-        print(f"{name:<31} {'':<11}{cells(costs)}")
+        print(f"{name:<43}" + "".join(f"{in_millions(cost):>15}" for cost in costs))
 
     print(f"{space.name} at {space.input_size} px, {space.num_classes} classes")
     titles = "".join(f"{table.unit(metric):>15}" for metric in table.metrics)
     print(f"{'layer':>5}  {'channels':>10}  {'px':>10}  {'choice':<12}{titles}")
     for i, layer in enumerate(space.layers):
-        out_size = -(-layer.in_size // layer.stride)
-        where = f"{i + 1:>5}  {f'{layer.in_chs}→{layer.out_chs}':>10}  "
-        where += f"{f'{layer.in_size}→{out_size}':>10}  "
+        channels = f"{layer.in_chs}→{layer.out_chs}"
+        sizes = f"{layer.in_size}→{-(-layer.in_size // layer.stride)}"
+        where = f"{i + 1:>5}  {channels:>10}  {sizes:>10}  "
         for c, name in enumerate(layer.choices):
             chosen = "*" if architecture is not None and architecture[i] == c else " "
-            costs = [table.costs[metric][i, c] for metric in table.metrics]
-            print(f"{where}{chosen + name:<12}{cells(costs)}")
+            line(f"{where}{chosen}{name}", [table.costs[m][i, c] for m in table.metrics])
             where = " " * len(where)
     line("stem, first block, head", table.fixed.values())
     if architecture is not None:
-        total = [int(table.cost(architecture, metric)) for metric in table.metrics]
-        line("this architecture (*)", total)
-    for name, end in (("cheapest", 0), ("most expensive", 1)):
-        line(name, [table.range(metric)[end] for metric in table.metrics])
+        line("this architecture (*)", [int(table.cost(architecture, m)) for m in table.metrics])
+    lowest, highest = zip(*(table.range(metric) for metric in table.metrics), strict=True)
+    line("cheapest", lowest)
+    line("most expensive", highest)
     print(f"{space.size:,} architectures, {Equivalence(space).size:,} different networks")
 
 
@@ -160,30 +147,21 @@ def add_latency(
     config: TableConfig, space: SearchSpace, table: LookupTable, architecture: np.ndarray | None
 ) -> tuple[LookupTable, dict]:
     """Measure blocks and whole networks: the given architecture, or random ones."""
-    device, settings = pick_device(config.measure.device), config.source.settings
-    table = measure_blocks(space, table, device, settings)
-    networks = architecture[None] if architecture is not None else None
-    if networks is None:
+    settings = config.source.settings(pick_device(config.measure.device))
+    table = measure_latency(space, table, settings)
+    if architecture is not None:
+        networks = architecture[None]
+    else:
         budget = Budget(BudgetCounts(table, "latency", Equivalence(space)), None, None)
         networks = budget.sample(config.measure.latency_networks, np.random.default_rng(0))
-    facts = dict(table.sources["latency"])
-    if not len(networks):
-        return table, {"latency_source": facts}
-    report = validate(space, table, networks, device, settings)
-    if note := rank_note(report["spearman"]):
-        log.info(f"note: {note}")
-    table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
-    return table, {"latency_source": facts, "latency_against_whole_networks": report}
-
-
-def imported(
-    config: MeasureConfig, space: SearchSpace, table: LookupTable
-) -> tuple[LookupTable, str]:
-    """The table with what --import reads, and its metric."""
-    form, file = config.import_file
-    if form not in FORMATS:
-        raise ValueError(f"--import {form} is unknown; take one of {', '.join(FORMATS)}")
-    return import_table(form, Path(file), space, table, config.import_metric)
+    measured: dict = {"latency_source": dict(table.sources["latency"])}
+    if len(networks):
+        report = validate(space, table, networks, settings)
+        if note := rank_note(report["spearman"]):
+            log.info(f"note: {note}")
+        table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
+        measured["latency_against_whole_networks"] = report
+    return table, measured
 
 
 @user_errors
@@ -203,20 +181,20 @@ def main() -> None:
     if config.measure.memory:
         table = add_memory(space, table, config.measure.memory)
     measured: dict = {}
+    saved = ""
     if config.source.lookup_table:
         table = read_user_table(config.source.lookup_table, space, table)
         for metric, source in table.sources.items():
             if "fixed_part" in source:
                 measured[f"{metric}_fixed_part"] = source["fixed_part"]
     if config.measure.import_file:
-        table, metric = imported(config.measure, space, table)
-        if config.measure.save:
-            write_text(config.measure.save, user_table_text(space, table, metric))
+        form, file = config.measure.import_file
+        table, saved = import_table(form, Path(file), space, table, config.measure.import_metric)
     if config.measure.latency:
         table, timed = add_latency(config, space, table, architecture)
-        measured |= timed
-        if config.measure.save:
-            write_text(config.measure.save, user_table_text(space, table, "latency"))
+        measured, saved = measured | timed, "latency"
+    if config.measure.save:  # `check` saw to it that there is something to save
+        write_text(config.measure.save, user_table_text(space, table, saved))
     if config.table:
         print_table(space, table, architecture)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lookup_table import measure_blocks
+from lookup_table.tables import space_facts
 from model.space import SearchSpace
 from model.subnet import fold_batch_norms
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
@@ -29,23 +30,17 @@ FIXED = "fixed"  # in place of a layer's number: stem, first block, head
 
 @dataclass(frozen=True)
 class Block:
-    """A part of networks, in eval mode, for images of one shape.
+    """A part of networks, in eval mode, for images of one shape."""
 
-    Attributes:
-        name: of its file, without the suffix.
-        module: the block.
-        shape: of its input at batch 1, [C, H, W].
-        rows: (layer, choice), from 1, that it costs in a table; (FIXED, name) of a fixed part.
-    """
-
-    name: str
+    name: str  # of its file, without the suffix
     module: nn.Module
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  # of its input at batch 1, [C, H, W]
+    # (layer from 1, choice) whose costs in a table are its own; (FIXED, name) of a fixed part
     rows: list[tuple[int | str, str]] = field(default_factory=list)
 
 
 def distinct_blocks(space: SearchSpace) -> list[Block]:
-    """Every block that takes time, once per shape, and then the fixed parts."""
+    """List the blocks that take time, once per shape, and then the fixed parts."""
     blocks: dict[tuple, Block] = {}
     for i, layer in enumerate(space.layers):
         shape = (layer.in_chs, layer.in_size, layer.in_size)
@@ -82,12 +77,9 @@ def costs_of(
 
 @torch.random.fork_rng(devices=[])
 def export_blocks(space: SearchSpace, folder: Path) -> int:
-    """Write one ONNX file per distinct block, `index.json` and `measure.py`.
+    """Write one ONNX file per distinct block, `index.json` and `measure.py`; return their number.
 
     Batch norms are folded, as a deployed network has them. Inputs are called `x`, at batch 1.
-
-    Returns:
-        How many blocks there are.
 
     Raises:
         ValueError: a package that the export needs is missing, or the folder holds files.
@@ -101,31 +93,17 @@ def export_blocks(space: SearchSpace, folder: Path) -> int:
         )
     folder.mkdir(parents=True, exist_ok=True)
     blocks = distinct_blocks(space)
-    for block in _counted(blocks):
-        x = torch.zeros(1, *block.shape)
-        with quiet_export():
-            program = torch.onnx.export(
-                fold_batch_norms(block.module), (x,), dynamo=True, input_names=["x"]
-            )
-        assert program is not None  # None is of the old exporter
-        with atomic_path(folder / f"{block.name}.onnx") as temporary:
-            temporary.write_bytes(program.model_proto.SerializeToString())
-    index = {
-        "search_space": space.name,
-        "widths": list(space.widths),
-        "input_size": space.input_size,
-        "num_classes": space.num_classes,
-        "blocks": [
-            {"file": f"{b.name}.onnx", "input": [1, *b.shape], "rows": b.rows} for b in blocks
-        ],
-    }
+    with progress_bar(len(blocks), "export", "block") as bar:
+        for block in blocks:
+            net, x = fold_batch_norms(block.module), torch.zeros(1, *block.shape)
+            with quiet_export():
+                program = torch.onnx.export(net, (x,), dynamo=True, input_names=["x"])
+            assert program is not None  # None is of the old exporter
+            with atomic_path(folder / f"{block.name}.onnx") as temporary:
+                temporary.write_bytes(program.model_proto.SerializeToString())
+            bar.update()
+    rows = [{"file": f"{b.name}.onnx", "input": [1, *b.shape], "rows": b.rows} for b in blocks]
+    index = {**space_facts(space), "blocks": rows}
     write_text(folder / INDEX_FILE, json.dumps(index, indent=1) + "\n")
     shutil.copyfile(measure_blocks.__file__, folder / "measure.py")
     return len(blocks)
-
-
-def _counted(blocks: list[Block]) -> Iterator[Block]:
-    with progress_bar(len(blocks), "export", "block") as bar:
-        for block in blocks:
-            yield block
-            bar.update()

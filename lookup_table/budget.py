@@ -2,12 +2,13 @@
 
 The counts of architectures per cost (`lookup_table/counts.py`) say what a window [low, high] holds
 before anything is drawn, and walking down them draws each of it with the same probability: no
-rejection, no endless loop, and an infeasible budget is an error at once. L layers, N architectures.
+rejection, no endless loop, and an infeasible budget is an error at once.
+Legend: L layers, C choices, N architectures, K limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +22,7 @@ from utils.metrics import in_millions
 MAX_ROUNDS = 64  # of drawing again, where draws can be repeats or, with cells, outside the window
 BATCH = 4096  # architectures drawn at a time then
 MAX_LISTED = 1 << 17  # with cells: windows of no more architectures are listed
+REPAIRS_PER_LAYER = 3
 
 
 def architecture_keys(architectures: np.ndarray) -> list[tuple[int, ...]]:
@@ -36,6 +38,13 @@ class Budget:
         low, high: in single MACs or params, or ns; None is no bound.
         among: only these, int [M, L], as an oracle knows them; None is no such restriction.
 
+    Attributes:
+        limits: every limit that holds; `LimitedBudget` has several.
+        target: upper limit on the metric that `counts` is of; None is no limit.
+        listed: everything inside, where counts do not tell it.
+        parts: the budgets of each limit on a sum by itself.
+        pairs: counts of two limits at once, where there are two.
+
     Raises:
         ValueError: no architecture is inside; the message states what is feasible.
     """
@@ -47,70 +56,54 @@ class Budget:
         high: int | None,
         among: np.ndarray | None = None,
     ) -> None:
-        self.counts = counts
-        lowest, highest = counts.table.range(counts.metric)
-        self._limit = Limit(counts.metric, low, high)
-        self.low = lowest if low is None else int(low)
-        self.high = highest if high is None else int(high)
+        limit = Limit(counts.metric, low, high)
+        self.counts, self.target = counts, high
+        self.limits: tuple[Limit, ...] = (limit,)
+        self.low, self.high = limit.span(counts.table)
         self.known = None if among is None else set(architecture_keys(among))
-        self.listed: np.ndarray | None = None  # everything inside, where counts do not tell
-        start, stop = counts.bins(self.low, self.high)
-        inside = counts.total[start:stop].any() if stop > start else False
-        if inside and among is not None:
-            self.listed = among[self.contains(among)]
-        elif inside and not counts.exact and counts.total[start:stop].sum() <= MAX_LISTED:
-            self.listed = self._list()
-        if not inside or (self.listed is not None and not len(self.listed)):
-            raise ValueError(self._infeasible(lowest, highest))
+        self.listed: np.ndarray | None = None
+        self.start, self.stop = counts.bins(self.low, self.high)
+        self.window = counts.total[self.start : self.stop]
+        if self.window.any():
+            if among is not None:
+                self.listed = among[self.contains(among)]
+            elif not counts.exact and self.window.sum() <= MAX_LISTED:
+                self.listed = self.enumerate()
+            if self.listed is None or len(self.listed):
+                return
+        raise ValueError(self._infeasible())
 
-    def _infeasible(self, lowest: int, highest: int) -> str:
-        unit = self.counts.table.unit(self.counts.metric)
+    def _infeasible(self) -> str:
+        table, metric, (limit,) = self.counts.table, self.counts.metric, self.limits
+        lowest, highest = table.range(metric)
         what = "no architecture of this space" if self.known is None else "none of those known"
-        low, high = self._limit.low, self._limit.high
-        ends = [] if low is None else [f"at least {in_millions(low)} {unit}"]
-        ends += [] if high is None else [f"at most {in_millions(high)} {unit}"]
+        ends = zip(("at least", "at most"), (limit.low, limit.high), strict=True)
+        wanted = [f"{w} {in_millions(e)} {table.unit(metric)}" for w, e in ends if e is not None]
         text = (
-            f"{what} costs {' and '.join(ends)}: its range is {in_millions(lowest)} to "
-            f"{in_millions(highest)} {unit}"
+            f"{what} costs {' and '.join(wanted)}: its range is {in_millions(lowest)} to "
+            f"{in_millions(highest)} {table.unit(metric)}"
         )
         if lowest <= self.high and self.low <= highest and self.low <= self.high:
             near = [in_millions(c) for c in self.counts.nearest(self.low, self.high)]
             text += f", the nearest costs are {' and '.join(near)}"
         else:
-            end = self.high if self.high < lowest else self.low
-            text += unit_guess(end, self.counts.table, self.counts.metric)
+            text += unit_guess(self.high if self.high < lowest else self.low, table, metric)
         return text + "; change --target-hc or --min-hc"
+
+    @property
+    def parts(self) -> Sequence[Budget]:
+        return [self]
+
+    @property
+    def pairs(self) -> Sequence[JointCounts]:
+        return []
 
     @cached_property
     def count(self) -> int:
         """Number of architectures inside; an estimate where `countable` is False."""
         if self.listed is not None:
             return len(self.listed)
-        start, stop = self.counts.bins(self.low, self.high)
-        window = self.counts.total[start:stop]
-        if window.dtype == np.float64:
-            return int(window.sum())
-        return sum(window[window > 0].tolist())  # Python integers do not overflow
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """Every limit that holds; `LimitedBudget` has several."""
-        return (self._limit,)
-
-    @property
-    def target(self) -> int | None:
-        """Upper limit on the metric that `counts` is of; None is no limit."""
-        return self._limit.high
-
-    @property
-    def parts(self) -> list[Budget]:
-        """The budgets of each limit by itself."""
-        return [self]
-
-    @property
-    def pairs(self) -> list[JointCounts]:
-        """Counts of two limits at once, where there are two."""
-        return []
+        return int(sum(self.window[self.window > 0].tolist()))  # Python integers do not overflow
 
     @property
     def countable(self) -> bool:
@@ -119,8 +112,13 @@ class Budget:
 
     def contains(self, architectures: np.ndarray) -> np.ndarray:
         """Tell which architectures are inside, int [N, L] -> bool [N]."""
-        cost = self.counts.table.cost(architectures, self.counts.metric)
-        inside = (cost >= self.low) & (cost <= self.high)
+        inside = np.ones(len(architectures), dtype=bool)
+        for limit in self.limits:
+            cost = self.counts.table.cost(architectures, limit.metric)
+            if limit.low is not None:
+                inside &= cost >= limit.low
+            if limit.high is not None:
+                inside &= cost <= limit.high
         if self.known is not None:
             inside &= [key in self.known for key in architecture_keys(architectures)]
         return inside
@@ -134,19 +132,21 @@ class Budget:
         """Draw n independent architectures [n, L], uniform over those inside.
 
         Raises:
-            ValueError: the table is counted in cells, and hardly any cell's costs are inside.
+            ValueError: hardly any draw from a superset is inside.
         """
         if self.listed is not None:
             return self.listed[rng.integers(len(self.listed), size=n)]
-        window = self.counts.bins(self.low, self.high)
-        drawn = self.counts.draw(n, *window, rng)
+        return self._draw(n, rng)
+
+    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        drawn = self.counts.draw(n, self.window, self.start, rng)
         if self.counts.exact:
             return drawn
         kept = [drawn[self.contains(drawn)]]
         for _ in range(MAX_ROUNDS):
             if sum(map(len, kept)) >= n:
                 return np.concatenate(kept)[:n]
-            drawn = self.counts.draw(max(n, BATCH), *window, rng)
+            drawn = self.counts.draw(max(n, BATCH), self.window, self.start, rng)
             kept.append(drawn[self.contains(drawn)])
         width = in_millions(self.counts.unit * len(self.counts.steps))
         raise ValueError(
@@ -179,7 +179,7 @@ class Budget:
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
     def largest(self) -> np.ndarray:
-        """The architecture [L] that costs most, always the same; see `largest_is_exact`.
+        """Return the architecture [L] that costs most, always the same; see `largest_is_exact`.
 
         Of several that cost the same, one drawn uniformly.
         """
@@ -192,44 +192,64 @@ class Budget:
 
     @cached_property
     def _largest(self) -> tuple[np.ndarray, bool]:
-        if self.listed is not None:
-            costs = self.counts.table.cost(self.listed, self.limits[0].metric)
-            return self.listed[int(costs.argmax())], True
-        start, stop = self.counts.bins(self.low, self.high)
-        if self.counts.exact:
-            top = start + int(np.flatnonzero(self.counts.total[start:stop])[-1])
-            return self.counts.draw(1, top, top + 1, np.random.default_rng(0))[0], True
-        counts = self.counts
-        found = largest_sum(counts.table, counts.metric, self.high, counts.allowed)
-        if found is not None and self.contains(found[None])[0]:
-            return self.canonical(found), True
-        return self._largest_draw(), False
+        some = self.listed
+        if some is None:
+            found = self._find_largest()
+            if found is not None and self.contains(found[None])[0]:
+                return self.canonical(found), True
+            some = self.sample(BATCH, np.random.default_rng(0))
+        most = self.counts.table.cost(some, self.limits[0].metric).argmax()
+        return some[int(most)], self.listed is not None
 
-    def _largest_draw(self) -> np.ndarray:
-        drawn = self.sample(BATCH, np.random.default_rng(0))
-        return drawn[int(self.counts.table.cost(drawn, self.limits[0].metric).argmax())]
+    def _find_largest(self) -> np.ndarray | None:
+        """The architecture [L] that costs most, if it can be told; it may be outside."""
+        counts = self.counts
+        if not counts.exact:
+            return largest_sum(counts.table, counts.metric, self.high, counts.allowed)
+        top = int(np.flatnonzero(self.window)[-1])
+        rng = np.random.default_rng(0)
+        return counts.draw(1, self.window[top : top + 1], self.start + top, rng)[0]
 
     def enumerate(self) -> np.ndarray:
         """List all architectures inside, int [count, L], in lexicographic order. For few."""
-        return self._list() if self.listed is None else self.listed
+        if self.listed is not None:
+            return self.listed
+        found = self.counts.list_bins(self.start, self.stop)
+        return found[self.contains(found)]
 
-    def _list(self) -> np.ndarray:
-        counts = self.counts
-        start, stop = counts.bins(self.low, self.high)
-        partial = np.zeros((1, 0), dtype=np.int64)
-        spent, state = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool)
-        for i, (steps, binds) in enumerate(zip(counts.steps, counts.binding, strict=True)):
-            after = counts.suffix[i + 1]
-            reachable = np.pad(np.cumsum(after > 0, axis=1), ((0, 0), (1, 0)))
-            total = spent[:, None] + steps  # [M, C]
-            low = np.clip(start - total, 0, after.shape[1])
-            high = np.clip(stop - total, 0, after.shape[1])
-            after_state = binds.astype(np.intp) if len(after) == 2 else np.zeros_like(steps)
-            goes_on = reachable[after_state, high] > reachable[after_state, low]
-            goes_on &= counts.allowed[i, : len(steps)]
-            if counts.continues[i]:
-                goes_on &= ~state[:, None] | binds
-            row, choice = np.nonzero(goes_on)
-            partial = np.column_stack([partial[row], choice])
-            spent, state = total[row, choice], binds[choice]
-        return partial[self.contains(partial)]
+
+def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) -> np.ndarray:
+    """Bring architectures [N, L] into the budget by a few random changes each.
+
+    While one costs too much, a random layer gets a random cheaper choice of its own; while too
+    little, a more expensive one; of several limits, by the metric that is furthest outside. What is
+    inside already stays as it is. In a narrow window a change can go too far, so after some rounds
+    what is still outside is returned as it is then.
+    """
+    table, limits = budget.counts.table, budget.limits
+    low, high = np.array([limit.span(table) for limit in limits]).T  # [K]
+    ranges = np.array([table.range(limit.metric) for limit in limits])  # [K, 2]
+    spans = np.maximum(ranges[:, 1] - ranges[:, 0], 1)
+    costs = np.stack([table.costs[limit.metric] for limit in limits])  # [K, L, C]
+    is_peak = np.array([limit.metric in table.peaks for limit in limits])
+    result = np.array(architectures)
+    for _ in range(REPAIRS_PER_LAYER * result.shape[1]):
+        cost = np.stack([table.cost(result, limit.metric) for limit in limits])  # [K, N]
+        excess = np.maximum(cost - high[:, None], low[:, None] - cost) / spans[:, None]
+        outside = np.flatnonzero(excess.max(axis=0) > 0)
+        if not len(outside):
+            break
+        worst = excess[:, outside].argmax(axis=0)  # [M]
+        now = result[outside]  # [M, L]
+        there = costs[worst]  # [M, L, C]
+        here = np.take_along_axis(there, now[:, :, None], axis=2)
+        over_budget = (cost[worst, outside] > high[worst])[:, None, None]
+        helps = np.where(over_budget, there < here, there > here) & budget.counts.allowed
+        most = high[worst][:, None, None]  # of a maximum, only choices above it are the matter
+        helps &= ~(is_peak[worst][:, None, None] & over_budget) | ((here > most) & (there <= most))
+        layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)
+        candidates = helps[np.arange(len(now)), layer]  # [M, C]
+        choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)
+        movable = candidates.any(1)
+        result[outside[movable], layer[movable]] = choice[movable]
+    return result

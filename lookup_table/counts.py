@@ -10,6 +10,7 @@ Legend: L layers, C choices, N architectures, B bins of cost, S states.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +26,8 @@ DRAWN = 1 << 16
 NOWHERE = 1 << 40  # units left that no choice can come to: takes of it are 0
 BELOW_ONE = 1 - 1e-15  # of a fresh number: rounding never takes it up to all completions
 
+Reachable = Callable[[int, list[np.ndarray], np.ndarray], np.ndarray]
+
 
 class BudgetCounts:
     """Counts of completions per cost for one metric of one table.
@@ -35,6 +38,8 @@ class BudgetCounts:
         allowed: the choices that are counted, bool [L, C]; None is all of them.
 
     Attributes:
+        steps: bins that each choice takes, int [L, C].
+        binding: choices after which the run must go on with such choices only, bool [L, C].
         suffix: `suffix[i][s, b]` is the number of ways in which layers i.. cost exactly b units
             more than their cheapest choices, from state s on. int64 where the space's size fits,
             else float64 (relative error below 1e-14).
@@ -50,78 +55,91 @@ class BudgetCounts:
         equivalence: Equivalence | None = None,
         allowed: np.ndarray | None = None,
     ) -> None:
-        self.table = table
-        self.metric = metric
-        self.num_choices = table.num_choices
-        rows = [r[:n] for r, n in zip(table.costs[metric], self.num_choices, strict=True)]
-        extra = [row - row.min() for row in rows]
+        extra = table.extra(metric, table.exists)
         self.base = table.range(metric)[0]
-        self.unit = int(np.gcd.reduce(np.concatenate(extra))) or 1
-        span = sum(int(e.max()) for e in extra)
+        self.unit = int(np.gcd.reduce(extra, axis=None)) or 1
+        span = int(extra.max(axis=1).sum())
         self.exact = span // self.unit < MAX_BINS
         if not self.exact:  # odd numbers: cells, and every draw is checked against the true cost
             self.unit = -(-span // CELLS)
-        self._count_steps([e // self.unit for e in extra], equivalence, allowed)
+        allowed = table.exists if allowed is None else table.exists & allowed
+        self._count(table, metric, extra // self.unit, equivalence, allowed)
 
-    def _count_steps(
+    def _count(
         self,
-        steps: list[np.ndarray],
+        table: LookupTable,
+        metric: str,
+        steps: np.ndarray,
         equivalence: Equivalence | None,
-        allowed: np.ndarray | None,
+        allowed: np.ndarray,
     ) -> None:
-        """Count completions, where each layer's choices take so many bins."""
-        self.steps = steps
-        self.equivalence = equivalence
-        num_layers = len(steps)
-        everything = np.arange(int(self.num_choices.max())) < self.num_choices[:, None]
-        self.allowed = everything if allowed is None else everything & allowed  # [L, C]
-        no_runs = np.zeros(num_layers, dtype=bool)
-        self.continues = no_runs if equivalence is None else equivalence.continues
-        # [L][C]: a choice after which the run must go on with such choices only
-        self.binding = [np.zeros(len(s), dtype=bool) for s in self.steps]
+        """Count completions where choices take `steps` bins, int [L, C]."""
+        self.table, self.metric, self.num_choices = table, metric, table.num_choices
+        self.steps, self.equivalence, self.allowed = steps, equivalence, allowed
+        self.longest = steps.max(axis=1, where=allowed, initial=0).tolist()  # [L]
+        self.continues = np.zeros(len(steps), dtype=bool)
+        self.binding = np.zeros(steps.shape, dtype=bool)
         if equivalence is not None:
-            for i in range(num_layers):
-                is_skip = np.arange(len(self.steps[i])) == equivalence.skip[i]
-                self.binding[i] = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
+            self.continues = equivalence.continues
+            is_skip = np.arange(steps.shape[1]) == equivalence.skip[:, None]
+            self.binding = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
+        size = float(np.prod(self.num_choices.astype(np.float64)))
+        one = np.ones((1, 1), dtype=np.int64 if size < 2**62 else np.float64)
         # A layer's completions are looked up at `left - step`: zeros around spare the bounds checks
-        self.margins = [0, *(max(1, self.longest(i)) for i in range(num_layers))]
-        self.padded = self._count()
+        self.margins = [0, *(max(1, longest) for longest in self.longest)]
+        ways = zip(self.completions(one, np.add), reversed(self.margins), strict=True)
+        self.padded = [np.pad(counts, ((0, 0), (margin, margin))) for counts, margin in ways][::-1]
         self.suffix = [
             p[:, m : p.shape[1] - m] for p, m in zip(self.padded, self.margins, strict=True)
         ]
 
-    def longest(self, i: int) -> int:
-        """The most bins that a choice of layer i takes."""
-        steps = self.steps[i]
-        return int(steps.max(initial=0, where=self.allowed[i, : len(steps)]))
+    def completions(
+        self,
+        end: np.ndarray,
+        join: np.ufunc,
+        values: np.ndarray | None = None,
+        canonical: bool = True,
+    ) -> Iterator[np.ndarray]:
+        """Yield numbers [S, B] from the end to the first layer: layers i.. from state s on, b bins.
+
+        A number joins those of all ways to take so many bins: counts by np.add, the best by
+        np.maximum.
+
+        Args:
+            end: the number after the last layer, [1, 1].
+            values: what choices add to a number, float [L, C].
+            canonical: only codes that represent a network; else any, and there is one state.
+        """
+        after, zero = end, 0 if join is np.add else -np.inf
+        yield after
+        for i in reversed(range(len(self.steps))):
+            states = 2 if canonical and self.continues[i] else 1
+            length = min(after.shape[1] + self.longest[i], self.length)
+            here = np.full((states, length), zero, dtype=end.dtype)
+            for c in np.flatnonzero(self.allowed[i]).tolist():
+                step, binds = int(self.steps[i, c]), int(self.binding[i, c])
+                stop = min(step + after.shape[1], length)
+                rest = after[min(binds, len(after) - 1), : stop - step]
+                if values is not None:
+                    rest = rest + values[i, c]
+                for row in here[: 1 + binds, step:stop]:  # both states may go on with what binds
+                    join(row, rest, out=row)
+            if (outside := self.outside(length)) is not None:
+                here[:, outside] = zero
+            after = here
+            yield after
+
+    def best(self, values: np.ndarray, canonical: bool = False) -> list[np.ndarray]:
+        """[i][s, b]: the highest sum of values [L, C] of layers i.. that take b bins from state s.
+
+        Args:
+            canonical: only codes that represent a network; else any, and there is one state.
+        """
+        return [*self.completions(np.zeros((1, 1)), np.maximum, values, canonical)][::-1]
 
     def outside(self, length: int) -> np.ndarray | None:
         """Bins among the first `length` that are not counted, bool [length]; None is none."""
         return None
-
-    def _count(self) -> list[np.ndarray]:
-        size = float(np.prod(self.num_choices.astype(np.float64)))
-        dtype = np.int64 if size < 2**62 else np.float64
-        after = np.ones((1, 1), dtype=dtype)
-        padded = [np.pad(after, ((0, 0), (self.margins[-1],) * 2))]
-        for i in reversed(range(len(self.steps))):
-            width, margin = after.shape[1], self.margins[i]
-            states = 2 if self.continues[i] else 1
-            length = min(width + self.longest(i), self.length)
-            here = np.zeros((states, length + 2 * margin), dtype=dtype)
-            counts = here[:, margin : margin + length]
-            for c in np.flatnonzero(self.allowed[i]).tolist():
-                step, binds = int(self.steps[i][c]), bool(self.binding[i][c])
-                end = min(step + width, length)
-                ways: np.ndarray = after[int(binds) if len(after) == 2 else 0, : end - step]
-                counts[0, step:end] += ways
-                if states == 2 and binds:
-                    counts[1, step:end] += ways
-            if (outside := self.outside(length)) is not None:
-                counts[:, outside] = 0
-            after = counts
-            padded.append(here)
-        return padded[::-1]
 
     @property
     def total(self) -> np.ndarray:
@@ -149,16 +167,61 @@ class BudgetCounts:
         below, above = exists[exists < start][-1:], exists[exists >= stop][:1]
         return [int(self.base + self.unit * b) for b in (*below, *above)]
 
-    def draw(self, n: int, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n architectures [n, L], uniform over those of bins [start, stop), which hold some.
+    def list_bins(self, start: int, stop: int) -> np.ndarray:
+        """List the architectures of bins [start, stop), int [M, L], in lexicographic order."""
+
+        def reachable(layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
+            after = self.suffix[layer]
+            exists = np.pad(np.cumsum(after > 0, axis=1), ((0, 0), (1, 0)))
+            low, high = (np.clip(end - spent[0], 0, after.shape[1]) for end in (start, stop))
+            state = np.minimum(state, len(after) - 1)
+            return exists[state, high] > exists[state, low]
+
+        found = self._list([self.steps], reachable)
+        assert found is not None
+        return found
+
+    def _list(
+        self, costs: Sequence[np.ndarray], reachable: Reachable, most: int | None = None
+    ) -> np.ndarray | None:
+        """List architectures, int [M, L], layer by layer, without prefixes that cannot be ended.
+
+        Args:
+            costs: what choices spend, one or several kinds, int [L, C] each.
+            reachable: tells which prefixes [M] of so many layers can be ended, bool [M], by what
+                they spent and the state that they are in, int [M].
+            most: prefixes that are held at a time; None is returned where there are more.
+        """
+        prefixes = np.zeros((1, 0), dtype=np.uint8)
+        spent = [np.zeros(1, dtype=np.int64) for _ in costs]
+        state = np.zeros(1, dtype=np.intp)
+        for i, binding in enumerate(self.binding.astype(np.intp)):
+            choices = np.flatnonzero(self.allowed[i])
+            if most and len(prefixes) * len(choices) > 4 * most:
+                return None
+            added = [cost[i, choices] for cost in costs]
+            total = [np.add.outer(s, a).ravel() for s, a in zip(spent, added, strict=True)]
+            binds = np.tile(binding[choices], len(prefixes))
+            goes_on = reachable(i + 1, total, binds)
+            if self.continues[i]:
+                goes_on &= binds >= np.repeat(state, len(choices))
+            kept = np.flatnonzero(goes_on)
+            if most and len(kept) > most:
+                return None
+            choice = choices[kept % len(choices)].astype(np.uint8)
+            prefixes = np.column_stack([prefixes[kept // len(choices)], choice])
+            spent, state = [t[kept] for t in total], binds[kept]
+        return prefixes.astype(np.int64)
+
+    def draw(self, n: int, window: np.ndarray, start: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n architectures [n, L] uniformly.
 
         An integer below the number of completions picks each choice and what is left of it the
         next ones. Counts in float64 are too coarse for that, so each layer draws a fresh number.
-        """
-        return self._draw(n, self.total[start:stop], start, rng)
 
-    def _draw(self, n: int, window: np.ndarray, start: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n architectures [n, L], as many of each bin from `start` on as `window` [B] says."""
+        Args:
+            window: how many there are to draw from in each bin from `start` on, not all 0.
+        """
         cumulative = np.cumsum(window)
         whole = cumulative.dtype == np.int64
         rank = rng.integers(cumulative[-1], size=n) if whole else rng.random(n) * cumulative[-1]
@@ -192,11 +255,11 @@ class BudgetCounts:
             free = np.where(state, NOWHERE, left) if self.continues[i] else left
             summed[:] = 0  # completions of the choices so far
             below[:] = 0  # and of those before the one that is picked
-            for c, step in enumerate(steps[:-1].tolist()):  # what passes all these is the last's
+            for c in range(self.num_choices[i] - 1):  # what passes all these is the last's
                 if self.allowed[i, c]:
-                    row = after[int(binds[c]) if len(after) == 2 else 0]
-                    left_of = left if binds[c] else free
-                    np.take(row[margin - step :], left_of, out=weight, mode="clip")
+                    step, row = int(steps[c]), after[min(int(binds[c]), len(after) - 1)]
+                    units = left if binds[c] else free
+                    np.take(row[margin - step :], units, out=weight, mode="clip")
                     summed += weight
                 np.greater_equal(rank, summed, out=passed)
                 codes[i] += passed.view(np.uint8)
@@ -206,11 +269,8 @@ class BudgetCounts:
             state = binds[codes[i]]
             if numbers is not None:
                 numbers = numbers - below
-                continue
-            at = left + margin
-            if len(after) == 2:
-                at += state * after.shape[1]
-            ways = np.take(after, at, mode="clip")
+            else:
+                ways = after[np.minimum(state, len(after) - 1), left + margin]
         return codes
 
 
@@ -219,7 +279,6 @@ def median_cost(table: LookupTable, metric: str) -> int:
     if metric not in table.peaks:
         return BudgetCounts(table, metric).median
     rows = [row[:n] for row, n in zip(table.costs[metric], table.num_choices, strict=True)]
-    fixed = table.fixed[metric]
-    costs = np.unique(np.maximum(np.concatenate(rows), fixed))
+    costs = np.unique(np.maximum(np.concatenate(rows), table.fixed[metric]))
     below = np.prod([(row[:, None] <= costs).mean(axis=0) for row in rows], axis=0)  # shares
     return int(costs[int((below >= 0.5 - 1e-12).argmax())])

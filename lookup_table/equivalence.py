@@ -11,6 +11,7 @@ in each run, as a shorter stage of a hand-made network has, or, if asked for, fi
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +30,10 @@ class Equivalence:
         skips: where the skips of a run stand in the code that represents it: "last" or "first".
 
     Attributes:
-        skip: index of each layer's skip, int [L]; -1 where it has none, or a run of one layer.
+        skip: index of the skip that does nothing, int [L]; -1 where a layer has none.
         continues: True if a layer belongs to the run of the layer before, bool [L].
+        runs: the layers of each run of at least two.
+        size: number of networks.
     """
 
     def __init__(self, space: SearchSpace, skips: str = SKIPS_LAST) -> None:
@@ -44,30 +47,19 @@ class Equivalence:
             names = [n for n in layer.choices if n in SKIPS]
             if names and layer.stride == 1 and layer.in_chs == layer.out_chs:
                 self.skip[i] = layer.choices.index(names[0])
+        pairs = itertools.pairwise(range(len(layers)))
         self.continues = np.array(
-            [
-                i > 0 and self.skip[i] >= 0 and self.skip[i - 1] >= 0 and layers[i] == layers[i - 1]
-                for i in range(len(layers))
-            ]
+            [False, *(self.skip[i] >= 0 and layers[i] == layers[j] for i, j in pairs)]
         )
-        self.size = self._count([len(layer.choices) for layer in layers])
-
-    @property
-    def runs(self) -> list[range]:
-        """The layers of each run of at least two."""
-        starts = [*np.flatnonzero(~self.continues).tolist(), len(self.continues)]
-        pairs = itertools.pairwise(starts)
-        return [range(start, stop) for start, stop in pairs if stop - start > 1]
-
-    def _count(self, num_choices: list[int]) -> int:
-        """Networks of the space: a run of r layers and k other choices has 1 + k + ... + k^r."""
-        size = 1
-        in_runs = {i for run in self.runs for i in run}
-        for i, n in enumerate(num_choices):
-            size *= 1 if i in in_runs else n
-        for run in self.runs:
-            size *= sum((num_choices[run.start] - 1) ** j for j in range(len(run) + 1))
-        return size
+        edges = [*np.flatnonzero(~self.continues).tolist(), len(layers)]
+        groups = [range(start, stop) for start, stop in itertools.pairwise(edges)]
+        self.runs = [group for group in groups if len(group) > 1]
+        # r layers of one shape and k choices beside the skip: 1 + k + ... + k^r networks
+        others = [len(layers[group.start].choices) - 1 for group in groups]
+        self.size = math.prod(
+            sum(k**j for j in range(len(group) + 1))
+            for k, group in zip(others, groups, strict=True)
+        )
 
     def canonical(self, architectures: np.ndarray) -> np.ndarray:
         """int [N, L] or [L] -> the codes that represent the same networks, in a new array."""

@@ -18,7 +18,7 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from lookup_table.table import LookupTable
 from lookup_table.tables import check_fit
 from lookup_table.user_table import millionths
 from model.blocks import SKIPS, parse_mbconv
-from model.space import Layer, SearchSpace
+from model.space import SearchSpace
 from utils.yaml_file import read_yaml, shown
 
 MAX_BYTES = 1 << 28
@@ -37,7 +37,8 @@ SINGLEPATH_SLICES = {"k3_e3": "0", "k3_e6": "1", "k5_e3": "2", "k5_e6": "3"}
 # stem, first block, last block (k3_e6) and head
 SINGLEPATH_REST = 19.5999
 
-Costs = tuple[dict[tuple[int, str], object], list[object]]  # (layer, choice) -> cost; fixed parts
+# (layer, choice) -> cost, of those that are not 0; fixed parts
+Costs = tuple[dict[tuple[int, str], object], list[object]]
 
 
 class _NumberType:
@@ -72,9 +73,6 @@ class PlainUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it holds {module}.{name}, and not plain values only")
         return self.ALLOWED[module, name]
 
-    def persistent_load(self, pid: object) -> object:
-        raise pickle.UnpicklingError("it refers to other files")
-
 
 def read_plain_pickle(path: Path) -> object:
     """The content of a pickle of plain values.
@@ -93,13 +91,6 @@ def read_plain_pickle(path: Path) -> object:
         return PlainUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"{path} is not a pickle of plain values: {error}") from error
-
-
-def _blocks(space: SearchSpace) -> Iterator[tuple[int, Layer, str, tuple[int, int, int] | None]]:
-    """(layer, its shapes, choice, (kernel, expansion, groups); None for a skip) of all choices."""
-    for i, layer in enumerate(space.layers):
-        for name in layer.choices:
-            yield i, layer, name, None if name in SKIPS else _mbconv(space, name)
 
 
 def _mbconv(space: SearchSpace, name: str) -> tuple[int, int, int]:
@@ -123,15 +114,16 @@ def _hw_nas_bench(path: Path, space: SearchSpace, metric: str | None) -> Costs:
         names = ", ".join(map(str, part))
         raise ValueError(f"{path}: name one of its metrics by --import-metric: {names}")
     known = part[metric]
-    costs = {}
-    for i, la, name, block in _blocks(space):
+    costs: dict[tuple[int, str], object] = {}
+    for i, la in enumerate(space.layers):
         shape = f"H{la.in_size}_W{la.in_size}_Cin{la.in_chs}_Cout{la.out_chs}"
-        key = f"Skip_{shape}_stride{la.stride}"
-        if block is not None:
-            kernel, expansion, groups = block
-            key = f"ConvBlock_{shape}_exp{expansion}_kernel{kernel}_stride{la.stride}"
-            key += f"_group{groups}"
-        costs[i, name] = _lookup(path, known, key)
+        for name in la.choices:
+            key = f"Skip_{shape}_stride{la.stride}"
+            if name not in SKIPS:
+                kernel, expansion, groups = _mbconv(space, name)
+                key = f"ConvBlock_{shape}_exp{expansion}_kernel{kernel}_stride{la.stride}"
+                key += f"_group{groups}"
+            costs[i, name] = _lookup(path, known, key)
     if space.first_block is not None:
         raise ValueError(f"{path} is of FBNet, which has no fixed first block as {space.name} has")
     size, last, chs = space.last_size, space.last_width, space.layers[-1].out_chs
@@ -155,8 +147,8 @@ def _proxyless_lut(path: Path, space: SearchSpace, metric: str | None) -> Costs:
         value = _lookup(path, known, key)
         return value.get("mean") if isinstance(value, dict) else value
 
-    def mbconv(size: int, in_chs: int, out_chs: int, stride: int, block: tuple, keeps: bool) -> str:
-        out, (kernel, expansion, groups) = -(-size // stride), block
+    def mbconv(name: str, size: int, in_chs: int, out_chs: int, stride: int, keeps: bool) -> str:
+        out, (kernel, expansion, groups) = -(-size // stride), _mbconv(space, name)
         if groups != 1:
             raise ValueError(f"{space.name} has group convolutions, which {path} has no name for")
         return (
@@ -164,20 +156,19 @@ def _proxyless_lut(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             f"{expansion}-kernel:{kernel}-stride:{stride}-idskip:{int(keeps)}"
         )
 
-    costs: dict[tuple[int, str], object] = {}
-    for i, la, name, block in _blocks(space):
+    costs = {}
+    for i, la in enumerate(space.layers):
         keeps = la.stride == 1 and la.in_chs == la.out_chs
-        costs[i, name] = (
-            0
-            if block is None
-            else mean(mbconv(la.in_size, la.in_chs, la.out_chs, la.stride, block, keeps))
-        )
+        for name in la.choices:
+            if name not in SKIPS:
+                key = mbconv(name, la.in_size, la.in_chs, la.out_chs, la.stride, keeps)
+                costs[i, name] = mean(key)
     size, stem, last = space.last_size, space.stem_size, space.last_width
     whole = f"{space.input_size}x{space.input_size}x3"
     fixed = [f"Conv-input:{whole}-output:{stem}x{stem}x{space.stem_width}"]
     if space.first_block is not None:
-        block = _mbconv(space, space.first_block)
-        fixed.append(mbconv(stem, space.stem_width, space.first_width, 1, block, False))
+        key = mbconv(space.first_block, stem, space.stem_width, space.first_width, 1, False)
+        fixed.append(key)
     chs = space.layers[-1].out_chs
     fixed.append(f"Conv_1-input:{size}x{size}x{chs}-output:{size}x{size}x{last}")
     fixed.append(f"Logits-input:{size}x{size}x{last}-output:{space.num_classes}")
@@ -194,11 +185,12 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
         raise ValueError(f"{path} is not Single-Path NAS's: layers '0' to '21' with slices each")
     if space.num_layers != 21 or space.supernet != "superkernel":
         raise ValueError(f"{path} is of Single-Path NAS's space; give --search-space singlepath")
-    costs: dict[tuple[int, str], object] = {}
-    for i, layer in enumerate(space.layers):
-        for name in layer.choices:
-            key = SINGLEPATH_SLICES.get(name)
-            costs[i, name] = 0 if key is None else _lookup(path, layers[i + 1], key)
+    costs = {
+        (i, name): _lookup(path, layers[i + 1], SINGLEPATH_SLICES[name])
+        for i, layer in enumerate(space.layers)
+        for name in layer.choices
+        if name in SINGLEPATH_SLICES
+    }
     last = costs[20, "k3_e6"]
     if isinstance(last, bool) or not isinstance(last, (int, float)) or last > SINGLEPATH_REST:
         raise ValueError(f"{path}: layer 21 costs {shown(last)}, and not up to {SINGLEPATH_REST}")
@@ -220,10 +212,13 @@ def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
     if rows[:1] != [["file", "ms"]] or any(len(row) != 2 for row in rows):
         raise ValueError(f"{path}: rows must be file,ms, and the first row says so")
     check_fit(index_path, index, space)
-    times = {file.strip(): _milliseconds(path, file, ms) for file, ms in rows[1:]}
-    costs: dict[tuple[int, str], object] = {
-        (i, name): 0 for i, layer in enumerate(space.layers) for name in layer.choices
-    }
+    times: dict[str, object] = {}
+    for file, text in rows[1:]:
+        try:
+            times[file.strip()] = float(text)
+        except ValueError:
+            raise ValueError(f"{path}: {file}: {text!r} is not a number of milliseconds") from None
+    costs: dict[tuple[int, str], object] = {}
     fixed: list[object] = []
     for block in blocks:
         ms = _lookup(path, times, str(block.get("file")))
@@ -233,13 +228,6 @@ def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             else:
                 costs[layer - 1, name] = ms
     return costs, fixed
-
-
-def _milliseconds(path: Path, file: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{path}: {file}: {text!r} is not a number of milliseconds") from None
 
 
 FORMATS: dict[str, Callable[[Path, SearchSpace, str | None], Costs]] = {
@@ -253,16 +241,19 @@ FORMATS: dict[str, Callable[[Path, SearchSpace, str | None], Costs]] = {
 def import_table(
     form: str, path: Path, space: SearchSpace, table: LookupTable, metric: str | None = None
 ) -> tuple[LookupTable, str]:
-    """`table` with another project's costs, and the name of their metric.
+    """Return `table` with another project's costs, and the name of their metric.
 
     Args:
-        form: one of FORMATS.
+        form: a key of FORMATS.
         space: what the costs are of; each of its blocks must be in the file.
         metric: of a file that has several, such as pixel3_latency or fpga_energy.
 
     Raises:
-        ValueError: the file is of another format or space, or a cost is no number.
+        ValueError: the format is unknown, the file of another one or of another space, or a cost
+            is no number.
     """
+    if form not in FORMATS:
+        raise ValueError(f"--import {form} is unknown; take one of {', '.join(FORMATS)}")
     found, parts = FORMATS[form](path, space, metric)
     costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
     for (i, name), value in found.items():

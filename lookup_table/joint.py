@@ -33,25 +33,18 @@ class Axis:
         steps: cells that a choice takes, rounded down, int [L, C].
         extra: cost of a choice above the layer's cheapest, int [L, C].
         low, high: of the limit, above the cheapest network of allowed choices.
+        feasible: False where the cheapest or the most expensive choices alone break the limit.
         last: the last cell that can hold a network within the limit.
         rounded: what rounding down can take off layers i.. together, [L + 1].
     """
 
     def __init__(self, table: LookupTable, limit: Limit, allowed: np.ndarray) -> None:
-        costs = table.costs[limit.metric]
-        least = np.where(allowed, costs, np.iinfo(np.int64).max).min(axis=1)
-        self.extra = np.where(allowed, costs - least[:, None], 0)  # [L, C]
-        base = table.fixed[limit.metric] + int(least.sum())
-        self.span = int(self.extra.max(axis=1).sum())
-        lowest, highest = table.range(limit.metric)
-        self.low = max(0, (lowest if limit.low is None else limit.low) - base)
-        self.high = min(self.span, (highest if limit.high is None else limit.high) - base)
-        self.finest = int(np.gcd.reduce(self.extra.ravel())) or 1
-
-    @property
-    def feasible(self) -> bool:
-        """False where the cheapest or the most expensive choices alone break the limit."""
-        return self.high >= 0 and self.low <= self.span
+        self.extra = table.extra(limit.metric, allowed)
+        base, highest = table.range(limit.metric, allowed)
+        low, high = limit.span(table)
+        self.low, self.high = max(0, low - base), min(highest, high) - base
+        self.feasible = self.high >= 0 and self.low <= highest - base
+        self.finest = int(np.gcd.reduce(self.extra, axis=None)) or 1
 
     def cut(self, cells: int) -> None:
         """Set the width of a cell, so that there are about `cells` of them."""
@@ -79,6 +72,10 @@ class JointCounts(BudgetCounts):
     Args:
         limits: of two metrics whose costs add up.
         equivalence, allowed: as of `BudgetCounts`.
+
+    Attributes:
+        window: architectures per bin, [B], of the cells that can hold some within both limits;
+            empty where nothing is.
     """
 
     def __init__(
@@ -88,16 +85,11 @@ class JointCounts(BudgetCounts):
         equivalence: Equivalence | None,
         allowed: np.ndarray,
     ) -> None:
-        self.table = table
-        self.metric = limits[0].metric
         self.limits = limits
-        self.num_choices = table.num_choices
         self.exact = False
-        exists = np.arange(allowed.shape[1]) < self.num_choices[:, None]
-        allowed = allowed & exists
+        self.window = np.zeros(0, dtype=np.int64)
         self.axes = tuple(Axis(table, limit, allowed) for limit in limits)
-        self.feasible = all(axis.feasible for axis in self.axes)
-        if not self.feasible:
+        if not all(axis.feasible for axis in self.axes):
             return
         first, second = self.axes
         sides = [axis.high // axis.finest + 1 for axis in self.axes]
@@ -107,26 +99,21 @@ class JointCounts(BudgetCounts):
         for axis in self.axes:
             allowed = allowed & (axis.extra <= axis.high)
         self.columns = second.last + 1
-        widest = int(second.steps.max(initial=0, where=allowed))
-        self.stride = self.columns + max(1, widest)
+        # zeros behind each row are as wide as the widest step, so that none reaches another row
+        self.stride = self.columns + max(1, int(second.steps.max(initial=0, where=allowed)))
         self.length = first.last * self.stride + self.columns
-        flat = first.steps * self.stride + second.steps
-        steps = [row[:n] for row, n in zip(flat, self.num_choices, strict=True)]
-        self._count_steps(steps, equivalence, allowed)
-        self.window = self._window()
-
-    def outside(self, length: int) -> np.ndarray:
-        return np.arange(length) % self.stride >= self.columns
-
-    def _window(self) -> np.ndarray:
-        """Architectures per bin, [B], of the cells that can hold some within both limits."""
+        steps = first.steps * self.stride + second.steps
+        self._count(table, limits[0].metric, steps, equivalence, allowed)
         row, column = np.divmod(np.arange(len(self.total)), self.stride)
         inside = np.ones(len(self.total), dtype=bool)
         for axis, cell in zip(self.axes, (row, column), strict=True):
             start, end = axis.window(0, 0)
             inside &= (cell >= start) & (cell <= end)
         window = np.where(inside, self.total, 0)
-        return window[: int(np.flatnonzero(window)[-1]) + 1] if window.any() else window[:0]
+        self.window = window[: int(np.flatnonzero(window).max(initial=-1)) + 1]
+
+    def outside(self, length: int) -> np.ndarray:
+        return np.arange(length) % self.stride >= self.columns
 
     @property
     def size(self) -> float:
@@ -135,7 +122,7 @@ class JointCounts(BudgetCounts):
 
     def draw_inside(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw n architectures [n, L], uniform over the cells; some are outside the limits."""
-        return self._draw(n, self.window, 0, rng)
+        return self.draw(n, self.window, 0, rng)
 
     def rows(self, bins: np.ndarray, missing: float = 0) -> np.ndarray:
         """[S, B] -> [S, rows, columns] of the cells, `missing` where bins end."""
@@ -148,37 +135,17 @@ class JointCounts(BudgetCounts):
     def list_inside(self) -> np.ndarray | None:
         """List every architecture within both limits, int [M, L]; None where they are too many.
 
-        Breadth first, without what no completion brings within the limits: cells of the layers to
-        come, true costs of those before.
+        It goes by the true costs of the layers before, and by cells of the layers to come.
         """
-        partial = np.zeros((1, 0), dtype=np.uint8)
-        spent = [np.zeros(1, dtype=np.int64) for _ in self.axes]
-        state = np.zeros(1, dtype=bool)
-        for i, binds in enumerate(self.binding):
-            allowed = np.flatnonzero(self.allowed[i])
-            if len(partial) * len(allowed) > 4 * MAX_PARTIAL:
-                return None
-            total = [
-                (now[:, None] + axis.extra[i, allowed]).ravel()
-                for now, axis in zip(spent, self.axes, strict=True)
-            ]
-            now_binds = np.tile(binds[allowed], len(partial))
-            goes_on = self._reachable(i + 1, total, now_binds)
-            if self.continues[i]:
-                goes_on &= ~np.repeat(state, len(allowed)) | now_binds
-            kept = np.flatnonzero(goes_on)
-            if len(kept) > MAX_PARTIAL:
-                return None
-            choice = allowed[kept % len(allowed)].astype(np.uint8)
-            partial = np.column_stack([partial[kept // len(allowed)], choice])
-            spent, state = [t[kept] for t in total], now_binds[kept]
-        return partial.astype(np.int64)
+        if not len(self.window):
+            return np.empty((0, len(self.axes[0].extra)), dtype=np.int64)
+        return self._list([axis.extra for axis in self.axes], self._reachable, MAX_PARTIAL)
 
     def _reachable(self, layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
         """Tell which prefixes have completions within both limits, bool [M]."""
         exists = self.rows((self.suffix[layer] > 0).astype(np.int32))
         many = np.pad(exists.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-        at = state.astype(np.intp) if len(many) == 2 else np.zeros(len(state), dtype=np.intp)
+        at = np.minimum(state, len(many) - 1)
         windows = [a.window(s, layer) for a, s in zip(self.axes, spent, strict=True)]
         (top, bottom), (left, right) = (
             (np.clip(low, 0, most), np.clip(high + 1, 0, most))

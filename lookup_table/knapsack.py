@@ -16,31 +16,24 @@ import numpy as np
 
 from lookup_table.budget import Budget
 from lookup_table.joint import JointCounts
-from lookup_table.largest import best_completions
 
 Spent = tuple[int, ...]
 TIE = 9  # decimals: sums that differ by rounding count as equal, else all of them are unfolded
 
 
 class _CompletionBound:
-    """The highest sum of a prefix's completions that one limit leaves."""
-
-    nothing: Spent = (0,)
+    """The highest sum of a prefix's completions that one limit leaves; a prefix spends bins."""
 
     def __init__(self, values: np.ndarray, budget: Budget, canonical: bool) -> None:
-        self.steps = budget.counts.steps
-        self.best = best_completions(values, budget.counts, canonical)
-        self.start, self.stop = budget.counts.bins(budget.low, budget.high)
-
-    def add(self, spent: Spent, layer: int, choice: int) -> Spent:
-        """Bins that a prefix takes with one choice more."""
-        return (spent[0] + int(self.steps[layer][choice]),)
+        self.costs = [budget.counts.steps]
+        self.best = budget.counts.best(values, canonical)
+        self.start, self.stop = budget.start, budget.stop
 
     def __call__(self, layer: int, state: bool, spent: Spent) -> float:
         rows = self.best[layer]
-        window = rows[int(state) if len(rows) == 2 else 0]
+        window = rows[min(int(state), len(rows) - 1)]
         window = window[max(0, self.start - spent[0]) : max(0, self.stop - spent[0])]
-        return float(window.max()) if len(window) else -np.inf
+        return float(window.max(initial=-np.inf))
 
 
 class _JointBound:
@@ -49,26 +42,18 @@ class _JointBound:
     What a prefix spends is known exactly, so only the completions are rounded.
     """
 
-    nothing: Spent = (0, 0)
-
     def __init__(self, values: np.ndarray, joint: JointCounts, canonical: bool) -> None:
         self.axes = joint.axes
+        self.costs = [axis.extra for axis in joint.axes]
         self.bounded_below = any(axis.low > 0 for axis in self.axes)
-        self.best = [
-            joint.rows(bins, -np.inf) for bins in best_completions(values, joint, canonical)
-        ]
+        self.best = [joint.rows(bins, -np.inf) for bins in joint.best(values, canonical)]
         if not self.bounded_below:  # the best of a cell and all cheaper ones, to be looked up
             for rows in self.best:
                 for axis in (1, 2):
                     np.maximum.accumulate(rows, axis=axis, out=rows)
 
-    def add(self, spent: Spent, layer: int, choice: int) -> Spent:
-        """Costs of a prefix with one choice more, above each layer's cheapest."""
-        extras = (int(axis.extra[layer, choice]) for axis in self.axes)
-        return tuple(s + e for s, e in zip(spent, extras, strict=True))
-
     def __call__(self, layer: int, state: bool, spent: Spent) -> float:
-        rows = self.best[layer][int(state) if len(self.best[layer]) == 2 else 0]
+        rows = self.best[layer][min(int(state), len(self.best[layer]) - 1)]
         (top, bottom), (left, right) = (
             axis.window(s, layer) for axis, s in zip(self.axes, spent, strict=True)
         )
@@ -81,7 +66,7 @@ class _JointBound:
 
 
 def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> np.ndarray:
-    """The architecture int [L] of the highest sum of values among those within the budget.
+    """Find the architecture int [L] of the highest sum of values among those within the budget.
 
     Args:
         values: of each layer's choices, float [L, C]; entries beyond them are ignored.
@@ -92,34 +77,35 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
     bounds = [_CompletionBound(values, part, canonical) for part in budget.parts]
     bounds += [_JointBound(values, joint, canonical) for joint in budget.pairs]
     choices = [np.flatnonzero(allowed).tolist() for allowed in counts.allowed]
-    # (minus what can be reached, prefix, its state, bins spent, sum so far); the best comes first
+    # (minus what can be reached, prefix, its state, spent by each bound, sum so far)
     heap: list[tuple[float, tuple[int, ...], bool, list[Spent], float]]
-    heap = [(0.0, (), False, [bound.nothing for bound in bounds], 0.0)]
+    heap = [(0.0, (), False, [(0,) * len(bound.costs) for bound in bounds], 0.0)]
     while heap:
-        _, prefix, state, spent, value = heapq.heappop(heap)
+        _, prefix, state, spent, value = heapq.heappop(heap)  # the best comes first
         i = len(prefix)
         if i == len(counts.steps):
             architecture = np.array(prefix, dtype=np.int64)
             if budget.contains(architecture[None])[0]:
                 return architecture
             continue
-        bound_to_skip = canonical and counts.continues[i] and state
         for choice in choices[i]:
-            binds = bool(counts.binding[i][choice])
-            if bound_to_skip and not binds:
-                continue
+            binds = bool(counts.binding[i, choice])
+            if canonical and counts.continues[i] and state > binds:
+                continue  # a run that has had a skip goes on with skips
             reached = value + float(values[i, choice])
-            total = [b.add(s, i, choice) for s, b in zip(spent, bounds, strict=True)]
+            total = [
+                tuple(s + int(cost[i, choice]) for s, cost in zip(now, bound.costs, strict=True))
+                for now, bound in zip(spent, bounds, strict=True)
+            ]
             rest = min(b(i + 1, binds, s) for s, b in zip(total, bounds, strict=True))
-            reachable = reached + rest
-            if reachable > -np.inf:
-                order = round(-reachable, TIE)
+            if reached + rest > -np.inf:
+                order = round(-(reached + rest), TIE)
                 heapq.heappush(heap, (order, (*prefix, choice), binds, total, reached))
     raise AssertionError("a budget always holds an architecture")
 
 
 def most_probable(probabilities: np.ndarray, budget: Budget) -> np.ndarray:
-    """The architecture int [L] of the highest probability among those within the budget.
+    """Find the architecture int [L] of the highest probability among those within the budget.
 
     Args:
         probabilities: of each layer's choices, float [L, C]; entries beyond them are ignored.

@@ -11,33 +11,6 @@ from lookup_table.table import LookupTable
 MAX_BITS = 1 << 27  # costs that a sum can be, per layer: 16 MB
 
 
-def best_completions(
-    values: np.ndarray, counts: BudgetCounts, canonical: bool = False
-) -> list[np.ndarray]:
-    """[i][s, b]: the highest sum of layers i.., from state s, b bins above their cheapest choices.
-
-    Args:
-        values: of each layer's choices, float [L, C].
-        canonical: only codes that represent a network; else any, and there is one state.
-    """
-    best = [np.zeros((1, 1))]
-    for i in reversed(range(len(counts.steps))):
-        after, steps, binding = best[-1], counts.steps[i], counts.binding[i]
-        width, states = after.shape[1], 2 if canonical and counts.continues[i] else 1
-        length = min(width + counts.longest(i), counts.length)
-        here = np.full((states, length), -np.inf)
-        for c in np.flatnonzero(counts.allowed[i]).tolist():
-            step, binds = int(steps[c]), bool(binding[c])
-            end = min(step + width, length)
-            rest = after[int(binds) if len(after) == 2 else 0, : end - step] + values[i, c]
-            for part in here[:, step:end] if binds else here[:1, step:end]:
-                np.maximum(part, rest, out=part)
-        if (outside := counts.outside(length)) is not None:
-            here[:, outside] = -np.inf
-        best.append(here)
-    return best[::-1]
-
-
 def largest_sum(
     table: LookupTable, metric: str, high: int, allowed: np.ndarray
 ) -> np.ndarray | None:
@@ -46,16 +19,15 @@ def largest_sum(
     A subset sum: bit b of a layer's integer says that the layers from it on can cost b units more
     than their cheapest choices.
     """
-    costs = table.costs[metric]
-    least = np.where(allowed, costs, np.iinfo(np.int64).max).min(axis=1)  # [L]
-    extra = np.where(allowed, costs - least[:, None], 0)
-    unit = int(np.gcd.reduce(extra.ravel())) or 1
-    most = min(high - table.fixed[metric] - int(least.sum()), int(extra.max(axis=1).sum())) // unit
+    extra = table.extra(metric, allowed)
+    lowest, highest = table.range(metric, allowed)
+    unit = int(np.gcd.reduce(extra, axis=None)) or 1
+    most = (min(high, highest) - lowest) // unit
     if not 0 <= most < MAX_BITS:
         return None
     steps = [
-        {c: int(extra[i, c]) // unit for c in np.flatnonzero(allowed[i]).tolist()}
-        for i in range(len(costs))
+        {c: int(extra[i, c]) // unit for c in np.flatnonzero(choices).tolist()}
+        for i, choices in enumerate(allowed)
     ]
     within = (1 << (most + 1)) - 1
     reachable = [1]
@@ -65,12 +37,12 @@ def largest_sum(
             bits |= reachable[-1] << step
         reachable.append(bits & within)
     left = reachable[-1].bit_length() - 1
-    architecture = np.empty(len(costs), dtype=np.int64)
-    for i, (choices, after) in enumerate(zip(steps, reachable[-2::-1], strict=True)):
-        fits = (c for c, s in choices.items() if s <= left and after >> (left - s) & 1)
-        architecture[i] = next(fits)
-        left -= choices[int(architecture[i])]
-    return architecture
+    architecture = []
+    for choices, after in zip(steps, reachable[-2::-1], strict=True):
+        c, step = next((c, s) for c, s in choices.items() if s <= left and after >> (left - s) & 1)
+        architecture.append(c)
+        left -= step
+    return np.array(architecture)
 
 
 def largest_of_two(counts: BudgetCounts, first: Limit, second: Limit) -> np.ndarray | None:
@@ -88,24 +60,22 @@ def largest_of_two(counts: BudgetCounts, first: Limit, second: Limit) -> np.ndar
     table = counts.table
     if not counts.exact or second.high is None or second.low is not None:
         return None
-    least = best_completions(-table.costs[second.metric].astype(np.float64), counts)
-    lowest, highest = table.range(first.metric)
-    start, stop = counts.bins(
-        lowest if first.low is None else first.low, highest if first.high is None else first.high
-    )
+    costs = table.costs[second.metric]
+    least = [-best[0] for best in counts.best(-costs.astype(np.float64))]
+    start, stop = counts.bins(*first.span(table))
     room = second.high - table.fixed[second.metric]
-    inside = np.flatnonzero(-least[0][0][start:stop] <= room)
+    inside = np.flatnonzero(least[0][start:stop] <= room)
     if not len(inside):
         return None
-    left, spent = start + int(inside[-1]), 0
-    architecture = np.empty(len(counts.steps), dtype=np.int64)
-    for i, steps in enumerate(counts.steps):
-        after, costs = least[i + 1][0], table.costs[second.metric][i]
+    left = start + int(inside[-1])
+    architecture = []
+    for i, after in enumerate(least[1:]):
         for c in np.flatnonzero(counts.allowed[i]).tolist():
-            rest = left - int(steps[c])
-            if 0 <= rest < len(after) and spent + int(costs[c]) - after[rest] <= room:
-                architecture[i], left, spent = c, rest, spent + int(costs[c])
+            rest = left - int(counts.steps[i, c])
+            if 0 <= rest < len(after) and costs[i, c] + after[rest] <= room:
+                architecture.append(c)
+                left, room = rest, room - int(costs[i, c])
                 break
         else:
             raise AssertionError("the best completion exists")
-    return architecture
+    return np.array(architecture)

@@ -18,8 +18,8 @@ import numpy as np
 from lookup_table.budget import MAX_LISTED, MAX_ROUNDS, Budget, architecture_keys
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
-from lookup_table.infeasible import why_infeasible
 from lookup_table.joint import JointCounts
+from lookup_table.knapsack import highest_sum
 from lookup_table.largest import largest_of_two
 from lookup_table.limits import Limit, unit_guess
 from lookup_table.table import LookupTable
@@ -56,11 +56,10 @@ def build_budget(
 
 def allowed_choices(table: LookupTable, limits: Sequence[Limit]) -> np.ndarray:
     """The choices that limits on maxima leave, bool [L, C]."""
-    width = next(iter(table.costs.values())).shape[1]
-    allowed = np.arange(width) < table.num_choices[:, None]
+    allowed = table.exists
     for limit in limits:
         if limit.metric in table.peaks and limit.high is not None:
-            allowed &= table.costs[limit.metric] <= limit.high
+            allowed = allowed & (table.costs[limit.metric] <= limit.high)
     return allowed
 
 
@@ -72,7 +71,6 @@ class LimitedBudget(Budget):
     Attributes:
         counts: of the first limit on a sum (of all MACs, where there is none), other limits on
             maxima included; `low` and `high` are those of that limit.
-        joint: the counts of two limits, where draws are from these.
         acceptance: share of the draws that is within all limits.
     """
 
@@ -83,102 +81,78 @@ class LimitedBudget(Budget):
         equivalence: Equivalence | None = None,
         among: np.ndarray | None = None,
     ) -> None:
-        self._limits = tuple(limits)
-        self.table = table
-        self.allowed = allowed_choices(table, limits)
+        self.limits = tuple(limits)
+        allowed = allowed_choices(table, limits)
         for limit in limits:  # each by itself first: its message is the plainest
-            self._check_alone(limit)
+            _check_alone(limit, table)
         sums = [limit for limit in limits if limit.metric not in table.peaks]
-        sums = sums or [Limit(table.metrics[0], None, None)]
-        every = [BudgetCounts(table, s.metric, equivalence, self.allowed) for s in sums]
+        self._sums = sums or [Limit(table.metrics[0], None, None)]
+        every = [BudgetCounts(table, s.metric, equivalence, allowed) for s in self._sums]
         self.counts = every[0]
-        self.joint: JointCounts | None = None
-        self.acceptance = 1.0
-        self.listed = None
+        self.low, self.high = self._sums[0].span(table)
+        self.target = self._sums[0].high
         self.known = None if among is None else set(architecture_keys(among))
-        lowest, highest = table.range(sums[0].metric)
-        self._limit, self._sums, self._equivalence = sums[0], sums, equivalence
-        self.low = lowest if sums[0].low is None else sums[0].low
-        self.high = highest if sums[0].high is None else sums[0].high
+        self.listed = None
         try:
-            self._parts = [Budget(c, s.low, s.high) for c, s in zip(every, sums, strict=True)]
+            self._parts = [Budget(c, s.low, s.high) for c, s in zip(every, self._sums, strict=True)]
         except ValueError:  # feasible by itself, but not with the choices that are left
-            raise ValueError(why_infeasible(table, self._limits, self.allowed)) from None
+            raise ValueError(why_infeasible(table, self.limits, allowed)) from None
         if among is not None:
             self.listed = among[self.contains(among)]
-        else:
-            self._choose_source()
-        if self.listed is not None and not len(self.listed):
-            if among is not None:
+            if not len(self.listed):
                 raise ValueError("none of the known architectures is within all limits; relax one")
-            raise ValueError(why_infeasible(table, self._limits, self.allowed))
-
-    def _check_alone(self, limit: Limit) -> None:
-        lowest, highest = self.table.range(limit.metric)
-        low = lowest if limit.low is None else limit.low
-        high = highest if limit.high is None else limit.high
-        if low > highest or high < lowest or low > high:
-            whole = Limit(limit.metric, lowest, highest).text(self.table)
-            end = high if high < lowest else low
-            raise ValueError(
-                f"no architecture of this space is within the limit {limit.text(self.table)}: "
-                f"the space holds {whole}{unit_guess(end, self.table, limit.metric)}; change that "
-                f"limit"
-            )
+            return
+        self._choose_source()
+        if self.listed is None:
+            nothing = len(self._sums) > 1 and not self.acceptance
+        else:
+            nothing = not len(self.listed)
+        if nothing:
+            raise ValueError(why_infeasible(table, self.limits, allowed))
 
     def _choose_source(self) -> None:
-        """Decide what is drawn from, or list everything inside."""
+        """List everything inside, or decide which superset draws come from."""
         fewest = min(self.parts, key=lambda budget: budget.count)
         if fewest.countable and fewest.count <= MAX_LISTED:
-            everything = fewest.enumerate()
-            self.listed = everything[self.contains(everything)]
+            self._list(fewest.enumerate())
             return
         shares = [(self._share(budget.sample), i) for i, budget in enumerate(self.parts)]
         self.acceptance, best = max(shares)
-        self._draw: Draw = self.parts[best].sample
+        self._source: Draw = self.parts[best].sample
         self._size = float(self.parts[best].count)
-        if self.acceptance >= ENOUGH or len(self.parts) == 1:
+        if self.acceptance >= ENOUGH:
             return
+        chosen: JointCounts | None = None
         for joint in self.pairs:
-            if not joint.feasible or not joint.size:
-                self.listed = np.empty((0, len(self.counts.steps)), dtype=np.int64)
-                return
-            if joint.size <= MAX_LISTED and self._list_by(joint):
+            if joint.size <= MAX_LISTED and self._list(joint.list_inside()):
                 return
             share = self._share(joint.draw_inside)
             if share >= self.acceptance:
-                self.acceptance, self.joint = share, joint
-                self._draw, self._size = joint.draw_inside, joint.size
-        few = self.acceptance * self._size <= MAX_LISTED
-        if self.joint is not None and few and self._list_by(self.joint):
-            return
-        if not self.acceptance:
-            raise ValueError(why_infeasible(self.table, self._limits, self.allowed))
+                chosen, self.acceptance = joint, share
+                self._source, self._size = joint.draw_inside, joint.size
+        if chosen is not None and self.acceptance * self._size <= MAX_LISTED:
+            self._list(chosen.list_inside())
 
     def _share(self, draw: Draw) -> float:
         """The share of draws that is within all limits."""
         return float(self.contains(draw(TRIAL, np.random.default_rng(0))).mean())
 
-    def _list_by(self, joint: JointCounts) -> bool:
-        """List everything inside, if it is not too much."""
-        found = joint.list_inside()
+    def _list(self, found: np.ndarray | None) -> bool:
+        """Keep the list of everything inside, unless it is too long to be found."""
         if found is not None:
             self.listed = found[self.contains(found)]
         return found is not None
 
     @property
-    def limits(self) -> tuple[Limit, ...]:
-        return self._limits
-
-    @property
-    def parts(self) -> list[Budget]:
+    def parts(self) -> Sequence[Budget]:
         return self._parts
 
     @cached_property
     def pairs(self) -> list[JointCounts]:
         binding = [limit for limit in self._sums if (limit.low, limit.high) != (None, None)]
+        counts = self.counts
         return [
-            JointCounts(self.table, pair, self._equivalence, self.allowed)
+            JointCounts(counts.table, pair, counts.equivalence, counts.allowed)
             for pair in itertools.combinations(binding, 2)
         ]
 
@@ -186,64 +160,36 @@ class LimitedBudget(Budget):
     def countable(self) -> bool:
         return self.listed is not None
 
-    @property
+    @cached_property
     def count(self) -> int:
-        """Number of architectures inside; an estimate where they are not listed."""
         if self.listed is not None:
             return len(self.listed)
         return max(1, round(self.acceptance * self._size))
 
-    def contains(self, architectures: np.ndarray) -> np.ndarray:
-        """Tell which architectures are inside, int [N, L] -> bool [N]."""
-        inside = np.ones(len(architectures), dtype=bool)
-        for limit in self._limits:
-            cost = self.table.cost(architectures, limit.metric)
-            if limit.low is not None:
-                inside &= cost >= limit.low
-            if limit.high is not None:
-                inside &= cost <= limit.high
-        if self.known is not None:
-            inside &= [key in self.known for key in architecture_keys(architectures)]
-        return inside
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n independent architectures [n, L], uniform over those inside.
-
-        Raises:
-            ValueError: hardly any draw is inside.
-        """
-        if self.listed is not None:
-            return self.listed[rng.integers(len(self.listed), size=n)]
+    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         kept = [np.empty((0, len(self.counts.steps)), dtype=np.int64)]
         missing = n
         for _ in range(MAX_ROUNDS):
             if missing <= 0:
                 break
             wanted = 1.02 * missing / max(self.acceptance, 1 / TRIAL) + 64
-            drawn = self._draw(min(int(wanted), MOST_DRAWN), rng)
+            drawn = self._source(min(int(wanted), MOST_DRAWN), rng)
             kept.append(drawn[self.contains(drawn)])
             missing -= len(kept[-1])
         if missing > 0:
             raise ValueError(
                 f"the limits together are too narrow to sample: {n - missing} of {n} networks "
-                f"were found; relax {' or '.join(limit.metric for limit in self._limits)}"
+                f"were found; relax {' or '.join(limit.metric for limit in self.limits)}"
             )
         return np.concatenate(kept)[:n]
 
-    @cached_property
-    def _largest(self) -> tuple[np.ndarray, bool]:
-        first = self._limits[0]
-        if self.listed is not None:
-            return self.listed[int(self.table.cost(self.listed, first.metric).argmax())], True
-        if first == self._sums[0]:
-            alone = self.parts[0]
-            if alone.largest_is_exact and self.contains(alone.largest()[None])[0]:
-                return alone.largest(), True
-            if len(self._sums) == 2:
-                found = largest_of_two(self.counts, *self._sums)
-                if found is not None and self.contains(found[None])[0]:
-                    return self.canonical(found), True
-        return self._largest_draw(), False
+    def _find_largest(self) -> np.ndarray | None:
+        if self.limits[0] != self._sums[0]:
+            return None
+        alone = self.parts[0]
+        if alone.largest_is_exact and self.contains(alone.largest()[None])[0]:
+            return alone.largest()
+        return largest_of_two(self.counts, *self._sums) if len(self._sums) == 2 else None
 
     def enumerate(self) -> np.ndarray:
         """List all architectures inside, int [count, L], in lexicographic order. For few.
@@ -254,3 +200,53 @@ class LimitedBudget(Budget):
         if self.listed is None:
             raise ValueError(f"about {self.count:.3g} architectures are too many to list")
         return self.listed
+
+
+def _check_alone(limit: Limit, table: LookupTable) -> None:
+    """Raise ValueError if a limit does not meet the range of its metric."""
+    lowest, highest = table.range(limit.metric)
+    low, high = limit.span(table)
+    if low > highest or high < lowest or low > high:
+        whole = Limit(limit.metric, lowest, highest).text(table)
+        guess = unit_guess(high if high < lowest else low, table, limit.metric)
+        raise ValueError(
+            f"no architecture of this space is within the limit {limit.text(table)}: the space "
+            f"holds {whole}{guess}; change that limit"
+        )
+
+
+def why_infeasible(table: LookupTable, limits: Sequence[Limit], allowed: np.ndarray) -> str:
+    """Name the pair of limits that leaves least room, and what one leaves of the other.
+
+    Args:
+        limits: that together hold nothing that was found, though each alone holds something.
+        allowed: the choices that limits on maxima leave, bool [L, C].
+    """
+    peaks = [limit for limit in limits if limit.metric in table.peaks]
+    sums = [limit for limit in limits if limit.metric not in table.peaks]
+    names = " and ".join(limit.text(table) for limit in peaks)
+    if len(layer := np.flatnonzero(~allowed.any(axis=1))):
+        return f"no choice of layer {layer[0] + 1} is within {names}; relax that limit"
+    if not sums:
+        return f"no architecture is within {names}; relax that limit"
+
+    def room(first: Limit, second: Limit, span: tuple[int, int]) -> float:
+        """Share of the space's range that the second limit and what the first leaves share."""
+        lowest, highest = table.range(second.metric)
+        low, high = second.span(table)
+        return (min(high, span[1]) - max(low, span[0]) + 1) / max(1, highest - lowest)
+
+    pairs = [(peaks[0], limit, table.range(limit.metric, allowed)) for limit in sums if peaks]
+    if all(room(*pair) > 0 for pair in pairs):
+        for first, second in itertools.permutations(sums, 2):
+            budget = Budget(BudgetCounts(table, first.metric, None, allowed), first.low, first.high)
+            values = table.costs[second.metric].astype(np.float64)
+            ends = [highest_sum(sign * values, budget) for sign in (-1, 1)]
+            low, high = (int(table.cost(end, second.metric)) for end in ends)
+            pairs.append((first, second, (low, high)))
+    first, second, span = min(pairs, key=lambda pair: room(*pair))
+    return (
+        f"no architecture was found within all limits; the tightest pair is {first.text(table)} "
+        f"and {second.text(table)}: within the former there are "
+        f"{Limit(second.metric, *span).text(table)}; relax one of them"
+    )

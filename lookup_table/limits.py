@@ -23,34 +23,23 @@ FORM = "METRIC=VALUE[:MIN] such as params=4, latency=12:6 or flops=60%"
 
 
 @dataclass(frozen=True)
-class Bound:
-    """One end of a limit: in the metric's unit, or in percent of the largest network."""
-
-    value: float
-    percent: bool = False
-
-    def cost(self, table: LookupTable, metric: str) -> int:
-        """The bound in single costs."""
-        if self.percent:
-            return math.floor(self.value * table.range(metric)[1] / 100)
-        return round(self.value * MILLION)
-
-
-@dataclass(frozen=True)
 class LimitFlag:
-    """A limit as the user wrote it; None is no bound."""
+    """A limit as the user wrote it: ends in the metric's unit, or `N%` of the largest network."""
 
     metric: str
-    high: Bound | None
-    low: Bound | None = None
+    high: str | None
+    low: str | None = None
 
     def resolve(self, table: LookupTable) -> Limit:
-        """The same limit in single costs."""
-        low, high = (
-            None if bound is None else bound.cost(table, self.metric)
-            for bound in (self.low, self.high)
-        )
-        return Limit(self.metric, low, high)
+        """Return the same limit in single costs."""
+        return Limit(self.metric, self._cost(self.low, table), self._cost(self.high, table))
+
+    def _cost(self, end: str | None, table: LookupTable) -> int | None:
+        if end is None:
+            return None
+        if end.endswith("%"):
+            return math.floor(float(end[:-1]) * table.range(self.metric)[1] / 100)
+        return round(float(end) * MILLION)
 
 
 @dataclass(frozen=True)
@@ -60,6 +49,14 @@ class Limit:
     metric: str
     low: int | None
     high: int | None
+
+    def span(self, table: LookupTable) -> tuple[int, int]:
+        """The bounds, where there is none the end of the table's range."""
+        lowest, highest = table.range(self.metric)
+        return (
+            lowest if self.low is None else self.low,
+            highest if self.high is None else self.high,
+        )
 
     def text(self, table: LookupTable) -> str:
         """The limit for people, such as `params from 1.000 to 4.000 M`."""
@@ -71,7 +68,7 @@ class Limit:
 
 
 def parse_limit(text: str) -> LimitFlag:
-    """`METRIC=VALUE[:MIN]`; VALUE and MIN are numbers above 0, or such with %, or `none`.
+    """Read `METRIC=VALUE[:MIN]`; VALUE and MIN are numbers above 0, or such with %, or `none`.
 
     Raises:
         ValueError: the text has another form.
@@ -79,46 +76,42 @@ def parse_limit(text: str) -> LimitFlag:
     match = FLAG.fullmatch(text.replace(" ", ""))
     if match is None:
         raise ValueError(f"{text!r} is not {FORM}")
-    high = _bound(match["high"], text)
-    low = None if match["low"] is None else _bound(match["low"], text)
-    if high is None and low is None:
+    values = {}
+    for end in ("high", "low"):
+        if (word := match[end]) not in (None, "none"):
+            try:
+                values[end] = float(word.removesuffix("%"))
+            except ValueError:
+                values[end] = math.nan
+            if not 0 < values[end] <= MOST:
+                raise ValueError(
+                    f"{text!r}: {word!r} is neither a number above 0 and at most {MOST:g}, nor one "
+                    f"with %; give {FORM}"
+                )
+    if not values:
         raise ValueError(f"{text!r} limits nothing; give {FORM}")
-    if high and low and high.percent == low.percent and low.value > high.value:
+    high, low = (match[end] if end in values else None for end in ("high", "low"))
+    if high and low and high.endswith("%") == low.endswith("%") and values["low"] > values["high"]:
         raise ValueError(f"{text!r}: the lowest value comes second, as in latency=12:6")
     return LimitFlag(match["metric"], high, low)
 
 
-def _bound(word: str, text: str) -> Bound | None:
-    if word == "none":
-        return None
-    try:
-        value = float(word.removesuffix("%"))
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= MOST:
-        raise ValueError(
-            f"{text!r}: {word!r} is neither a number above 0 and at most {MOST:g}, nor one "
-            f"with %; give {FORM}"
-        )
-    return Bound(value, word.endswith("%"))
-
-
 def unit_guess(cost: int, table: LookupTable, metric: str) -> str:
-    """Ask about a cost that no architecture has, if it is one in another unit; else nothing."""
+    """Ask whether a cost that no architecture has is meant in another unit, if one fits."""
     lowest, highest = table.range(metric)
     meant = [cost * slip for slip in SLIPS if lowest <= cost * slip <= highest]
     return f" (did you mean {meant[0] / MILLION:.4g} {table.unit(metric)}?)" if meant else ""
 
 
 def check_upper(flag: str, limit: Limit, table: LookupTable, may_exceed: bool = False) -> None:
-    """Refuse an upper end that limits nothing, as it is mostly a value in another unit.
+    """Refuse an upper end above the largest network: mostly it is a value in another unit.
 
     Args:
         flag: that set it, for the message.
-        may_exceed: refuse it only where another unit would explain it; else say so in the log.
+        may_exceed: refuse it only if another unit explains it; else say so in the log.
 
     Raises:
-        ValueError: it is above the most expensive architecture.
+        ValueError: it is refused.
     """
     highest, unit = table.range(limit.metric)[1], table.unit(limit.metric)
     if limit.high is None or limit.high <= highest:
@@ -136,7 +129,7 @@ def check_upper(flag: str, limit: Limit, table: LookupTable, may_exceed: bool = 
 def resolve_limits(
     flags: Sequence[LimitFlag], table: LookupTable, taken: Collection[str] = ()
 ) -> list[Limit]:
-    """The limits in single costs of a table.
+    """Return the limits in single costs of a table.
 
     Args:
         taken: metrics that are limited by another flag (--info-metric by --target-hc).
@@ -164,13 +157,9 @@ def resolve_limits(
 
 
 def run_limits(
-    metric: str,
-    low: float | None,
-    high: float | None,
-    further: Sequence[str],
-    table: LookupTable,
+    metric: str, low: float | None, high: float | None, further: Sequence[str], table: LookupTable
 ) -> list[Limit]:
-    """The limits of a run: --min-hc and --target-hc of --info-metric, then each --limit.
+    """Return the limits of a run: --min-hc and --target-hc of --info-metric, then each --limit.
 
     Args:
         low, high: in the metric's unit; None is no bound.

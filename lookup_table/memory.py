@@ -11,8 +11,6 @@ and a bias 4 (int32), in float32 everything takes 4.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -24,14 +22,13 @@ from model.space import SearchSpace
 BYTES = {"int8": 1, "float32": 4}  # of an activation or a weight
 BIAS_BYTES = 4
 MEMORY_METRICS = ("peak_memory", "weights")
-UNIT = "MB"
 
 
 def peak_elements(block: nn.Module, in_chs: int, size: int) -> int:
     """The most elements that are live at any convolution or linear layer of a block.
 
     Args:
-        block: on the meta device: only shapes are computed.
+        block: on the meta device, where only shapes are computed; it is not used again.
         in_chs, size: of its input [1, in_chs, size, size].
     """
     sizes: dict[nn.Module, tuple[int, int]] = {}  # of each layer's input and output, in order
@@ -39,16 +36,12 @@ def peak_elements(block: nn.Module, in_chs: int, size: int) -> int:
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes[module] = (inputs[0].numel(), output.numel())
 
-    hooks = [
-        m.register_forward_hook(record)
-        for m in block.modules()
-        if isinstance(m, (nn.Conv2d, nn.Linear))
-    ]
+    for m in block.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            m.register_forward_hook(record)
     x = torch.zeros(1, in_chs, size, size, device="meta")
     with torch.no_grad():
         block.eval()(x)
-    for hook in hooks:
-        hook.remove()
     live = [into + out + _held(block, m, x.numel(), sizes) for m, (into, out) in sizes.items()]
     return max(live, default=0)  # a skip computes nothing
 
@@ -87,26 +80,13 @@ def weight_bytes(block: nn.Module, per_weight: int) -> int:
 
 
 def add_memory(space: SearchSpace, table: LookupTable, dtype: str = "float32") -> LookupTable:
-    """`table` with the metrics peak_memory and weights.
-
-    Args:
-        dtype: int8 or float32.
-    """
+    """Return `table` with the metrics peak_memory and weights; `dtype`: int8 or float32."""
     per_element = BYTES[dtype]
     with torch.device("meta"):
         blocks = distinct_blocks(space)
         live = [peak_elements(b.module, *b.shape[:2]) * per_element for b in blocks]
-    peaks, fixed_peaks = costs_of(space, blocks, live)
+    peaks, fixed = costs_of(space, blocks, live)
+    table = table.with_metric("peak_memory", peaks, max(fixed), "MB", None, is_peak=True)
     sizes = [weight_bytes(b.module, per_element) for b in blocks]
-    weights, fixed_weights = costs_of(space, blocks, sizes)
-    return replace(
-        table,
-        costs={**table.costs, "peak_memory": peaks, "weights": weights},
-        fixed={
-            **table.fixed,
-            "peak_memory": max(fixed_peaks),
-            "weights": sum(fixed_weights),
-        },
-        units={**table.units, **dict.fromkeys(MEMORY_METRICS, UNIT)},
-        peaks=table.peaks | {"peak_memory"},
-    )
+    weights, fixed = costs_of(space, blocks, sizes)
+    return table.with_metric("weights", weights, sum(fixed), "MB", None)

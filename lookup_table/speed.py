@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,40 +15,28 @@ from lookup_table.budget import Budget
 from lookup_table.builder import load_latency, load_table
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
-from lookup_table.latency import WARM_UP, LatencySettings, timer_of
-from lookup_table.whole_networks import latency_rows
+from lookup_table.latency import WARM_UP, LatencySettings, latency_rows, timer_of
 from model import SearchSpace
 from model.export import ONNX_PACKAGES, onnx_program, torch_program
 from model.subnet import Subnet, count_params, fold_batch_norms
 from model.supernet import IN_CHS
 from utils.metrics import METRICS, MILLION, in_millions
 
+if TYPE_CHECKING:
+    from torch.utils.benchmark.utils.common import Measurement
+
 Run = Callable[[Tensor], object]
 SPEED_SECONDS = 1.0  # of measuring a network, per batch size
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Median and interquartile range of one forward pass of a batch, ms."""
-
-    batch: int
-    median_ms: float
-    iqr_ms: float
-
-    @property
-    def images_per_s(self) -> float:
-        return 1000 * self.batch / self.median_ms
-
-
-def measure_speed(run: Run, batch: int, input_size: int, device: torch.device) -> Speed:
+def measure_speed(run: Run, batch: int, input_size: int, device: torch.device) -> Measurement:
     """Time forward passes of a whole network on the device, in the threads that PyTorch has."""
     images = torch.zeros(batch, IN_CHS, input_size, input_size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     timer = timer_of(run, images, torch.get_num_threads())
     with torch.inference_mode():
         timer.timeit(WARM_UP)
-        result = timer.blocked_autorange(min_run_time=SPEED_SECONDS)
-    return Speed(batch, 1000 * result.median, 1000 * result.iqr)
+        return timer.blocked_autorange(min_run_time=SPEED_SECONDS)
 
 
 def ways_to_run(net: Subnet, input_size: int, device: torch.device) -> Iterator[tuple[str, Run]]:
@@ -78,8 +66,8 @@ def speed_text(
         cache_dir: of tables; its blocks are measured on the device, too.
     """
     device, threads = next(net.parameters()).device, torch.get_num_threads()
-    settings = LatencySettings(threads=threads, seconds=SPEED_SECONDS / 10)
-    table = load_latency(space, load_table(space, cache_dir), device, settings, cache_dir)
+    settings = LatencySettings(device=device, threads=threads, seconds=SPEED_SECONDS / 10)
+    table = load_latency(space, load_table(space, cache_dir), settings, cache_dir)
     predicted = float(table.cost(architecture, "latency")) / MILLION
     lines = [f"{device}, {threads} CPU threads, {space.input_size} px, float32"]
     lines.append(
@@ -88,12 +76,13 @@ def speed_text(
     for name, run in ways_to_run(net, space.input_size, device):
         for size in (1, batch):
             speed = measure_speed(run, size, space.input_size, device)
-            time = f"{speed.median_ms:.3f} ± {speed.iqr_ms / 2:.3f}"
-            line = f"{name:<20}{size:>6}{time:>22}{speed.images_per_s:>11,.0f}"
-            ratio = f"{predicted:.3f} ({predicted / speed.median_ms:.2f} ×)"
+            median, half_range = 1000 * speed.median, 1000 * speed.iqr / 2
+            time = f"{median:.3f} ± {half_range:.3f}"
+            line = f"{name:<20}{size:>6}{time:>22}{1000 * size / median:>11,.0f}"
+            ratio = f"{predicted:.3f} ({predicted / median:.2f} ×)"
             lines.append(line + (f"{ratio:>18}" if size == 1 else ""))
     everything = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
-    rows = latency_rows(space, everything, architecture, device, settings)
+    rows = latency_rows(space, everything, architecture, settings)
     lines += [f"{name}: {text}" for name, text in rows.items()]
     for metric in METRICS:
         cost = in_millions(int(table.cost(architecture, metric)))

@@ -18,6 +18,7 @@ from utils.metrics import METRICS, MILLION, Metric, metric_of
 
 BLOCK = 1 << 16  # architectures costed at a time: what is in between stays in the cache
 MAX_ENTRIES = 4096  # of the joint table of several layers: 32 kB
+NO_COST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class LookupTable:
         fixed: metric -> cost of the parts every architecture has.
         num_choices: choices of each layer, int [L].
         units: metric -> what a million of its costs are called; else `metric_of`'s.
-        sources: metric -> what is known of its numbers (device, batch, ...), for measured ones.
+        sources: metric -> what is known of its numbers (device, batch, ...), for those that were
+            measured or brought and so cannot be counted again.
         peaks: metrics of which the largest part counts, and not the sum (peak memory).
     """
 
@@ -42,7 +44,7 @@ class LookupTable:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """flops, params, and what was measured or brought besides."""
+        """Names: flops, params, and what was measured or brought besides."""
         return tuple(self.costs)
 
     def metric(self, name: str) -> Metric:
@@ -59,12 +61,13 @@ class LookupTable:
         costs: np.ndarray,
         fixed: int,
         unit: str,
-        source: dict,
+        source: dict | None,
         is_peak: bool = False,
     ) -> LookupTable:
-        """The same table with a metric more, or with other numbers for one.
+        """Return the same table with a metric more, or with other numbers for one.
 
         Args:
+            source: see `sources`; None where the numbers can be counted again.
             is_peak: the largest part counts, and not the sum.
         """
         return replace(
@@ -72,29 +75,35 @@ class LookupTable:
             costs={**self.costs, metric: costs},
             fixed={**self.fixed, metric: fixed},
             units={**self.units, metric: unit},
-            sources={**self.sources, metric: source},
+            sources=self.sources if source is None else {**self.sources, metric: source},
             peaks=self.peaks | {metric} if is_peak else self.peaks - {metric},
         )
+
+    @cached_property
+    def exists(self) -> np.ndarray:
+        """The choices that there are, bool [L, C]."""
+        width = next(iter(self.costs.values())).shape[1]
+        return np.arange(width) < self.num_choices[:, None]
+
+    def combine(self, metric: str) -> np.ufunc:
+        """The function that makes the costs of two layers one cost."""
+        return np.maximum if metric in self.peaks else np.add
 
     @cached_property
     def _joint(self) -> dict[str, list[tuple[int, int, np.ndarray]]]:
         """metric -> (first layer, end, costs of all their combinations): one gather for several."""
         joint: dict[str, list[tuple[int, int, np.ndarray]]] = {}
         for metric, table in self.costs.items():
-            combine = self._combine(metric)
             joint[metric] = []
             start = 0
             while start < len(table):
                 stop, sums = start + 1, table[start]
                 while stop < len(table) and sums.size * table.shape[1] <= MAX_ENTRIES:
-                    sums = combine.outer(sums, table[stop]).ravel()
+                    sums = self.combine(metric).outer(sums, table[stop]).ravel()
                     stop += 1
                 joint[metric].append((start, stop, sums))
                 start = stop
         return joint
-
-    def _combine(self, metric: str) -> np.ufunc:
-        return np.maximum if metric in self.peaks else np.add
 
     def cost(self, architectures: np.ndarray, metric: str) -> np.ndarray:
         """Cost of each architecture, int [N, L] or [L] -> int64 [N] or a scalar.
@@ -110,7 +119,7 @@ class LookupTable:
         total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
         index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
         part = np.empty(len(index), dtype=np.int64)
-        combine = self._combine(metric)
+        combine = self.combine(metric)
         for start in range(0, len(total), BLOCK):
             block = columns[:, start : start + BLOCK]
             if block.max() >= width or block.min() < 0:
@@ -130,11 +139,21 @@ class LookupTable:
         costs = {m: int(self.cost(architecture, m)) for m in self.metrics}
         return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
 
-    def range(self, metric: str) -> tuple[int, int]:
-        """The lowest and the highest cost of any architecture."""
-        rows = [row[:n] for row, n in zip(self.costs[metric], self.num_choices, strict=True)]
-        fixed = self.fixed[metric]
-        lows, highs = [r.min() for r in rows], [r.max() for r in rows]
-        if metric in self.peaks:
-            return int(max(fixed, *lows)), int(max(fixed, *highs))
-        return int(fixed + sum(lows)), int(fixed + sum(highs))
+    def range(self, metric: str, allowed: np.ndarray | None = None) -> tuple[int, int]:
+        """Return the lowest and the highest cost of any architecture.
+
+        Args:
+            allowed: of these choices only, bool [L, C].
+        """
+        costs, fixed = self.costs[metric], self.fixed[metric]
+        allowed = self.exists if allowed is None else allowed
+        lows = costs.min(axis=1, where=allowed, initial=NO_COST)
+        highs = costs.max(axis=1, where=allowed, initial=0)
+        combine = self.combine(metric)
+        return int(combine.reduce(lows, initial=fixed)), int(combine.reduce(highs, initial=fixed))
+
+    def extra(self, metric: str, allowed: np.ndarray) -> np.ndarray:
+        """Cost of each allowed choice above the layer's cheapest of them, int64 [L, C]; else 0."""
+        costs = self.costs[metric]
+        least = costs.min(axis=1, where=allowed, initial=NO_COST, keepdims=True)
+        return np.where(allowed, costs - least, 0)

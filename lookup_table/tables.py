@@ -8,15 +8,11 @@ which every network has, so a table of another number fits, and its fixed part i
 from __future__ import annotations
 
 import logging
-import textwrap
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from lookup_table.table import LookupTable
 from model.space import SearchSpace, load_space
 from model.space_file import SPACE_DIR, WIDTHS, nearest
-from utils.metrics import in_millions
-from utils.yaml_file import read_yaml
 
 log = logging.getLogger("oneshot_nas")
 TABLE_DIR = SPACE_DIR.parent / "latency_table"
@@ -47,41 +43,36 @@ def find_table(name: str | Path) -> Path:
     return TABLE_DIR / f"{name}.yaml"
 
 
+def _facts(space: SearchSpace) -> Iterator[tuple[str, str, object]]:
+    """Yield what costs depend on, for a comparison: a name, how it is shown, and its value."""
+    widths = ",".join(map(str, space.widths))
+    expands = "yes" if space.style.expand_e1 else "no"
+    for name, value in (
+        ("input size", space.input_size),
+        ("searchable layers:", space.num_layers),
+        ("channels", widths),
+        ("stem stride", space.stem_stride),
+        ("first block", space.first_block or "none"),
+        ("activation", space.style.activation),
+        ("expansion conv in blocks of expansion 1:", expands),
+    ):
+        yield name, str(value), value
+    for i, la in enumerate(space.layers, 1):
+        shape = f"{la.in_chs}→{la.out_chs} channels at {la.in_size} px, stride {la.stride}"
+        yield f"layer {i}:", shape, shape
+        yield f"layer {i}:", ", ".join(la.choices), set(la.choices)
+
+
 def differences(own: SearchSpace, other: SearchSpace) -> str | None:
-    """The first thing in which a table's space is not a run's, `own (other)`; None for a fit."""
-    for what, value in FACTS.items():
-        if (mine := value(own)) != (theirs := value(other)):
-            return f"{what} {mine}, here {theirs}"
-    for i, (mine, theirs) in enumerate(zip(own.layers, other.layers, strict=True), 1):
-        shapes = [
-            f"{la.in_chs}→{la.out_chs} channels at {la.in_size} px, stride {la.stride}"
-            for la in (mine, theirs)
-        ]
-        if shapes[0] != shapes[1]:
-            return f"layer {i}: {shapes[0]}, here {shapes[1]}"
-        if set(mine.choices) != set(theirs.choices):
-            return f"layer {i}: {', '.join(mine.choices)}, here {', '.join(theirs.choices)}"
+    """Say the first thing in which a table's space is not a run's; None for a fit."""
+    for (name, mine, key), (_, theirs, other_key) in zip(_facts(own), _facts(other), strict=False):
+        if key != other_key:
+            return f"{name} {mine}, here {theirs}"
     return None
 
 
-FACTS: dict[str, Callable[[SearchSpace], object]] = {
-    "input size": lambda space: space.input_size,
-    "searchable layers:": lambda space: space.num_layers,
-    "channels": lambda space: ",".join(map(str, space.widths)),
-    "stem stride": lambda space: space.stem_stride,
-    "first block": lambda space: space.first_block or "none",
-    "activation": lambda space: space.style.activation,
-    "expansion conv in blocks of expansion 1:": lambda space: (
-        "yes" if space.style.expand_e1 else "no"
-    ),
-}
-
-
 def table_space(spec: dict, space: SearchSpace) -> SearchSpace | None:
-    """The space that a table says it is of; what it leaves out is as in `space`.
-
-    None where it names no space, or one that is not there any more.
-    """
+    """The space that a table says it is of, as `space` in what it leaves out; None if unknown."""
     name = str(spec.get("search_space", space.name))
     widths = spec.get("widths")
     if isinstance(widths, str):  # of a CSV
@@ -97,6 +88,16 @@ def table_space(spec: dict, space: SearchSpace) -> SearchSpace | None:
         return None
 
 
+def space_facts(space: SearchSpace) -> dict[str, object]:
+    """The keys by which a file says what it was measured of."""
+    return {
+        "search_space": space.name,
+        "widths": list(space.widths),
+        "input_size": space.input_size,
+        "num_classes": space.num_classes,
+    }
+
+
 def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
     """Check that a table is of a space; a remark where its number of classes differs.
 
@@ -105,12 +106,12 @@ def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
     """
     if spec.get("fingerprint") == space.fingerprint:  # whatever became of the YAML it names
         return {}
+    facts = space_facts(space) | spec
+    name, size, classes = (facts[key] for key in ("search_space", "input_size", "num_classes"))
     own = table_space(spec, space)
-    name = spec.get("search_space", space.name)
-    command = f"--search-space {name} --input-size {spec.get('input_size', space.input_size)}"
+    command = f"--search-space {name} --input-size {size}"
     if own is not None and own.widths != own.default_widths:
         command += f" --widths {','.join(map(str, own.widths))}"
-    size = spec.get("input_size", space.input_size)
     if str(size) != str(space.input_size):
         raise ValueError(
             f"{path} is of input_size {size}, this run of {space.input_size}; fix --input-size "
@@ -122,7 +123,6 @@ def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
             f"{path} is of search_space {name}, this run of {space.name}"
             f"{': ' + difference if difference else ''}; it fits {command}"
         )
-    classes = spec.get("num_classes", space.num_classes)
     if str(classes) == str(space.num_classes):
         return {}
     log.info(
@@ -130,38 +130,3 @@ def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
         f"fixed part (stem and head) is used as it is, which moves all networks by the same amount"
     )
     return {"fixed_part": f"of {classes} classes"}
-
-
-def list_tables() -> str:
-    """A paragraph per shipped table: device, space, unit, exactness, range, source, licence."""
-    from lookup_table.user_table import read_user_table  # which asks this module whether it fits
-
-    texts = []
-    for name in shipped_tables():
-        spec = read_yaml(TABLE_DIR / f"{name}.yaml")
-        space = load_space(
-            spec["search_space"], spec["input_size"], spec["num_classes"], spec["widths"]
-        )
-        table = read_user_table(name, space, LookupTable({}, {}, space.num_choices))
-        low, high = map(in_millions, table.range(spec["metric"]))
-        facts = {
-            "device": spec["device"],
-            "fits": f"--search-space {spec['search_space']} --input-size {spec['input_size']} "
-            f"({spec['num_classes']} classes)",
-            spec["metric"]: f"{low} to {high} {spec['unit']}",
-            "exactness": spec["exactness"],
-            "source": spec["source"],
-            "licence": spec["licence"],
-        }
-        lines = [
-            textwrap.fill(
-                f"  {key + ':':<11}{value}",
-                80,
-                subsequent_indent=" " * 13,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            for key, value in facts.items()
-        ]
-        texts.append("\n".join((name, *lines)))
-    return "\n".join(texts)

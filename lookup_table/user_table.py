@@ -28,6 +28,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import textwrap
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,10 +36,10 @@ import numpy as np
 import yaml
 
 from lookup_table.table import LookupTable
-from lookup_table.tables import check_fit, find_table
-from model.space import SearchSpace
+from lookup_table.tables import check_fit, find_table, shipped_tables, space_facts
+from model.space import SearchSpace, load_space
 from utils.files import write_text
-from utils.metrics import metric_of
+from utils.metrics import in_millions, metric_of
 from utils.yaml_file import read_yaml
 
 TABLE_FILE = "lookup_table.yaml"  # of a run, in its folder
@@ -48,7 +49,7 @@ METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
 def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) -> LookupTable:
-    """`table` with the metric of a file, or of a shipped table's name.
+    """Return `table` with the metric of a file, or of a shipped table's name.
 
     Raises:
         ValueError: the file is unreadable, of another space, or a cost is missing, negative or
@@ -99,7 +100,7 @@ def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]
 
 
 def millionths(value: object, where: str) -> int:
-    """A cost in its unit -> whole millionths, rounded up."""
+    """Convert a cost in its unit to whole millionths, rounded up."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: cost {value!r} is not a number")
     if not math.isfinite(value) or not 0 <= value <= MAX_COST:
@@ -108,7 +109,7 @@ def millionths(value: object, where: str) -> int:
 
 
 def _read_csv(path: Path) -> dict:
-    """The mapping that the YAML form has."""
+    """Read a CSV as the mapping that the YAML form has."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     spec: dict[str, object] = {}
     for line in lines:
@@ -125,7 +126,7 @@ def _read_csv(path: Path) -> dict:
             raise ValueError(f"{path}: row {number} has {len(row)} fields, not 3")
         layer, choice, text = (word.strip() for word in row)
         try:
-            cost = float(text) if not re.fullmatch(r"\d+", text) else int(text)
+            cost = float(text)
         except ValueError:
             raise ValueError(f"{path}: row {number}: cost {text!r} is not a number") from None
         if layer == "fixed":
@@ -142,14 +143,11 @@ def _read_csv(path: Path) -> dict:
 
 
 def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
-    """One metric of a table as the YAML that `read_user_table` reads."""
+    """Write one metric of a table as the YAML that `read_user_table` reads."""
     spec: dict[str, object] = {
         "metric": metric,
         "unit": table.unit(metric),
-        "search_space": space.name,
-        "widths": list(space.widths),
-        "input_size": space.input_size,
-        "num_classes": space.num_classes,
+        **space_facts(space),
         "fingerprint": space.fingerprint,
     }
     spec |= {k: v for k, v in table.sources.get(metric, {}).items() if k not in spec}
@@ -182,3 +180,30 @@ def kept_beside(path: Path) -> list[Path]:
     """Files of further metrics that `keep_costs` wrote beside a run's own table."""
     pattern = f"{path.stem}_*{path.suffix}"
     return sorted(path.parent.glob(pattern)) if path.name == TABLE_FILE else []
+
+
+def list_tables() -> str:
+    """Describe each shipped table: device, space, range, unit, exactness, source, licence."""
+    wrapper = textwrap.TextWrapper(
+        80, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False
+    )
+    texts = []
+    for name in shipped_tables():
+        spec = read_yaml(find_table(name))
+        space = load_space(
+            spec["search_space"], spec["input_size"], spec["num_classes"], spec["widths"]
+        )
+        table = read_user_table(name, space, LookupTable({}, {}, space.num_choices))
+        low, high = map(in_millions, table.range(spec["metric"]))
+        facts = {
+            "device": spec["device"],
+            "fits": f"--search-space {spec['search_space']} --input-size {spec['input_size']} "
+            f"({spec['num_classes']} classes)",
+            spec["metric"]: f"{low} to {high} {spec['unit']}",
+            "exactness": spec["exactness"],
+            "source": spec["source"],
+            "licence": spec["licence"],
+        }
+        texts.append(name)
+        texts += [wrapper.fill(f"  {key + ':':<11}{value}") for key, value in facts.items()]
+    return "\n".join(texts)

@@ -14,7 +14,7 @@ import numpy as np
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
-from lookup_table.repair import repair
+from lookup_table.budget import repair
 from search_strategy.strategy import StrategyConfig
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random

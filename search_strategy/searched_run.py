@@ -46,9 +46,9 @@ class SearchedRun:
             raise ValueError(f"{folder} is a search on known accuracies: it has no supernet")
         space, answer = load_architecture(path)
         latency, cache = config.latency, config.run.cache_dir
-        file, settings = latency.lookup_table, latency.settings
+        file, settings = latency.lookup_table, latency.settings(device)
         dtype = config.budget.memory_dtype
-        table = load_costs(space, config.metrics, cache, file, device, settings, dtype)
+        table = load_costs(space, config.metrics, cache, file, settings, dtype)
         budget = build_budget(table, config.budget.limits(table), Equivalence(space))
         return cls(folder, config, space, table, budget, budget.canonical(answer[None])[0])
 

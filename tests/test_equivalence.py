@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from helpers import all_codes, built
@@ -47,19 +49,30 @@ def test_where_the_skips_stand(tiny: SearchSpace) -> None:
     assert Equivalence(load_space("spos", 32, 10)).runs == []
 
 
-@BOTH
+@pytest.mark.parametrize("skips", [None, "last", "first"])
 @pytest.mark.parametrize("metric", ["flops", "params"])
 def test_counts_and_draws_are_of_networks(
-    tiny: SearchSpace, tiny_table: LookupTable, skips: str, metric: str, rng: np.random.Generator
+    tiny: SearchSpace,
+    tiny_table: LookupTable,
+    skips: str | None,
+    metric: str,
+    rng: np.random.Generator,
 ) -> None:
-    """Brute force: every network inside once, each with the same probability."""
-    equivalence = Equivalence(tiny, skips)
-    networks = np.unique(equivalence.canonical(all_codes(tiny)), axis=0)
-    cost = np.sort(tiny_table.cost(networks, metric))
+    """Brute force: every network (or code) inside once, each with the same probability."""
+    equivalence = None if skips is None else Equivalence(tiny, skips)
+    networks = all_codes(tiny)
+    if equivalence is not None:
+        networks = np.unique(equivalence.canonical(networks), axis=0)
+    cost = tiny_table.cost(networks, metric)
+    ordered = np.sort(cost)
     counts = BudgetCounts(tiny_table, metric, equivalence)
-    for low, high in [(None, None), (None, cost[80]), (cost[40], cost[50]), (cost[0], cost[0])]:
+    assert counts.median == ordered[math.ceil(len(cost) / 2) - 1]
+    for low, high in [(None, None), (None, 80), (40, 50), (0, 0)]:
+        low, high = (None if end is None else ordered[end] for end in (low, high))
         budget = Budget(counts, low, high)
-        inside = networks[budget.contains(networks)]
+        is_inside = (cost >= (low or 0)) & (cost <= (high or ordered[-1]))
+        inside = networks[is_inside]
+        assert np.array_equal(budget.contains(networks), is_inside)
         assert budget.count == len(inside)
         assert np.array_equal(budget.enumerate(), inside)
         tally = dict.fromkeys(architecture_keys(inside), 0)
@@ -67,5 +80,5 @@ def test_counts_and_draws_are_of_networks(
             tally[key] += 1  # a KeyError would be one outside, or not the network's own code
         if len(tally) > 1:
             assert chisquare(list(tally.values())).pvalue > 1e-4
-        largest = budget.largest()
-        assert tiny_table.cost(largest, metric) == tiny_table.cost(inside, metric).max()
+        largest = tiny_table.cost(budget.largest(), metric)
+        assert largest == tiny_table.cost(inside, metric).max()

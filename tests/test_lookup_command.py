@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, TINY
+
+from lookup_table.__main__ import main
 
 ARCHITECTURE = {
     "search_space": "proxylessnas",
@@ -21,20 +25,27 @@ ARCHITECTURE = {
 
 
 def lookup(tmp_path: Path, *flags: object, ok: bool = True) -> str:
-    words = [sys.executable, "-m", "lookup_table", *map(str, flags)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        words, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120
-    )
-    assert done.returncode == (0 if ok else 2), done.stderr
-    if not ok:
-        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    return done.stdout if ok else done.stderr
+    """What `python -m lookup_table` prints, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(tmp_path)
+        patch.setattr(sys, "argv", ["lookup_table", *map(str, flags)])
+        try:
+            main()
+        except SystemExit as stop:
+            assert stop.code == 2 and not ok, err.getvalue()
+            assert err.getvalue().startswith("error: ") and err.getvalue().count("\n") == 1
+            return err.getvalue()
+    assert ok
+    return out.getvalue()
 
 
 def test_an_architecture_as_json_and_as_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
-    facts = json.loads(lookup(tmp_path, "--arch", "a.yaml"))
+    words = [sys.executable, "-m", "lookup_table", "--arch", "a.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, env=environment, check=True)
+    facts = json.loads(done.stdout)
     assert isinstance(facts["flops"], int) and isinstance(facts["params"], int)
     assert facts["measured"] == {"flops": facts["flops"], "params": facts["params"]}
     text = lookup(tmp_path, "--arch", "a.yaml", "--table")
@@ -78,13 +89,10 @@ def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
         ({}, ("--search-space", "spos"), "fix --search-space"),
         ({}, ("--input-size", 64), "fix --input-size"),
         ({"input_size": "big"}, (), "'input_size' must be of type int"),
+        ({}, ("--arch", "none.yaml"), "none.yaml"),
+        ({}, ("--search-space", "fbnt"), "did you mean 'fbnet'"),
     ],
 )
 def test_bad_architectures(tmp_path: Path, change: dict, flags: tuple, says: str) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE | change))
     assert says in lookup(tmp_path, "--arch", "a.yaml", *flags, ok=False)
-
-
-def test_missing_files(tmp_path: Path) -> None:
-    assert "none.yaml" in lookup(tmp_path, "--arch", "none.yaml", ok=False)
-    assert "did you mean 'fbnet'" in lookup(tmp_path, "--search-space", "fbnt", ok=False)

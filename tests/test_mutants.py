@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
 from lookup_table import budget as budget_module
-from lookup_table.builder import load_costs, load_table
-from lookup_table.knapsack import highest_sum
+from lookup_table.builder import load_costs
 from lookup_table.latency import LatencySettings
 from lookup_table.user_table import read_user_table
 from model import SearchSpace, Subnet, load_architecture, load_space
@@ -104,8 +103,8 @@ def test_costs_of_a_file_are_rounded_up(
 
 def test_a_measured_latency_says_all_that_it_depends_on(tiny: SearchSpace, tmp_path: Path) -> None:
     """The same names make the key of the cache."""
-    settings = LatencySettings(seconds=1e-4)
-    table = load_costs(tiny, ["latency"], tmp_path, None, torch.device("cpu"), settings)
+    settings = LatencySettings(device=torch.device("cpu"), seconds=1e-4)
+    table = load_costs(tiny, ["latency"], tmp_path, None, settings)
     known = {"device", "batch_size", "threads", "seconds", "dtype", "memory_format", "torch"}
     assert known <= table.sources["latency"].keys()
 
@@ -124,19 +123,6 @@ def test_layers_of_other_choices_are_no_run(tmp_path: Path) -> None:
     canonical = equivalence.canonical(all_codes(space))
     assert [built(space, code) for code in canonical] == [built(space, c) for c in all_codes(space)]
     assert len(networks) <= equivalence.size == len(np.unique(canonical, axis=0)) == 3 * 7
-
-
-def test_the_knapsack_keeps_to_the_code_of_a_network(rng: np.random.Generator) -> None:
-    """Many draws of values, among them such as favour (skip, block) over (block, skip)."""
-    space = load_space("nas_bench_macro", 8, 10)
-    networks = Equivalence(space)
-    budget = Budget(BudgetCounts(load_table(space), "flops", networks), None, None)
-    codes = all_codes(space)
-    represents = codes[(networks.canonical(codes) == codes).all(axis=1)]
-    for _ in range(30):
-        values = rng.normal(size=(8, 3))
-        best = represents[values[np.arange(8), represents].sum(1).argmax()]
-        assert highest_sum(values, budget, canonical=True).tolist() == best.tolist()
 
 
 def test_every_calibration_batch_counts_once(tiny: SearchSpace) -> None:

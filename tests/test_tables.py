@@ -21,12 +21,9 @@ from test_lookup_command import lookup
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.importers import SINGLEPATH_REST, import_table
-from lookup_table.tables import TABLE_DIR, list_tables, shipped_tables
-from lookup_table.user_table import read_user_table, user_table_text
+from lookup_table.tables import TABLE_DIR, shipped_tables
+from lookup_table.user_table import list_tables, read_user_table, user_table_text
 from model import SearchSpace, load_architecture, load_space
-
-SHIPPED = {"fbnet_hwnas": 32, "singlepath": 224}
-FLAGS = ("--search-space", "fbnet_hwnas", "--input-size", "32")
 
 
 def bare(space: SearchSpace) -> LookupTable:
@@ -170,21 +167,28 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("form", "content", "says"),
     [
-        (pickle.dumps({"fbnet": Harmful()}), r"it holds \w+\.system"),
-        (pickle.dumps(np.array([Harmful()])), "not a pickle of plain values"),
-        (pickle.dumps([1, 2]), "not HW-NAS-Bench's"),
-        (pickle.dumps({"fbnet": {"pixel3_latency": {}}}), "no entry 'ConvBlock_H32"),
-        (b"no pickle", "not a pickle of plain values"),
-        (b"", "not a pickle of plain values"),
+        ("hw_nas_bench", pickle.dumps({"fbnet": Harmful()}), r"it holds \w+\.system"),
+        ("hw_nas_bench", pickle.dumps(np.array([Harmful()])), "not a pickle of plain values"),
+        ("hw_nas_bench", pickle.dumps([1, 2]), "not HW-NAS-Bench's"),
+        ("hw_nas_bench", pickle.dumps({"fbnet": {"energy": {}}}), "no entry 'ConvBlock_H32"),
+        ("hw_nas_bench", b"a: 1", "not a pickle of plain values"),
+        ("hw_nas_bench", b"", "not a pickle of plain values"),
+        ("singlepath_json", b"{", "as JSON"),
+        ("singlepath_json", b"[]", "layers '0' to '21'"),
+        ("proxyless_lut", b"a: 1", "no table of ProxylessNAS"),
+        ("proxyless_lut", b"Conv-input:1: 2", "has no entry"),
+        ("nn_meter", b"", "take one of hw_nas_bench, proxyless_lut, singlepath_json"),
     ],
 )
-def test_a_wrong_pickle_runs_nothing(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_wrong_file_gets_one_line_and_runs_nothing(
+    tmp_path: Path, form: str, content: bytes, says: str
+) -> None:
     (tmp_path / "f").write_bytes(content)
     space = load_space("fbnet_hwnas", 32, 10)
     with pytest.raises(ValueError, match=says) as error:
-        import_table("hw_nas_bench", tmp_path / "f", space, bare(space), "pixel3_latency")
+        import_table(form, tmp_path / "f", space, bare(space), "energy")
     assert "\n" not in str(error.value)
 
 
@@ -251,22 +255,6 @@ def test_singlepath_json(tmp_path: Path) -> None:
     assert SINGLEPATH_REST == 19.5999
 
 
-@pytest.mark.parametrize(
-    ("form", "text", "says"),
-    [
-        ("singlepath_json", "{", "as JSON"),
-        ("singlepath_json", "[]", "layers '0' to '21'"),
-        ("proxyless_lut", "a: 1", "no table of ProxylessNAS"),
-        ("proxyless_lut", "Conv-input:1: 2", "has no entry"),
-        ("hw_nas_bench", "a: 1", "not a pickle"),
-        ("nn_meter", "", "take one of hw_nas_bench, proxyless_lut, singlepath_json"),
-    ],
-)
-def test_a_wrong_file_gets_one_line(tmp_path: Path, form: str, text: str, says: str) -> None:
-    (tmp_path / "f").write_text(text)
-    assert says in lookup(tmp_path, "--import", form, "f", "--save", "o.yaml", ok=False)
-
-
 def test_blocks_measured_elsewhere_become_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,9 +284,8 @@ def test_blocks_measured_elsewhere_become_a_table(
     for i, layer in enumerate(space.layers):
         file = f"k3_e3_{layer.in_chs}-{layer.out_chs}_s{layer.stride}_{layer.in_size}px.onnx"
         assert table.costs["latency"][i, layer.choices.index("k3_e3")] == by_file[file] * 10**6
-        assert all(
-            table.costs["latency"][i, c] == 0 for c, x in enumerate(layer.choices) if x == "skip"
-        )
+        if "skip" in layer.choices:
+            assert table.costs["latency"][i, layer.choices.index("skip")] == 0
     (folder / "times.csv").write_text("file,ms\nstem.onnx,fast\n")
     assert "'fast' is not a number" in lookup(tmp_path, *flags, *times, ok=False)
     (folder / "times.csv").write_text("file,ms\nstem.onnx,1\n")

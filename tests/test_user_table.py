@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import all_codes
 
 from lookup_table import (
     Budget,
@@ -15,15 +17,22 @@ from lookup_table import (
     Equivalence,
     LookupTable,
     architecture_keys,
-    whole_networks,
+    latency,
 )
 from lookup_table.builder import load_costs
-from lookup_table.latency import LatencySettings, measure_latency, source
+from lookup_table.latency import (
+    LatencySettings,
+    corrected,
+    latency_rows,
+    measure_latency,
+    source,
+    validate,
+)
 from lookup_table.user_table import keep_costs, read_user_table, user_table_text
-from lookup_table.whole_networks import corrected, latency_rows, validate
 from model import SearchSpace
 
-QUICK = LatencySettings(seconds=1e-4)
+CPU = torch.device("cpu")
+QUICK = LatencySettings(device=CPU, seconds=1e-4)
 
 
 def spec_of(space: SearchSpace, seed: int = 0) -> dict:
@@ -94,14 +103,13 @@ def test_wide_costs_are_counted_in_cells_and_still_exact(rng: np.random.Generato
     table = LookupTable({"latency": costs}, {"latency": 7}, np.full(6, 4))
     counts = BudgetCounts(table, "latency")
     assert not counts.exact
-    everyone = np.stack(np.unravel_index(np.arange(4**6), (4,) * 6), axis=1)
-    true = table.cost(everyone, "latency")
+    true = table.cost(everyone := all_codes(table), "latency")
     for k in (0, 1, 5, 4095):
         budget = Budget(counts, None, int(np.sort(true)[k]))
+        inside = set(architecture_keys(everyone[true <= budget.high]))
         assert budget.count == k + 1
-        assert set(architecture_keys(budget.sample(4000, rng))) <= set(
-            architecture_keys(everyone[true <= budget.high])
-        )
+        assert set(architecture_keys(budget.sample(4000, rng))) <= inside
+        assert set(architecture_keys(budget.sample_unique(k + 1, rng))) == inside
         assert table.cost(budget.largest(), "latency") == np.sort(true)[k]
     with pytest.raises(ValueError, match="its range is"):
         Budget(counts, None, int(true.min()) - 1)
@@ -149,15 +157,14 @@ def test_what_is_wrong_in_a_csv_is_said(tiny, tiny_table, tmp_path, text: str, s
 def test_latency_is_measured_and_compared_with_whole_networks(
     tiny: SearchSpace, tiny_table: LookupTable, tmp_path: Path
 ) -> None:
-    device = torch.device("cpu")
-    table = measure_latency(tiny, tiny_table, device, QUICK)
+    table = measure_latency(tiny, tiny_table, QUICK)
     costs = table.costs["latency"]
     skips = [layer.choices.index("skip") for layer in tiny.layers if "skip" in layer.choices]
     assert (costs[:, 0] > 0).all() and table.fixed["latency"] > 0
     assert costs[0, skips[0]] == 0 and (costs % 100 == 0).all()
     assert np.array_equal(costs[0], costs[1])  # one shape: one measurement
     architectures = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [2, 3, 2, 3]])
-    report = validate(tiny, table, architectures, device, QUICK)
+    report = validate(tiny, table, architectures, QUICK)
     assert report["num_networks"] == 3 == len(report["measured_ms"])
     predicted, measured = np.array(report["predicted_ms"]), np.array(report["measured_ms"])
     errors = abs(predicted - measured) / measured
@@ -168,15 +175,13 @@ def test_latency_is_measured_and_compared_with_whole_networks(
 
 def test_a_measured_table_is_used_again(tiny: SearchSpace, tmp_path: Path) -> None:
     """Measuring twice gives other numbers; the second time they come from the cache."""
-    device = torch.device("cpu")
-    first = load_costs(tiny, ["latency"], tmp_path, None, device, QUICK)
-    again = load_costs(tiny, ["latency"], tmp_path, None, device, QUICK)
+    first = load_costs(tiny, ["latency"], tmp_path, None, QUICK)
+    again = load_costs(tiny, ["latency"], tmp_path, None, QUICK)
     assert np.array_equal(first.costs["latency"], again.costs["latency"])
-    two = LatencySettings(seconds=1e-4, batch_size=2)
-    load_costs(tiny, ["latency"], tmp_path, None, device, two)
+    load_costs(tiny, ["latency"], tmp_path, None, replace(QUICK, batch_size=2))
     assert len(list(tmp_path.glob("latency_*.yaml"))) == 2
     with pytest.raises(ValueError, match="metric 'energy' is unknown"):
-        load_costs(tiny, ["energy"], tmp_path, None, device, QUICK)
+        load_costs(tiny, ["energy"], tmp_path, None, QUICK)
 
 
 def test_a_correction_takes_the_common_factor_out(
@@ -186,34 +191,32 @@ def test_a_correction_takes_the_common_factor_out(
     costs = np.full((4, 4), 200_000)
     table = tiny_table.with_metric("latency", costs, 100_000, "ms", {"device": "x"})
 
-    def whole(space, table, networks, device, settings) -> tuple[np.ndarray, np.ndarray]:
+    def whole(space, table, networks, settings) -> tuple[np.ndarray, np.ndarray]:
         sums = table.cost(networks, "latency") / 1e6
         measured = 1.5 * sums
         measured[0] *= 100
         return sums, measured
 
-    monkeypatch.setattr(whole_networks, "sums_and_wholes", whole)
-    settings = LatencySettings(correction=7)
-    found = corrected(tiny, table, torch.device("cpu"), settings)
+    monkeypatch.setattr(latency, "sums_and_wholes", whole)
+    settings = replace(QUICK, correction=7)
+    found = corrected(tiny, table, settings)
     assert (found.costs["latency"] == 300_000).all() and found.fixed["latency"] == 150_000
     assert found.sources["latency"]["correction_factor"] == 1.5
-    device = torch.device("cpu")
-    assert "correction" not in source(device, QUICK) and source(device, settings)["correction"] == 7
+    assert "correction" not in source(QUICK) and source(settings)["correction"] == 7
 
 
 def test_the_end_of_a_run_states_the_error_of_the_model(
     tiny: SearchSpace, tiny_table: LookupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cpu, answer = torch.device("cpu"), np.array([0, 1, 2, 0])
+    answer = np.array([0, 1, 2, 0])
     budget = Budget(BudgetCounts(tiny_table, "flops"), None, None)
-    assert latency_rows(tiny, budget, answer, cpu, QUICK) == {}
+    assert latency_rows(tiny, budget, answer, QUICK) == {}
 
     def rows(facts: dict) -> dict[str, str]:
         costs = np.arange(1, 17).reshape(4, 4) * 10**6
         table = tiny_table.with_metric("latency", costs, 10**6, "ms", facts)
-        return latency_rows(
-            tiny, Budget(BudgetCounts(table, "flops"), None, None), answer, cpu, QUICK
-        )
+        budget = Budget(BudgetCounts(table, "flops"), None, None)
+        return latency_rows(tiny, budget, answer, QUICK)
 
     exact = rows({"device": "Phone 1", "exactness": "exact"})
     assert exact == {"latency table": "Phone 1; exact"}
@@ -221,13 +224,13 @@ def test_the_end_of_a_run_states_the_error_of_the_model(
     measured_before = rows({"device": "Phone 1", "validation": found})["latency table"]
     assert "rank correlation 0.98, mean error 7%" in measured_before
 
-    def whole(space, table, networks, device, settings) -> tuple[np.ndarray, np.ndarray]:
+    def whole(space, table, networks, settings) -> tuple[np.ndarray, np.ndarray]:
         assert np.array_equal(networks[0], answer) and len(networks) == 12
         sums = table.cost(networks, "latency") / 1e6
         return sums, sums.max() + 1 - sums  # the wrong way round
 
-    monkeypatch.setattr(whole_networks, "sums_and_wholes", whole)
-    here = rows(source(cpu, QUICK))
+    monkeypatch.setattr(latency, "sums_and_wholes", whole)
+    here = rows(source(QUICK))
     assert "rank correlation -1.00" in here["latency model"]
     assert "below 0.9" in here["latency warning"]
     assert "32.000 ms by the table" in here["latency, measured"]
@@ -237,12 +240,10 @@ def test_a_run_keeps_all_costs_that_cannot_be_counted_again(
     tiny: SearchSpace, tiny_table: LookupTable, tmp_path: Path
 ) -> None:
     """A brought energy and a measured latency, from one folder, without cache."""
-    table = measure_latency(tiny, tiny_table, torch.device("cpu"), QUICK)
+    table = measure_latency(tiny, tiny_table, QUICK)
     table = table.with_metric("energy", table.costs["flops"], 5, "mJ", {"device": "meter"})
     kept = keep_costs(tmp_path, tiny, table)
-    again = load_costs(
-        tiny, ["energy", "latency"], None, kept, torch.device("cpu"), LatencySettings()
-    )
+    again = load_costs(tiny, ["energy", "latency"], None, kept, QUICK)
     for metric in ("energy", "latency"):
         assert np.array_equal(again.costs[metric], table.costs[metric])
         assert again.fixed[metric] == table.fixed[metric]

@@ -19,6 +19,8 @@ from lookup_table import (
 from utils.metrics import MILLION
 
 if TYPE_CHECKING:
+    import torch
+
     from lookup_table.latency import LatencySettings
 
 
@@ -44,12 +46,12 @@ class LatencyConfig:
         "N",
     )
 
-    @property
-    def settings(self) -> LatencySettings:
-        """Settings of the measurement."""
+    def settings(self, device: torch.device) -> LatencySettings:
+        """Return the settings of a measurement on the device."""
         from lookup_table.latency import LatencySettings  # lazily, as it loads torch
 
         return LatencySettings(
+            device=device,
             batch_size=self.latency_batch_size,
             threads=self.latency_threads,
             seconds=self.latency_seconds,
