@@ -177,6 +177,16 @@ def validate(
     }
 
 
+def validation_text(found: Validation) -> str:
+    """State the error of the sums in a line."""
+    spearman = found["spearman"]
+    return (
+        f"over {found['num_networks']} networks: rank correlation "
+        f"{'undefined' if spearman is None else f'{spearman:.2f}'}, mean error "
+        f"{found['mean_relative_error']:.0%}, sum / whole {found['bias']:.2f}"
+    )
+
+
 def rank_note(spearman: float | None) -> str:
     """A warning where the sums rank whole networks badly; else nothing."""
     if spearman is None or spearman >= TRUSTED:
@@ -202,18 +212,17 @@ def latency_rows(
         return {}
     if not known.items() >= source(settings).items():  # of another device
         stated = known.get("exactness") or "its error on whole networks is not known"
+        if "validation" in known:
+            stated = validation_text(known["validation"])
         return {"latency table": f"{known.get('device', known.get('file'))}; {stated}"}
     others = budget.sample(CHECKED - 1, np.random.default_rng(0))
     found = validate(space, table, np.vstack([answer, others]), settings)
     predicted, measured = found["predicted_ms"][0], found["measured_ms"][0]
-    spearman = found["spearman"]
     rows = {
         "latency, measured": f"{measured:.3f} ms of the whole network, {predicted:.3f} ms by the "
         f"table ({predicted / measured - 1:+.0%})",
-        "latency model": f"over {found['num_networks']} networks: rank correlation "
-        f"{'undefined' if spearman is None else f'{spearman:.2f}'}, mean error "
-        f"{found['mean_relative_error']:.0%}, sum / whole {found['bias']:.2f}",
+        "latency model": validation_text(found),
     }
-    if note := rank_note(spearman):
+    if note := rank_note(found["spearman"]):
         rows["latency warning"] = note
     return rows
