@@ -15,7 +15,7 @@ import numpy as np
 
 from lookup_table.counts import BudgetCounts
 from lookup_table.joint import JointCounts
-from lookup_table.largest import largest_sum
+from lookup_table.knapsack import largest_sum
 from lookup_table.limits import Limit, unit_guess
 from utils.metrics import in_millions
 
@@ -42,8 +42,6 @@ class Budget:
         limits: every limit that holds; `LimitedBudget` has several.
         target: upper limit on the metric that `counts` is of; None is no limit.
         listed: everything inside, where counts do not tell it.
-        parts: the budgets of each limit on a sum by itself.
-        pairs: counts of two limits at once, where there are two.
 
     Raises:
         ValueError: no architecture is inside; the message states what is feasible.
@@ -92,10 +90,12 @@ class Budget:
 
     @property
     def parts(self) -> Sequence[Budget]:
+        """The budgets of each limit on a sum by itself."""
         return [self]
 
     @property
     def pairs(self) -> Sequence[JointCounts]:
+        """Counts of two limits at once, where there are two."""
         return []
 
     @cached_property
@@ -179,10 +179,7 @@ class Budget:
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
     def largest(self) -> np.ndarray:
-        """Return the architecture [L] that costs most, always the same; see `largest_is_exact`.
-
-        Of several that cost the same, one drawn uniformly.
-        """
+        """Return the architecture [L] that costs most, always the same; see `largest_is_exact`."""
         return self._largest[0]
 
     @property

@@ -30,19 +30,17 @@ Reachable = Callable[[int, list[np.ndarray], np.ndarray], np.ndarray]
 
 
 class BudgetCounts:
-    """Counts of completions per cost for one metric of one table.
+    """Counts of completions per cost for one metric of a table, whose costs add up.
 
     Args:
-        metric: whose costs add up.
         equivalence: count one code per network; None counts every code.
         allowed: the choices that are counted, bool [L, C]; None is all of them.
 
     Attributes:
         steps: bins that each choice takes, int [L, C].
         binding: choices after which the run must go on with such choices only, bool [L, C].
-        suffix: `suffix[i][s, b]` is the number of ways in which layers i.. cost exactly b units
-            more than their cheapest choices, from state s on. int64 where the space's size fits,
-            else float64 (relative error below 1e-14).
+        suffix: [i][s, b] is the number of ways in which layers i.. take b bins from state s on.
+            int64 where the space's size fits, else float64 (relative error below 1e-14).
         exact: True if a bin is one cost; else it is a cell of costs, each layer's rounded down.
     """
 
@@ -100,10 +98,9 @@ class BudgetCounts:
         values: np.ndarray | None = None,
         canonical: bool = True,
     ) -> Iterator[np.ndarray]:
-        """Yield numbers [S, B] from the end to the first layer: layers i.. from state s on, b bins.
+        """Yield a number per state and bin, [S, B], from behind the last layer to the first.
 
-        A number joins those of all ways to take so many bins: counts by np.add, the best by
-        np.maximum.
+        It joins those of all ways to take so many bins: counts by np.add, the best by np.maximum.
 
         Args:
             end: the number after the last layer, [1, 1].
@@ -130,11 +127,7 @@ class BudgetCounts:
             yield after
 
     def best(self, values: np.ndarray, canonical: bool = False) -> list[np.ndarray]:
-        """[i][s, b]: the highest sum of values [L, C] of layers i.. that take b bins from state s.
-
-        Args:
-            canonical: only codes that represent a network; else any, and there is one state.
-        """
+        """Return as [i][s, b] the highest sum of values [L, C]; for i, s, b see `suffix`."""
         return [*self.completions(np.zeros((1, 1)), np.maximum, values, canonical)][::-1]
 
     def outside(self, length: int) -> np.ndarray | None:
@@ -187,9 +180,8 @@ class BudgetCounts:
         """List architectures, int [M, L], layer by layer, without prefixes that cannot be ended.
 
         Args:
-            costs: what choices spend, one or several kinds, int [L, C] each.
-            reachable: tells which prefixes [M] of so many layers can be ended, bool [M], by what
-                they spent and the state that they are in, int [M].
+            costs: what choices spend, of one kind or several, int [L, C] each.
+            reachable: (layers, spent, states) of prefixes -> which of them can be ended, bool [M].
             most: prefixes that are held at a time; None is returned where there are more.
         """
         prefixes = np.zeros((1, 0), dtype=np.uint8)
@@ -239,10 +231,9 @@ class BudgetCounts:
     def _descend(
         self, left: np.ndarray, numbers: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Choices [L, n] down the layers that add up to `left` units [n]; uint8.
+        """Choices, uint8 [L, n], down the layers that add up to `left` units [n].
 
-        Args:
-            numbers: below the numbers of completions [n]; None: fresh ones for each layer.
+        `numbers` [n] are below those of completions; None draws fresh ones for each layer.
         """
         n = len(left)
         codes = np.zeros((len(self.steps), n), dtype=np.uint8)

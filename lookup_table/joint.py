@@ -26,22 +26,13 @@ MAX_PARTIAL = 1 << 20  # partial architectures that listing holds at a time
 
 
 class Axis:
-    """One metric's cells.
-
-    Attributes:
-        unit: width of a cell.
-        steps: cells that a choice takes, rounded down, int [L, C].
-        extra: cost of a choice above the layer's cheapest, int [L, C].
-        low, high: of the limit, above the cheapest network of allowed choices.
-        feasible: False where the cheapest or the most expensive choices alone break the limit.
-        last: the last cell that can hold a network within the limit.
-        rounded: what rounding down can take off layers i.. together, [L + 1].
-    """
+    """One metric's cells."""
 
     def __init__(self, table: LookupTable, limit: Limit, allowed: np.ndarray) -> None:
         self.extra = table.extra(limit.metric, allowed)
         base, highest = table.range(limit.metric, allowed)
         low, high = limit.span(table)
+        # the limit, above the cheapest network of allowed choices
         self.low, self.high = max(0, low - base), min(highest, high) - base
         self.feasible = self.high >= 0 and self.low <= highest - base
         self.finest = int(np.gcd.reduce(self.extra, axis=None)) or 1
@@ -49,33 +40,26 @@ class Axis:
     def cut(self, cells: int) -> None:
         """Set the width of a cell, so that there are about `cells` of them."""
         self.unit = max(self.finest, -(-(self.high + 1) // cells))
-        self.steps = self.extra // self.unit
-        self.last = self.high // self.unit
-        rest = (self.extra - self.steps * self.unit).max(axis=1)  # [L]
-        self.rounded = [*np.cumsum(rest[::-1])[::-1].tolist(), 0]
+        self.steps, rest = np.divmod(self.extra, self.unit)  # [L, C]
+        self.last = self.high // self.unit  # cell that can hold a network within the limit
+        # what rounding down can take off layers i.. together, [L + 1]
+        self.rounded = [*np.cumsum(rest.max(axis=1)[::-1])[::-1].tolist(), 0]
 
     def window(self, spent: Whole, layer: int) -> tuple[Whole, Whole]:
-        """First and last cell in which layers from `layer` on can end within the limit.
-
-        The first can be below 0.
+        """First (maybe below 0) and last cell in which layers from `layer` on can end within it.
 
         Args:
-            spent: of the layers before, above their cheapest choices, int or int [M].
+            spent: by the layers before, above their cheapest choices, int or int [M].
         """
         low = -((spent + self.rounded[layer] - self.low) // self.unit)  # rounded up
         return low, (self.high - spent) // self.unit
 
 
 class JointCounts(BudgetCounts):
-    """Counts of completions per cell of two metrics.
-
-    Args:
-        limits: of two metrics whose costs add up.
-        equivalence, allowed: as of `BudgetCounts`.
+    """Counts of completions per cell of two metrics whose costs add up; see `BudgetCounts`.
 
     Attributes:
-        window: architectures per bin, [B], of the cells that can hold some within both limits;
-            empty where nothing is.
+        window: architectures per bin, [B], of the cells that can hold some within both limits.
     """
 
     def __init__(
@@ -85,7 +69,6 @@ class JointCounts(BudgetCounts):
         equivalence: Equivalence | None,
         allowed: np.ndarray,
     ) -> None:
-        self.limits = limits
         self.exact = False
         self.window = np.zeros(0, dtype=np.int64)
         self.axes = tuple(Axis(table, limit, allowed) for limit in limits)
@@ -133,16 +116,13 @@ class JointCounts(BudgetCounts):
         return padded.reshape(states, rows, self.stride)[:, :, : self.columns]
 
     def list_inside(self) -> np.ndarray | None:
-        """List every architecture within both limits, int [M, L]; None where they are too many.
-
-        It goes by the true costs of the layers before, and by cells of the layers to come.
-        """
+        """List every architecture within both limits, int [M, L]; None where they are too many."""
         if not len(self.window):
             return np.empty((0, len(self.axes[0].extra)), dtype=np.int64)
         return self._list([axis.extra for axis in self.axes], self._reachable, MAX_PARTIAL)
 
     def _reachable(self, layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
-        """Tell which prefixes have completions within both limits, bool [M]."""
+        """Tell by true costs of prefixes and cells of the layers to come which can be ended."""
         exists = self.rows((self.suffix[layer] > 0).astype(np.int32))
         many = np.pad(exists.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         at = np.minimum(state, len(many) - 1)

@@ -19,8 +19,7 @@ from lookup_table.budget import MAX_LISTED, MAX_ROUNDS, Budget, architecture_key
 from lookup_table.counts import BudgetCounts
 from lookup_table.equivalence import Equivalence
 from lookup_table.joint import JointCounts
-from lookup_table.knapsack import highest_sum
-from lookup_table.largest import largest_of_two
+from lookup_table.knapsack import highest_sum, largest_of_two
 from lookup_table.limits import Limit, unit_guess
 from lookup_table.table import LookupTable
 
@@ -64,13 +63,11 @@ def allowed_choices(table: LookupTable, limits: Sequence[Limit]) -> np.ndarray:
 
 
 class LimitedBudget(Budget):
-    """The architectures within all of several limits.
-
-    Args: as of `build_budget`.
+    """The architectures within all of several limits; for the arguments see `build_budget`.
 
     Attributes:
-        counts: of the first limit on a sum (of all MACs, where there is none), other limits on
-            maxima included; `low` and `high` are those of that limit.
+        counts: of the first limit on a sum (of all MACs, where there is none), limits on maxima
+            included; `low`, `high` and `target` are that limit's.
         acceptance: share of the draws that is within all limits.
     """
 
@@ -219,7 +216,7 @@ def why_infeasible(table: LookupTable, limits: Sequence[Limit], allowed: np.ndar
     """Name the pair of limits that leaves least room, and what one leaves of the other.
 
     Args:
-        limits: that together hold nothing that was found, though each alone holds something.
+        limits: each of them holds something; together they hold nothing that was found.
         allowed: the choices that limits on maxima leave, bool [L, C].
     """
     peaks = [limit for limit in limits if limit.metric in table.peaks]

@@ -48,11 +48,11 @@ class LookupTable:
         return tuple(self.costs)
 
     def metric(self, name: str) -> Metric:
-        """Name, unit and scale of a metric, for people."""
+        """Return name, unit and scale of a metric, for people."""
         return metric_of(name, self.units.get(name))
 
     def unit(self, metric: str) -> str:
-        """The unit behind a number of the metric: M MACs, ms."""
+        """Return the unit behind a number of the metric: M MACs, ms."""
         return self.metric(metric).full_unit
 
     def with_metric(
@@ -106,7 +106,7 @@ class LookupTable:
         return joint
 
     def cost(self, architectures: np.ndarray, metric: str) -> np.ndarray:
-        """Cost of each architecture, int [N, L] or [L] -> int64 [N] or a scalar.
+        """Return the cost of each architecture, int [N, L] or [L] -> int64 [N] or a scalar.
 
         Fastest for uint8 in column-major order (`np.asfortranarray`).
 
@@ -135,16 +135,12 @@ class LookupTable:
         return total if np.ndim(architectures) == 2 else total[0]
 
     def facts(self, architecture: np.ndarray) -> dict[str, int | float]:
-        """Every cost of one architecture [L] for files: flops and params single, others in unit."""
+        """Return the costs of an architecture [L] for files: flops, params single; else in unit."""
         costs = {m: int(self.cost(architecture, m)) for m in self.metrics}
         return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
 
     def range(self, metric: str, allowed: np.ndarray | None = None) -> tuple[int, int]:
-        """Return the lowest and the highest cost of any architecture.
-
-        Args:
-            allowed: of these choices only, bool [L, C].
-        """
+        """Return the lowest and highest cost of architectures of `allowed` choices, bool [L, C]."""
         costs, fixed = self.costs[metric], self.fixed[metric]
         allowed = self.exists if allowed is None else allowed
         lows = costs.min(axis=1, where=allowed, initial=NO_COST)
@@ -153,7 +149,7 @@ class LookupTable:
         return int(combine.reduce(lows, initial=fixed)), int(combine.reduce(highs, initial=fixed))
 
     def extra(self, metric: str, allowed: np.ndarray) -> np.ndarray:
-        """Cost of each allowed choice above the layer's cheapest of them, int64 [L, C]; else 0."""
+        """Return what allowed choices cost above the cheapest of them, int64 [L, C]; others 0."""
         costs = self.costs[metric]
         least = costs.min(axis=1, where=allowed, initial=NO_COST, keepdims=True)
         return np.where(allowed, costs - least, 0)

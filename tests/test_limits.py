@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from helpers import all_codes
@@ -25,8 +27,7 @@ from lookup_table import (
 from lookup_table.budget import repair
 from lookup_table.builder import load_table
 from lookup_table.joint import JointCounts
-from lookup_table.knapsack import highest_sum, most_probable
-from lookup_table.largest import largest_of_two
+from lookup_table.knapsack import highest_sum, largest_of_two, most_probable
 from model import SearchSpace, load_space
 from search_strategy.differentiable import log_probability
 
@@ -48,17 +49,19 @@ def quantile(table: LookupTable, among: np.ndarray, metric: str, share: float) -
     return int(np.sort(table.cost(among, metric))[int(share * (len(among) - 1))])
 
 
-def inside(table: LookupTable, among: np.ndarray, limits: list[Limit]) -> np.ndarray:
-    """By plain sums and maxima, independent of `LookupTable.cost`."""
+def is_inside(table: LookupTable, among: np.ndarray, limits: list[Limit]) -> np.ndarray:
+    """By plain sums and maxima, independent of `LookupTable.cost`; bool [N]."""
     kept = np.ones(len(among), dtype=bool)
-    layers = np.arange(among.shape[1])
     for limit in limits:
-        parts = table.costs[limit.metric][layers, among]  # [N, L]
+        parts = table.costs[limit.metric][np.arange(among.shape[1]), among]  # [N, L]
         fixed = table.fixed[limit.metric]
-        is_peak = limit.metric == "height"
-        cost = np.maximum(parts.max(1), fixed) if is_peak else parts.sum(1) + fixed
+        cost = np.maximum(parts.max(1), fixed) if limit.metric == "height" else parts.sum(1) + fixed
         kept &= (cost >= (limit.low or 0)) & (cost <= (limit.high or 10**15))
-    return among[kept]
+    return kept
+
+
+def inside(table: LookupTable, among: np.ndarray, limits: list[Limit]) -> np.ndarray:
+    return among[is_inside(table, among, limits)]
 
 
 CASES = {  # metric -> shares of networks below the lowest and the highest cost allowed
@@ -98,20 +101,18 @@ def test_counts_and_draws_against_brute_force(
     budget = build_budget(table, limits, Equivalence(macro))
     expected = inside(table, among, limits)
     assert isinstance(budget, LimitedBudget) and 1 < len(expected) < len(among)
-    assert np.array_equal(budget.contains(among), inside_mask(among, expected))
+    assert np.array_equal(budget.contains(among), is_inside(table, among, limits))
     assert budget.count == pytest.approx(len(expected), rel=0.1 if large else 0)
     if large:
         with pytest.raises(ValueError, match="too many to list"):
             budget.enumerate()
     else:
         assert np.array_equal(budget.enumerate(), expected)
-    tally = dict.fromkeys(architecture_keys(expected), 0)
-    for key in architecture_keys(budget.sample(30 * len(expected), rng)):
-        tally[key] += 1  # a KeyError would be one outside
-    assert chisquare(list(tally.values())).pvalue > 1e-4
-    some = budget.sample_unique(len(expected) // 2, rng, exclude=architecture_keys(expected[:9]))
-    assert len(set(architecture_keys(some))) == len(some) == len(expected) // 2
-    assert not set(architecture_keys(some)) & set(architecture_keys(expected[:9]))
+    keys = architecture_keys(expected)
+    tally = Counter(architecture_keys(budget.sample(30 * len(expected), rng)))
+    assert tally.keys() <= set(keys) and chisquare([tally[key] for key in keys]).pvalue > 1e-4
+    some = architecture_keys(budget.sample_unique(len(keys) // 2, rng, exclude=keys[:9]))
+    assert len(set(some)) == len(some) == len(keys) // 2 and not set(some) & set(keys[:9])
     largest = budget.largest()
     assert budget.contains(largest[None])[0]
     if budget.largest_is_exact:
@@ -119,11 +120,6 @@ def test_counts_and_draws_against_brute_force(
         assert table.cost(largest, limits[0].metric) == most
     exact = case in ("two", "with a maximum") or not large
     assert budget.largest_is_exact or not exact
-
-
-def inside_mask(among: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    keys = set(architecture_keys(expected))
-    return np.array([key in keys for key in architecture_keys(among)])
 
 
 @pytest.mark.parametrize("case", ["two", "windows", "two and a maximum"])
@@ -144,11 +140,8 @@ def test_cells_of_two_limits_against_brute_force(
     assert len(expected) <= joint.size < len(among)
     drawn = joint.draw_inside(40 * len(expected), rng)
     assert (Equivalence(macro).canonical(drawn) == drawn).all()
-    tally = dict.fromkeys(architecture_keys(expected), 0)
-    for key in architecture_keys(drawn):
-        if key in tally:
-            tally[key] += 1
-    assert chisquare(list(tally.values())).pvalue > 1e-4
+    tally = Counter(architecture_keys(inside(table, drawn, limits)))
+    assert chisquare([tally[key] for key in architecture_keys(expected)]).pvalue > 1e-4
 
 
 def test_few_of_a_large_space_are_listed() -> None:
@@ -184,7 +177,7 @@ def test_the_best_sum_within_several_limits(macro: SearchSpace, case: str) -> No
         sums = values[np.arange(8), kept].sum(1)
         found = highest_sum(values, budget)
         assert values[np.arange(8), found].sum() == pytest.approx(sums.max())
-        assert inside_mask(found[None], kept).all()
+        assert is_inside(table, found[None], limits).all()
         represents = (Equivalence(macro).canonical(kept) == kept).all(1)
         found = highest_sum(values, budget, canonical=True)
         assert found.tolist() == kept[np.where(represents, sums, -np.inf).argmax()].tolist()
@@ -343,7 +336,7 @@ def test_the_largest_network_of_odd_costs(
     costs = table.cost(among, "latency")
     assert table.cost(budget.largest(), "latency") == costs[costs <= high].max()
     assert np.array_equal(Equivalence(macro).canonical(budget.largest()), budget.largest())
-    monkeypatch.setattr("lookup_table.largest.MAX_BITS", 1)
+    monkeypatch.setattr("lookup_table.knapsack.MAX_BITS", 1)
     budget = Budget(BudgetCounts(table, "latency", Equivalence(macro)), None, high)
     assert not budget.largest_is_exact and budget.contains(budget.largest()[None])[0]
 

@@ -26,6 +26,10 @@ from lookup_table.user_table import list_tables, read_user_table, user_table_tex
 from model import SearchSpace, load_architecture, load_space
 
 
+def read(name: str | Path, space: SearchSpace) -> LookupTable:
+    return read_user_table(name, space, bare(space))
+
+
 def bare(space: SearchSpace) -> LookupTable:
     return LookupTable({}, {}, space.num_choices)
 
@@ -38,7 +42,7 @@ def space_of(name: str, classes: int = 10) -> SearchSpace:
 @pytest.mark.parametrize("name", shipped_tables())
 def test_shipped_tables_are_described_and_fit_their_space(name: str) -> None:
     space = space_of(name)
-    table = read_user_table(name, space, bare(space))
+    table = read(name, space)
     source = table.sources["latency"]
     assert {"device", "source", "licence", "exactness"} <= source.keys()
     assert source["fixed_part"].endswith("classes")
@@ -54,7 +58,7 @@ def test_shipped_tables_are_described_and_fit_their_space(name: str) -> None:
 def test_published_latencies() -> None:
     """Of Single-Path NAS: 79 ms measured (arXiv 1904.02877, table 2); its table's sum is 80.4."""
     space, architecture = load_architecture("spnasnet_100")
-    table = read_user_table("pixel1_singlepath", space, bare(space))
+    table = read("pixel1_singlepath", space)
     assert "fixed_part" not in table.sources["latency"]
     assert table.cost(architecture, "latency") / 1e6 == pytest.approx(80.4, abs=0.05)
 
@@ -67,7 +71,7 @@ def test_macs_do_not_rank_the_titan_at_batch_1(rng: np.random.Generator) -> None
     rho = {
         name: spearmanr(
             flops.cost(codes, "flops"),
-            read_user_table(name, space, bare(space)).cost(codes, "latency"),
+            read(name, space).cost(codes, "latency"),
         ).statistic
         for name in ("pixel3", "titan_rtx_1")
     }
@@ -90,7 +94,7 @@ def test_macs_do_not_rank_the_titan_at_batch_1(rng: np.random.Generator) -> None
 def test_a_table_of_another_space_is_refused(space: tuple, says: str) -> None:
     wanted = load_space(*space)
     with pytest.raises(ValueError, match=says):
-        read_user_table("pixel3", wanted, bare(wanted))
+        read("pixel3", wanted)
 
 
 def test_it_is_what_a_space_is_that_counts(tmp_path: Path) -> None:
@@ -98,7 +102,7 @@ def test_it_is_what_a_space_is_that_counts(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("extends: fbnet\nexpand_e1: true\nlast: 1504\n")
     mine = load_space(file, 32, 10)
-    table = read_user_table("pixel3", mine, bare(mine))
+    table = read("pixel3", mine)
     saved = tmp_path / "saved.yaml"
     saved.write_text(user_table_text(mine, table, "latency"))
     again = read_user_table(saved, load_space("fbnet_hwnas", 32, 10), bare(mine))
@@ -109,7 +113,7 @@ def test_it_is_what_a_space_is_that_counts(tmp_path: Path) -> None:
 def test_an_unknown_table_is_refused(tiny: SearchSpace) -> None:
     for name, says in (("pixel4", "did you mean 'pixel3'"), ("no.yaml", "check the path")):
         with pytest.raises(ValueError, match=says):
-            read_user_table(name, tiny, bare(tiny))
+            read(name, tiny)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -230,7 +234,7 @@ def test_proxyless_lut(tmp_path: Path, suffix: str) -> None:
         *("--search-space", "proxylessnas", "--import", "proxyless_lut", "lut.yaml"),
         *("--save", "out.yaml"),
     )
-    again = read_user_table(tmp_path / "out.yaml", space, bare(space))
+    again = read(tmp_path / "out.yaml", space)
     assert np.array_equal(again.costs["latency"], table.costs["latency"])
     other = load_space("proxylessnas", 160, 1000)
     with pytest.raises(ValueError, match="has no entry 'expanded_conv-input:80x80x16"):
@@ -242,7 +246,7 @@ def test_proxyless_lut(tmp_path: Path, suffix: str) -> None:
 def test_singlepath_json(tmp_path: Path) -> None:
     """What the shipped table came from, put back together."""
     space, file = load_space("singlepath", 224, 1000), tmp_path / "pixel1.json"
-    shipped = read_user_table("pixel1_singlepath", space, bare(space))
+    shipped = read("pixel1_singlepath", space)
     layers = [dict.fromkeys("0123", 1.0)]
     for i, layer in enumerate(space.layers):
         costs = dict(zip(layer.choices, shipped.costs["latency"][i].tolist(), strict=False))
@@ -277,7 +281,7 @@ def test_blocks_measured_elsewhere_become_a_table(
     lookup(tmp_path, *flags, *times)
     monkeypatch.chdir(tmp_path)
     space = load_space("small.yaml", 8, 10)
-    table = read_user_table(tmp_path / "phone.yaml", space, bare(space))
+    table = read(tmp_path / "phone.yaml", space)
     n = len(files)
     assert table.fixed["latency"] == (n + (n - 1) + (n - 2)) * 10**6
     by_file = {b["file"]: i + 1 for i, b in enumerate(index["blocks"])}
