@@ -124,11 +124,13 @@ def load_costs(
     for path in () if file is None else (file, *kept_beside(file)):
         table = read_user_table(path, space, table)
     for metric in wanted:
-        if metric == "latency" and metric not in table.metrics:
+        if metric in table.metrics:
+            continue
+        if metric == "latency":
             table = load_latency(space, table, settings, cache_dir)
-        if metric in MEMORY_METRICS and metric not in table.metrics:
+        elif metric in MEMORY_METRICS:
             table = add_memory(space, table, memory_dtype)
-        if metric not in table.metrics:
+        else:
             known = ", ".join(dict.fromkeys((*table.metrics, "latency", *MEMORY_METRICS)))
             raise ValueError(
                 f"metric '{metric}' is unknown; take one of {known}, or bring a --lookup-table"

@@ -37,8 +37,8 @@ SINGLEPATH_SLICES = {"k3_e3": "0", "k3_e6": "1", "k5_e3": "2", "k5_e6": "3"}
 # stem, first block, last block (k3_e6) and head
 SINGLEPATH_REST = 19.5999
 
-# (layer, choice) -> cost, of those that are not 0; fixed parts
-Costs = tuple[dict[tuple[int, str], object], list[object]]
+ChoiceCosts = dict[tuple[int, str], object]  # (layer, choice) -> cost, of those that are not 0
+Costs = tuple[ChoiceCosts, list[object]]  # and of fixed parts
 
 
 class _NumberType:
@@ -114,7 +114,7 @@ def _hw_nas_bench(path: Path, space: SearchSpace, metric: str | None) -> Costs:
         names = ", ".join(map(str, part))
         raise ValueError(f"{path}: name one of its metrics by --import-metric: {names}")
     known = part[metric]
-    costs: dict[tuple[int, str], object] = {}
+    costs: ChoiceCosts = {}
     for i, la in enumerate(space.layers):
         shape = f"H{la.in_size}_W{la.in_size}_Cin{la.in_chs}_Cout{la.out_chs}"
         for name in la.choices:
@@ -163,15 +163,18 @@ def _proxyless_lut(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             if name not in SKIPS:
                 key = mbconv(name, la.in_size, la.in_chs, la.out_chs, la.stride, keeps)
                 costs[i, name] = mean(key)
-    size, stem, last = space.last_size, space.stem_size, space.last_width
-    whole = f"{space.input_size}x{space.input_size}x3"
-    fixed = [f"Conv-input:{whole}-output:{stem}x{stem}x{space.stem_width}"]
-    if space.first_block is not None:
-        key = mbconv(space.first_block, stem, space.stem_width, space.first_width, 1, False)
-        fixed.append(key)
-    chs = space.layers[-1].out_chs
-    fixed.append(f"Conv_1-input:{size}x{size}x{chs}-output:{size}x{size}x{last}")
-    fixed.append(f"Logits-input:{size}x{size}x{last}-output:{space.num_classes}")
+    whole, stem, size = (
+        f"{px}x{px}" for px in (space.input_size, space.stem_size, space.last_size)
+    )
+    chs, last = space.layers[-1].out_chs, space.last_width
+    fixed = [
+        f"Conv-input:{whole}x3-output:{stem}x{space.stem_width}",
+        f"Conv_1-input:{size}x{chs}-output:{size}x{last}",
+        f"Logits-input:{size}x{last}-output:{space.num_classes}",
+    ]
+    if (first := space.first_block) is not None:
+        px, chs = space.stem_size, space.stem_width
+        fixed.append(mbconv(first, px, chs, space.first_width, 1, False))
     return costs, [mean(key) for key in fixed]
 
 
@@ -218,7 +221,7 @@ def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             times[file.strip()] = float(text)
         except ValueError:
             raise ValueError(f"{path}: {file}: {text!r} is not a number of milliseconds") from None
-    costs: dict[tuple[int, str], object] = {}
+    costs: ChoiceCosts = {}
     fixed: list[object] = []
     for block in blocks:
         ms = _lookup(path, times, str(block.get("file")))

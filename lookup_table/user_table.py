@@ -1,25 +1,6 @@
 """Costs that are brought: `--lookup-table FILE|NAME`, measured anywhere, of any metric.
 
-YAML (or JSON), costs in the unit that --target-hc has (M MACs, M params, ms, or the file's own):
-
-    metric: latency            # flops, params, latency or any other name
-    unit: ms                   # of a metric of your own; default: the metric's unit, or its name
-    device: Pixel 9, 1 thread  # free text; all other keys are kept as they are
-    search_space: fbnet        # what it was measured of, where given; see `lookup_table/tables.py`
-    widths: [16, ...]
-    input_size: 224
-    num_classes: 1000
-    fixed: 1.25                # stem, first block and head together
-    layers:                    # one mapping per searchable layer: choice -> cost
-      - {k3_e1: 0.41, ..., skip: 0}
-
-CSV, the same as rows; lines that begin with # hold the other keys:
-
-    # device: Pixel 9, 1 thread
-    layer,choice,latency
-    fixed,,1.25
-    1,k3_e1,0.41
-
+docs/lookup_tables.md shows the YAML (or JSON) and the CSV form; further keys are kept as they are.
 A cost is rounded up to a millionth of its unit, so that what fits a budget here fits it there.
 """
 
@@ -77,8 +58,8 @@ def read_user_table(path: str | Path, space: SearchSpace, table: LookupTable) ->
 
 def _costs(path: Path, spec: dict, space: SearchSpace) -> tuple[np.ndarray, int]:
     layers = spec["layers"]
-    if not isinstance(layers, list) or len(layers) != space.num_layers:
-        n = len(layers) if isinstance(layers, list) else "no list of"
+    n = len(layers) if isinstance(layers, list) else "no list of"
+    if n != space.num_layers:
         raise ValueError(
             f"{path} has {n} layers, but {space.name} has {space.num_layers} searchable ones"
         )
@@ -111,11 +92,8 @@ def millionths(value: object, where: str) -> int:
 def _read_csv(path: Path) -> dict:
     """Read a CSV as the mapping that the YAML form has."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    spec: dict[str, object] = {}
-    for line in lines:
-        key, colon, value = line.removeprefix("#").partition(":")
-        if line.startswith("#") and colon:
-            spec[key.strip()] = value.strip()
+    notes = (line[1:].partition(":") for line in lines if line.startswith("#"))
+    spec: dict[str, object] = {key.strip(): value.strip() for key, colon, value in notes if colon}
     rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
     if not rows or len(rows[0]) != 3 or [c.strip() for c in rows[0][:2]] != ["layer", "choice"]:
         raise ValueError(f"{path}: the first row must be layer,choice,METRIC (as in latency)")
@@ -144,12 +122,8 @@ def _read_csv(path: Path) -> dict:
 
 def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
     """Write one metric of a table as the YAML that `read_user_table` reads."""
-    spec: dict[str, object] = {
-        "metric": metric,
-        "unit": table.unit(metric),
-        **space_facts(space),
-        "fingerprint": space.fingerprint,
-    }
+    spec = {"metric": metric, "unit": table.unit(metric), **space_facts(space)}
+    spec["fingerprint"] = space.fingerprint
     spec |= {k: v for k, v in table.sources.get(metric, {}).items() if k not in spec}
     spec["fixed"] = table.fixed[metric] / MILLIONTHS
     spec["layers"] = [
@@ -160,24 +134,20 @@ def user_table_text(space: SearchSpace, table: LookupTable, metric: str) -> str:
 
 
 def keep_costs(folder: Path, space: SearchSpace, table: LookupTable) -> Path | None:
-    """Write costs that cannot be counted again to a run folder; None if there are none.
+    """Write costs that cannot be counted again to a run folder, a file per metric.
 
     Returns:
-        The file of the first such metric; `kept_beside` finds the others.
+        The file of the first such metric; `kept_beside` finds the others. None if there is none.
     """
-    if not table.sources:
-        return None
-    first, *others = table.sources
-    path = folder / TABLE_FILE
-    write_text(path, user_table_text(space, table, first))
-    for metric in others:
-        further = folder / f"{path.stem}_{metric}{path.suffix}"
-        write_text(further, user_table_text(space, table, metric))
-    return path
+    first = folder / TABLE_FILE
+    for i, metric in enumerate(table.sources):
+        path = first if i == 0 else folder / f"{first.stem}_{metric}{first.suffix}"
+        write_text(path, user_table_text(space, table, metric))
+    return first if table.sources else None
 
 
 def kept_beside(path: Path) -> list[Path]:
-    """Files of further metrics that `keep_costs` wrote beside a run's own table."""
+    """List the files of further metrics that `keep_costs` wrote beside a run's own table."""
     pattern = f"{path.stem}_*{path.suffix}"
     return sorted(path.parent.glob(pattern)) if path.name == TABLE_FILE else []
 
