@@ -37,15 +37,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config_file.arg_config.sources import RECIPES
 from data.datasets import DATASETS
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
 from lookup_table.blocks import INDEX_FILE, export_blocks
-from lookup_table.budget import Budget
 from lookup_table.builder import load_table
-from lookup_table.counts import BudgetCounts
-from lookup_table.equivalence import Equivalence
 from lookup_table.importers import import_table
 from lookup_table.latency import measure_latency, rank_note, validate
 from lookup_table.memory import add_memory
-from lookup_table.table import LookupTable
 from lookup_table.user_table import list_tables, read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
 from model import load_space as build_space

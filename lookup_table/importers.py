@@ -99,8 +99,8 @@ def _mbconv(space: SearchSpace, name: str) -> tuple[int, int, int]:
     return block
 
 
-def _lookup(path: Path, known: Mapping | None, key: str) -> object:
-    if known is None or key not in known:
+def _lookup(path: Path, known: Mapping, key: str) -> object:
+    if key not in known:
         raise ValueError(f"{path} has no entry '{key}'; it is of another space or input size")
     return known[key]
 

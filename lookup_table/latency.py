@@ -21,11 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
 from lookup_table.blocks import costs_of, distinct_blocks
-from lookup_table.budget import Budget
-from lookup_table.counts import BudgetCounts
-from lookup_table.equivalence import Equivalence
-from lookup_table.table import LookupTable
 from model.space import SearchSpace
 from model.subnet import Subnet
 from model.supernet import IN_CHS

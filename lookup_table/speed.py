@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookup_table.budget import Budget
+from lookup_table import Budget, BudgetCounts, Equivalence
 from lookup_table.builder import load_latency, load_table
-from lookup_table.counts import BudgetCounts
-from lookup_table.equivalence import Equivalence
 from lookup_table.latency import WARM_UP, LatencySettings, latency_rows, timer_of
 from model import SearchSpace
 from model.export import ONNX_PACKAGES, onnx_program, torch_program
