@@ -179,7 +179,7 @@ class Budget:
         return np.array(found, dtype=np.int64).reshape(len(found), len(self.counts.steps))
 
     def largest(self) -> np.ndarray:
-        """Return the architecture [L] that costs most, always the same; see `largest_is_exact`."""
+        """Return the architecture [L] that costs most (of equals always the same one)."""
         return self._largest[0]
 
     @property

@@ -85,7 +85,7 @@ class LookupTable:
         width = next(iter(self.costs.values())).shape[1]
         return np.arange(width) < self.num_choices[:, None]
 
-    def combine(self, metric: str) -> np.ufunc:
+    def _combine(self, metric: str) -> np.ufunc:
         """The function that makes the costs of two layers one cost."""
         return np.maximum if metric in self.peaks else np.add
 
@@ -99,7 +99,7 @@ class LookupTable:
             while start < len(table):
                 stop, sums = start + 1, table[start]
                 while stop < len(table) and sums.size * table.shape[1] <= MAX_ENTRIES:
-                    sums = self.combine(metric).outer(sums, table[stop]).ravel()
+                    sums = self._combine(metric).outer(sums, table[stop]).ravel()
                     stop += 1
                 joint[metric].append((start, stop, sums))
                 start = stop
@@ -119,7 +119,7 @@ class LookupTable:
         total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
         index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
         part = np.empty(len(index), dtype=np.int64)
-        combine = self.combine(metric)
+        combine = self._combine(metric)
         for start in range(0, len(total), BLOCK):
             block = columns[:, start : start + BLOCK]
             if block.max() >= width or block.min() < 0:
@@ -140,12 +140,12 @@ class LookupTable:
         return {m: c if m in METRICS else c / MILLION for m, c in costs.items()}
 
     def range(self, metric: str, allowed: np.ndarray | None = None) -> tuple[int, int]:
-        """Return the lowest and highest cost of architectures of `allowed` choices, bool [L, C]."""
+        """Return the lowest and highest cost; if given, of `allowed` choices only, bool [L, C]."""
         costs, fixed = self.costs[metric], self.fixed[metric]
         allowed = self.exists if allowed is None else allowed
         lows = costs.min(axis=1, where=allowed, initial=NO_COST)
         highs = costs.max(axis=1, where=allowed, initial=0)
-        combine = self.combine(metric)
+        combine = self._combine(metric)
         return int(combine.reduce(lows, initial=fixed)), int(combine.reduce(highs, initial=fixed))
 
     def extra(self, metric: str, allowed: np.ndarray) -> np.ndarray:
