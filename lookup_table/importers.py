@@ -183,7 +183,9 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as JSON: {error}") from error
-    layers = [content.get(str(i)) for i in range(22)] if isinstance(content, dict) else [None]
+    layers: list = [None]
+    if isinstance(content, dict):
+        layers = [content.get(str(i)) for i in range(22)]
     if not all(isinstance(layer, dict) for layer in layers):
         raise ValueError(f"{path} is not Single-Path NAS's: layers '0' to '21' with slices each")
     if space.num_layers != 21 or space.supernet != "superkernel":
