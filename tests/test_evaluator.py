@@ -69,6 +69,8 @@ def test_the_mean_probability_of_the_true_class(
         assert evaluator.test(a, validation) == hits
     with pytest.raises(ValueError, match="top1, probability"):
         Evaluator(supernet, calibration, validation, score="loss")
+    with pytest.raises(ValueError, match="at least one batch"):
+        Evaluator(supernet, [], validation)
 
 
 def test_bf16_stays_close(tiny: SearchSpace, rng: np.random.Generator) -> None:
@@ -181,8 +183,3 @@ def test_progress_adds_up_to_the_candidates(tiny: SearchSpace, rng: np.random.Ge
     scores = evaluator.score(architectures, lambda done, top1: steps.append((done, top1)))[:, 1]
     assert sum(done for done, _ in steps) == pytest.approx(len(architectures))
     assert sorted(t for _, t in steps if t is not None) == sorted(scores)
-
-
-def test_no_calibration_batch_is_an_error(tiny: SearchSpace) -> None:
-    with pytest.raises(ValueError, match="at least one batch"):
-        Evaluator(trained_like(tiny), [], [])
