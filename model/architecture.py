@@ -25,11 +25,7 @@ from model.architecture_source import (
 )
 from model.costs import count_costs
 from model.space import Architecture, SearchSpace, load_space
-from model.space_file import (
-    SPACE_SUFFIXES,
-    load_space_file,
-    shipped_spaces,
-)
+from model.space_file import SPACE_SUFFIXES, load_space_file, shipped_spaces
 from model.subnet import Subnet, load_preprocessing, load_weights, read_weights
 
 
@@ -119,9 +115,7 @@ def architecture_text(record: Mapping[str, object]) -> str:
 
 
 def load_subnet(
-    architecture: str | Path,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    architecture: str | Path, weights: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> Subnet:
     """Load the standalone network of an architecture file, in eval mode.
 
