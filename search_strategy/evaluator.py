@@ -25,7 +25,7 @@ from search_strategy.scores import Key, OnProgress, Scored, no_progress
 from utils.evaluation import Batches
 
 Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
-SCORES = ("top1", "probability")
+SCORES = {"top1": "top-1", "probability": "mean probability of the true class"}  # -> in words
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 512  # architectures whose BN statistics (some 0.3 MB each) are held at a time
 GROUP = 512  # validation images that go through the trie at a time, at least

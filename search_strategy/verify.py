@@ -22,6 +22,7 @@ from config_file.arg_config.verify_config import VerifyConfig
 from lookup_table import METRICS, LookupTable, architecture_keys
 from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits
+from search_strategy.evaluator import SCORES
 from search_strategy.history import candidates_csv
 from search_strategy.searched_run import SearchedRun
 from utils import distributed, ranks
@@ -39,7 +40,6 @@ VERIFY_STREAM = 4
 ANSWER, LARGEST = "answer", "largest"
 RECIPE_FILE = "recipe.yaml"
 NOT_PASSED_ON = {*VerifyConfig.__dataclass_fields__, "arch", "run_dir", "random_seed", "init_from"}
-SCORE_NAMES = {"top1": "top-1", "probability": "mean probability of the true class"}
 
 
 def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, np.ndarray]:
@@ -198,7 +198,7 @@ def _report(
     write_text(folder / "verify.json", json.dumps(numbers, indent=2) + "\n")
     metric = searched.budget.counts.metric
     cost = searched.table.cost(np.stack(list(networks.values())), metric) / MILLION
-    name = SCORE_NAMES[searched.config.evaluation.score]
+    name = SCORES[searched.config.evaluation.score]
     title = f"{searched.folder.name}: {len(networks)} networks trained alone, τ = {tau:.2f}"
     label = searched.table.metric(metric).label
     plot_ranking(

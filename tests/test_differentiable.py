@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Command
-from helpers import CPU, architecture_sampler, in_size, whole_budget
+from helpers import CPU, NARROW, architecture_sampler, in_size, whole_budget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,11 +31,6 @@ from utils.checkpoint import load_checkpoint
 from utils.device import seed_everything
 
 SAMPLERS = ("uniform", "fair", "softmax", "gumbel", "binary")
-NARROW = {  # widths that leave the structure and take a tenth of the time
-    **dict.fromkeys(("fbnet", "proxylessnas", "singlepath"), [8] * 9),
-    "nas_bench_macro": [8] * 5,
-    "spos": [8, 16, 24, 32, 40, 8],
-}
 SEARCHES = ("random", "evolution", "differentiable")
 
 
@@ -115,15 +110,16 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
     path = tmp_path / "c.pt"
     config = arguments(*flags, "--epochs", 1)
     _, budget = train_here(config, path, Writer(), batches=1)
+    state = load_checkpoint(path)
     for search in SEARCHES:
         if search == "differentiable" and config.sampling.sample_strategy not in DIFFERENTIABLE:
             with pytest.raises(ValueError, match="architecture parameters"):
                 arguments(*flags, "--search-strategy", search)
             with pytest.raises(ValueError, match="no architecture parameters"):
-                Prior.read(load_checkpoint(path), STRATEGIES[search], path)
+                Prior.read(state, STRATEGIES[search], path)
             continue
         kind = STRATEGIES[search]
-        prior = Prior.read(load_checkpoint(path), kind, path).probabilities
+        prior = Prior.read(state, kind, path).probabilities
         strategy = kind(config.strategies[search], budget, np.random.default_rng(0), prior)
         asked = strategy.ask()
         assert len(asked) and budget.contains(asked).all()

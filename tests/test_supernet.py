@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import trained_like
+from helpers import NARROW, trained_like
 from torch import nn
 from torch.nn import functional as F
 
 from model import Subnet, build_supernet, count_params, inherit_weights, load_space
 from model.blocks import UncountedBatchNorm2d
 
-MULTIPATH = ["proxylessnas", "fbnet", "spos", "nas_bench_macro"]
+MULTIPATH = [name for name in NARROW if name != "singlepath"]
 
 
-@pytest.mark.parametrize("name", [*MULTIPATH, "singlepath"])
+@pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_path_equals_its_standalone_network(
     name: str, training: bool, rng: np.random.Generator
 ) -> None:
-    space = load_space(name, 8 if training and name == "singlepath" else 32, 10)
+    space = load_space(name, 8 if training and name == "singlepath" else 32, 10, NARROW[name])
     supernet = trained_like(space).double()  # so that the order of sums does not show
     supernet.head.dropout.p = 0.0  # SPOS's dropout would draw twice
     x = torch.randn(6, 3, space.input_size, space.input_size, dtype=torch.float64)
@@ -42,7 +42,7 @@ def test_a_path_equals_its_standalone_network(
 
 @pytest.mark.parametrize("name", MULTIPATH)
 def test_gradients_reach_exactly_the_path(name: str, rng: np.random.Generator) -> None:
-    space = load_space(name, 8, 10)
+    space = load_space(name, 8, 10, NARROW[name])
     supernet = trained_like(space)
     path = rng.integers(0, space.num_choices)
     supernet(torch.randn(4, 3, 8, 8), path).square().sum().backward()
@@ -57,7 +57,7 @@ def test_gradients_reach_exactly_the_path(name: str, rng: np.random.Generator) -
 @pytest.mark.parametrize("name", MULTIPATH)
 def test_weighted_paths(name: str, rng: np.random.Generator) -> None:
     """One-hot weights are the path; other weights are the sum, layer by layer, by hand."""
-    space = load_space(name, 8, 10)
+    space = load_space(name, 8, 10, NARROW[name])
     supernet = trained_like(space).eval()
     x = torch.randn(2, 3, 8, 8)
     path = rng.integers(0, space.num_choices)
