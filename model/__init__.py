@@ -10,13 +10,13 @@ from model.architecture import (
     read_architecture,
 )
 from model.blocks import BLOCKS, BlockStyle, conv_bn, zero_residuals
-from model.costs import count_costs
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
 from model.space_copy import keep_space, stored_space
 from model.subnet import (
     Subnet,
     add_drop_path,
+    count_costs,
     count_params,
     fold_batch_norms,
     inherit_weights,

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
 from model.space import Architecture, SearchSpace
-from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+from model.supernet import IN_CHS, Supernet, build_choice, build_first, build_head, build_stem
 from utils.checkpoint import load_checkpoint
 from utils.preprocessing import Preprocessing
 
@@ -110,6 +110,28 @@ def fold_batch_norms(subnet: nn.Module) -> nn.Module:
 def count_params(module: nn.Module) -> int:
     """Count the parameters, shared ones once."""
     return sum(p.numel() for p in module.parameters())
+
+
+@torch.no_grad()
+def count_costs(space: SearchSpace, architecture: Architecture) -> dict[str, int]:
+    """Count MACs (`flops`) and params of an architecture [L], without computing anything.
+
+    MACs are of Conv2d and Linear only, one multiply-accumulate being 1. The lookup table counts
+    with thop, block by block; this counts a whole network in milliseconds.
+    """
+    macs = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal macs  # each element of the output takes one filter's weights
+        macs += output.numel() * module.get_parameter("weight")[0].numel()
+
+    with torch.device("meta"):  # no memory, no random numbers
+        net = Subnet(space, architecture).eval()
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.register_forward_hook(count)
+        net(torch.empty(1, IN_CHS, space.input_size, space.input_size))
+    return {"flops": macs, "params": count_params(net)}
 
 
 @torch.no_grad()

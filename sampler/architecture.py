@@ -19,8 +19,8 @@ from data import Loader
 from lookup_table import Budget
 from model import Supernet
 from sampler.alpha import ArchitectureTraining
+from sampler.base import Sampler
 from sampler.hardware_loss import HardwareLoss
-from sampler.protocol import Sampler
 
 
 @dataclass(frozen=True)

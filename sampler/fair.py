@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 
 
 class FairSampler(Sampler):

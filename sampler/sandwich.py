@@ -7,7 +7,7 @@ import numpy as np
 
 from model import SearchSpace
 from model.blocks import parse_mbconv
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 
 RANDOM_PATHS = 2  # between the largest and the smallest, as in the paper's n = 4
 

@@ -10,7 +10,7 @@ import numpy as np
 from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 from sampler.sandwich import SandwichSampler
 
 DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]

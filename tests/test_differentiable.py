@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +129,36 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
             asked = strategy.ask()
 
 
-def test_differentiable_means_what_the_space_allows() -> None:
-    assert arguments("--search-strategy", "gradient").sampling.sample_strategy == "softmax"
-    config = arguments("--search-strategy", "gradient", "--search-space", "singlepath")
-    assert config.sampling.sample_strategy == "threshold"
-    assert arguments().sampling.sample_strategy == "uniform"
+SAMPLER = lambda c: c.sampling.sample_strategy  # noqa: E731
+WEIGHT = lambda c: c.alpha.hc_weight  # noqa: E731
+DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("flags", "of", "value"),
+    [
+        ("", SAMPLER, "uniform"),
+        ("--search-strategy gradient", SAMPLER, "softmax"),
+        ("--search-strategy gradient --search-space singlepath", SAMPLER, "threshold"),
+        ("", lambda c: AlphaConfig().hc_loss, "l2"),
+        ("--hc-loss l2", WEIGHT, 0.005),  # the seed's, of its own loss
+        ("--hc-loss log_ratio", WEIGHT, 0.6),
+        ("--hc-loss abs --hc-weight 0", WEIGHT, 0),
+        (
+            "--sample-strategy gumbel --epochs 90",
+            DECAY,
+            pytest.approx(0.956, abs=0.001),
+        ),  # FBNet's, for its 90 epochs
+        (
+            "--sample-strategy gumbel --epochs 7 --temperature-final 0.5",
+            lambda c: 5 * DECAY(c) ** 6,
+            pytest.approx(0.5),
+        ),
+        ("--temperature-decay 0.9", DECAY, 0.9),
+    ],
+)
+def test_flags_that_depend_on_others(flags: str, of: Callable, value: object) -> None:
+    assert of(arguments(*flags.split())) == value
 
 
 @pytest.mark.parametrize(
@@ -275,14 +301,6 @@ def test_hardware_losses_are_their_formulas(tiny_table: LookupTable) -> None:
         HardwareLoss(table, "flops", 1_000_000, "log_ratio", 0.6)
 
 
-def test_losses_have_weights_of_their_own() -> None:
-    """The seed's 0.005 is that of its own loss; a weight that is given is taken."""
-    assert arguments("--hc-loss", "l2").alpha.hc_weight == 0.005
-    assert arguments("--hc-loss", "log_ratio").alpha.hc_weight == 0.6
-    assert arguments("--hc-loss", "abs", "--hc-weight", 0).alpha.hc_weight == 0
-    assert AlphaConfig().hc_loss == "l2"
-
-
 @pytest.mark.parametrize(
     ("factor", "hc_loss"), [(1, "abs"), (20, "abs"), (200, "abs"), (200, "l2")]
 )
@@ -296,15 +314,6 @@ def test_default_weights_hold_the_expected_cost(
     for _ in range(300):
         training.step(0)
     assert training.summary()["expected_over_target"] == pytest.approx(1, abs=0.05)
-
-
-def test_temperatures_reach_the_final_one_in_the_last_epoch() -> None:
-    flags = ("--sample-strategy", "gumbel", "--epochs")
-    fbnets = pytest.approx(0.956, abs=0.001)  # for its 90 epochs
-    assert arguments(*flags, 90).gumbel.temperature_decay == fbnets
-    config = arguments(*flags, 7, "--temperature-final", 0.5)
-    assert 5 * config.gumbel.temperature_decay**6 == pytest.approx(0.5)
-    assert arguments("--temperature-decay", 0.9).gumbel.temperature_decay == 0.9
 
 
 def test_every_nth_weight_step_has_an_architecture_step(tiny_table: LookupTable) -> None:
