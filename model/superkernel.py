@@ -227,10 +227,8 @@ class SuperkernelSupernet(Supernet):
         rows = []
         for i, slices in enumerate(self.slices):
             row = []
-            groups = (
-                (1, self.kernels[i]),
-                (self.max_kernels, self.expansions[i]),
-            )  # first gate, sizes
+            # first gate and sizes, of kernels and of expansions
+            groups = (1, self.kernels[i]), (self.max_kernels, self.expansions[i])
             for part in slices:
                 if part is None:  # skip: the first gate alone decides
                     row.append(closed[i, 0])
