@@ -47,6 +47,7 @@ from search_strategy.benchmark import (
     ranking_csv,
     trivial_scores,
 )
+from search_strategy.evaluator import SCORES
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from utils.device import SEARCH_STREAM, stream
@@ -58,7 +59,6 @@ from utils.statistics import kendall_tau, rank_agreement, training_agreement, wi
 from utils.threads import set_threads
 from utils.timing import Phases
 
-SCORE_LABELS = {"top1": "top-1", "probability": "mean probability of the true class"}
 TOP_K = (10, 50, 100)
 AGREEMENT_DRAWS = 20
 
@@ -174,7 +174,7 @@ def plot(
         benchmark.accuracy,
         table.cost(benchmark.architectures, config.info_metric) / MILLION,
         table.metric(config.info_metric).label,
-        SCORE_LABELS[config.evaluation.score],
+        SCORES[config.evaluation.score],
         f"{Path(config.space.search_space).stem} on {config.data.dataset}, {len(score)} networks: "
         f"τ = {tau:.3f}",
     )

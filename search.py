@@ -40,10 +40,9 @@ from search_strategy.history import History
 from search_strategy.plan import search_plan, space_text
 from search_strategy.report import SearchReport
 from search_strategy.scores import ScoreLog, SharedScores
-from search_strategy.searched_run import SearchedRun
+from search_strategy.searched_run import SearchedRun, agreement, search_again
 from search_strategy.searches import Searches, new_strategy
 from search_strategy.strategy import FinishedSearch, SearchStrategy
-from search_strategy.supernet_seeds import agreement, search_again
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
 from utils.checkpoint import load_checkpoint

@@ -51,15 +51,14 @@ from model import (
     architecture_text,
     describe,
     load_architecture,
+    load_trained,
     save_weights,
-    set_dropout,
     zero_residuals,
 )
 from model.architecture import published_text
 from model.exports import check_exports, export_all
-from model.supernet_file import supernet_facts
+from model.supernet_file import load_from_supernet, supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
-from model.weights import load_from_supernet, load_trained
 from search_strategy.searched_run import SearchedRun
 from search_strategy.verify import verify
 from utils import ranks
@@ -167,7 +166,7 @@ def new_network(
             facts = supernet_facts(space, data.dataset, data.train_portion)
             load_from_supernet(net, space, architecture, config.init_from, facts, images)
     if config.dropout is not None:
-        set_dropout(net, config.dropout)
+        net.head.dropout.p = config.dropout
     if config.regularisation.drop_path and not add_drop_path(net, config.regularisation.drop_path):
         log.info("note: --drop-path is without effect: this network has no residual branches")
     return net

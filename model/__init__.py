@@ -10,31 +10,28 @@ from model.architecture import (
     read_architecture,
 )
 from model.blocks import BLOCKS, BlockStyle, conv_bn, zero_residuals
-from model.costs import count_costs
 from model.describe import choice_colors, describe
 from model.space import Architecture, SearchSpace, load_space
 from model.space_copy import keep_space, stored_space
 from model.subnet import (
     Subnet,
     add_drop_path,
+    count_costs,
     count_params,
     fold_batch_norms,
     inherit_weights,
     load_preprocessing,
+    load_trained,
     load_weights,
-    read_weights,
     save_weights,
-    set_dropout,
 )
-from model.superkernel import SUPERNETS, SuperkernelSupernet, build_supernet
-from model.supernet import SUPERNET_INITS, Supernet, align_choices, path_bns
-from model.weights import extract_subnet, load_trained
+from model.superkernel import SuperkernelSupernet, build_supernet
+from model.supernet import Supernet
+from model.supernet_file import extract_subnet
 from utils.preprocessing import Preprocessing
 
 __all__ = [
     "BLOCKS",
-    "SUPERNETS",
-    "SUPERNET_INITS",
     "Architecture",
     "BlockStyle",
     "Preprocessing",
@@ -43,7 +40,6 @@ __all__ = [
     "SuperkernelSupernet",
     "Supernet",
     "add_drop_path",
-    "align_choices",
     "architecture_record",
     "architecture_text",
     "build_supernet",
@@ -63,12 +59,9 @@ __all__ = [
     "load_subnet",
     "load_trained",
     "load_weights",
-    "path_bns",
     "published_architectures",
     "read_architecture",
-    "read_weights",
     "save_weights",
-    "set_dropout",
     "stored_space",
     "zero_residuals",
 ]

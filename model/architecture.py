@@ -23,14 +23,9 @@ from model.architecture_source import (
     read_architecture,
     read_source,
 )
-from model.costs import count_costs
 from model.space import Architecture, SearchSpace, load_space
-from model.space_file import (
-    SPACE_SUFFIXES,
-    load_space_file,
-    shipped_spaces,
-)
-from model.subnet import Subnet, load_preprocessing, load_weights, read_weights
+from model.space_file import SPACE_SUFFIXES, load_space_file, shipped_spaces
+from model.subnet import Subnet, count_costs, load_preprocessing, load_weights, read_weights
 
 
 def _space_content(space: str | dict, file: Path) -> str | dict:
@@ -119,9 +114,7 @@ def architecture_text(record: Mapping[str, object]) -> str:
 
 
 def load_subnet(
-    architecture: str | Path,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    architecture: str | Path, weights: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> Subnet:
     """Load the standalone network of an architecture file, in eval mode.
 

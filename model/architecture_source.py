@@ -22,11 +22,11 @@ from utils.yaml_file import read_yaml, shown
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")
 ALIASES = {"spos": "spos_megvii"}
-REQUIRED: dict[str, type | tuple[type, ...]] = {
+REQUIRED: dict[str, tuple[type, ...]] = {
     "search_space": (str, dict),
-    "input_size": int,
-    "num_classes": int,
-    "choices": list,
+    "input_size": (int,),
+    "num_classes": (int,),
+    "choices": (list,),
 }
 FOUND, HISTORY = "best_architecture.yaml", "history.csv"  # of a run folder
 CANDIDATE = re.compile(r"(?P<folder>.+)(?P<kind>[:#])(?P<number>\d+)")
@@ -66,12 +66,11 @@ def read_architecture(path: str | Path) -> dict:
     spec = read_yaml(Path(path))
     if not isinstance(spec, dict):
         raise ValueError(f"{path}: an architecture file must be a mapping of keys to values")
-    for key, kind in REQUIRED.items():
+    for key, kinds in REQUIRED.items():
         if key not in spec:
             raise ValueError(f"{path}: key '{key}' is missing")
-        if not isinstance(spec[key], kind) or isinstance(spec[key], bool):
-            kinds = kind if isinstance(kind, tuple) else (kind,)
-            names = " or ".join(k.__name__ for k in kinds)
+        if not isinstance(spec[key], kinds) or isinstance(spec[key], bool):
+            names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{path}: '{key}' must be of type {names}")
     widths = spec.get("widths")
     if widths is not None and not WIDTHS[0](widths):
@@ -140,9 +139,4 @@ def _from_text(space: str | None, choices: list[str]) -> dict:
             f"--arch: the {len(choices)} choices are {which}; name the space, as in "
             f"'{(fitting or ['my_space.yaml'])[0]}: {' '.join(choices[:2])} ...'"
         )
-    return {
-        "search_space": fitting[0],
-        "input_size": 224,
-        "num_classes": 1000,
-        "choices": choices,
-    }
+    return {"search_space": fitting[0], "input_size": 224, "num_classes": 1000, "choices": choices}

@@ -15,14 +15,15 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from model.small_maps import InPlaceReLU6, SmallMapConv2d
+from model.small_maps import InPlaceReLU6, SmallMapConv2d, UncountedBatchNorm2d
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -31,41 +32,30 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "swish": nn.SiLU,
 }
 
+TRAINING_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    **ACTIVATIONS,
+    # not of the others: they need their input for the gradient, so in place would copy it
+    "relu": partial(nn.ReLU, inplace=True),
+    "relu6": InPlaceReLU6,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStyle:
     """Style shared by all blocks of a network."""
+
+    conv_class: ClassVar[type[nn.Conv2d]] = nn.Conv2d
+    bn_class: ClassVar[type[nn.BatchNorm2d]] = nn.BatchNorm2d
+    act_classes: ClassVar[Mapping[str, Callable[[], nn.Module]]] = ACTIVATIONS
 
     activation: str = "relu"
     bn_eps: float = 1e-5
     bn_affine: bool = True
     expand_e1: bool = False  # expansion 1 has an expansion conv, as in timm's FBNet-C
 
-    def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
-        """Return a convolution with "same" padding and without bias."""
-        return nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
-
-    def bn(self, chs: int) -> nn.BatchNorm2d:
-        """Return a batch norm over `chs` channels."""
-        return nn.BatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
-
     def act(self) -> nn.Module:
         """Return the activation."""
-        return ACTIVATIONS[self.activation]()
-
-
-class UncountedBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d that does not count batches, which saves a GPU kernel per call.
-
-    Only a cumulative mean (momentum None) needs the count; there it is kept. Outputs, gradients,
-    statistics and state dict keys are those of nn.BatchNorm2d.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.momentum is None or not self.training:
-            return super().forward(x)
-        mean, var = self.running_mean, self.running_var
-        return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+        return self.act_classes[self.activation]()
 
 
 class TrainingStyle(BlockStyle):
@@ -75,18 +65,9 @@ class TrainingStyle(BlockStyle):
     `nn.BatchNorm2d` by class.
     """
 
-    def conv(self, in_chs: int, out_chs: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
-        return SmallMapConv2d(
-            in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
-
-    def bn(self, chs: int) -> nn.BatchNorm2d:
-        return UncountedBatchNorm2d(chs, eps=self.bn_eps, affine=self.bn_affine)
-
-    def act(self) -> nn.Module:
-        # hswish and swish need their input for the gradient, so in place would copy it
-        in_place = {"relu": nn.ReLU(inplace=True), "relu6": InPlaceReLU6()}
-        return in_place.get(self.activation) or super().act()
+    conv_class = SmallMapConv2d
+    bn_class = UncountedBatchNorm2d
+    act_classes = TRAINING_ACTIVATIONS
 
 
 class ConvBN(nn.Sequential):
@@ -107,8 +88,9 @@ def conv_bn(
     act: bool = True,
 ) -> ConvBN:
     """Build a `ConvBN` with "same" padding."""
-    conv = style.conv(in_chs, out_chs, kernel, stride, groups)
-    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=style.bn(out_chs))
+    conv = style.conv_class(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    bn = style.bn_class(out_chs, eps=style.bn_eps, affine=style.bn_affine)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=bn)
     if act:
         parts["act"] = style.act()
     return ConvBN(parts)
@@ -143,11 +125,9 @@ class MBConv(nn.Module):
         hidden = in_chs * expansion
         self.groups = groups  # of the 1x1 convs; the depthwise conv has `hidden`
         self.residual = residual and stride == 1 and in_chs == out_chs
-        self.expand = (
-            conv_bn(in_chs, hidden, 1, 1, style, groups=groups)
-            if expansion != 1 or style.expand_e1
-            else nn.Identity()
-        )
+        self.expand: nn.Module = nn.Identity()
+        if expansion != 1 or style.expand_e1:
+            self.expand = conv_bn(in_chs, hidden, 1, 1, style, groups=groups)
         self.depthwise = conv_bn(hidden, hidden, kernel, stride, style, groups=hidden)
         self.project = conv_bn(hidden, out_chs, 1, 1, style, groups=groups, act=False)
 
@@ -196,11 +176,10 @@ class ShuffleBlock(nn.Module):
             parts = [pointwise(branch_in, mid), depthwise(mid, kernel, stride)]
             parts += [pointwise(mid, branch_out)]
         self.branch = nn.Sequential(*parts)
-        self.projection = (
-            None
-            if self.keeps_shape
-            else nn.Sequential(depthwise(in_chs, kernel, stride), pointwise(in_chs, in_chs))
-        )
+        self.projection = None
+        if not self.keeps_shape:
+            parts = [depthwise(in_chs, kernel, stride), pointwise(in_chs, in_chs)]
+            self.projection = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.projection is None:  # slicing even and odd channels is the shuffle of 2 groups
@@ -223,15 +202,16 @@ class Head(nn.Module):
         return self.classifier(self.dropout(self.conv(x).mean(dim=(2, 3))))  # [B, num_classes]
 
 
-MBCONV_NAME = re.compile(r"k(?P<kernel>[1-9]\d?)_e(?P<expansion>[1-9]\d?)(_g(?P<groups>[2-9]))?")
-SHUFFLE_NAME = re.compile(r"shuffle_k(?P<kernel>[1-9]\d?)")
+KERNEL = r"k(?P<kernel>[1-9]?[13579])"  # an even kernel has no "same" padding
+MBCONV_NAME = re.compile(KERNEL + r"_e(?P<expansion>[1-9]\d?)(_g(?P<groups>[2-9]))?")
+SHUFFLE_NAME = re.compile(f"shuffle_{KERNEL}")
 SKIPS = ("skip", "identity")
 
 
 def parse_mbconv(name: str) -> tuple[int, int, int] | None:
     """Return (kernel, expansion, groups) of an MBConv's name; None for other blocks."""
     match = MBCONV_NAME.fullmatch(name)
-    if match is None or int(match["kernel"]) % 2 == 0:  # an even kernel has no "same" padding
+    if match is None:
         return None
     return int(match["kernel"]), int(match["expansion"]), int(match["groups"] or 1)
 
@@ -241,13 +221,9 @@ BLOCKS: dict[str, BlockMaker] = {}  # further blocks by name, such as a user's o
 
 
 def is_block_name(name: str) -> bool:
-    """True if `build_block` knows the name, at some shape."""
-    shuffle = SHUFFLE_NAME.fullmatch(name)
-    return (
-        name in (*SKIPS, "xception", *BLOCKS)
-        or parse_mbconv(name) is not None
-        or (shuffle is not None and int(shuffle["kernel"]) % 2 == 1)
-    )
+    """Return True if `build_block` knows the name, at some shape."""
+    known = name in (*SKIPS, "xception", *BLOCKS)
+    return known or bool(MBCONV_NAME.fullmatch(name) or SHUFFLE_NAME.fullmatch(name))
 
 
 def build_block(
@@ -280,15 +256,15 @@ def build_block(
 
 
 def inner_kernel(kernel: Tensor, size: int) -> Tensor:
-    """Return a view of the inner size x size taps of [O, I, K, K]."""
+    """View the inner size x size taps of [O, I, K, K]."""
     edge = (kernel.shape[-1] - size) // 2
     return kernel[:, :, edge : edge + size, edge : edge + size]
 
 
 def inner_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Return a view of the part of a larger block's tensor that a smaller block shares with it.
+    """View the part of a larger block's tensor that a smaller block shares with it.
 
-    That is the first channels along both axes, and the inner k x k of a conv kernel [O, I, K, K].
+    It is the first channels along both axes, and the inner k x k of a conv kernel [O, I, K, K].
     """
     if tensor.dim() == 4:  # a conv kernel; BN tensors and biases have channels only
         tensor = inner_kernel(tensor, shape[-1])

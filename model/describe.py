@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model.blocks import BlockStyle, build_block
-from model.space import Layer, SearchSpace
+from model.space import SearchSpace
 from utils.draw import DrawnBlock, choice_color
 
 
@@ -48,23 +48,17 @@ def describe(space: SearchSpace, architecture: Iterable[int]) -> list[DrawnBlock
     """List stem, (first,) searchable layers and head of an architecture [L]."""
     colors = choice_colors(space)
 
-    def block(place: str, name: str, layer: Layer) -> DrawnBlock:
-        shape = layer.in_chs, layer.out_chs, layer.stride
+    def block(place: str, name: str, shape: tuple[int, int, int], in_size: int) -> DrawnBlock:
         kernel, hidden = block_shape(name, *shape, space.style)
-        return DrawnBlock(place, name, kernel, hidden, *shape, layer.in_size, colors.get(name))
+        return DrawnBlock(place, name, kernel, hidden, *shape, in_size, colors.get(name))
 
     shape = 3, space.stem_width, space.stem_stride, space.input_size
     rows = [DrawnBlock("stem", "conv", 3, None, *shape, None)]
     if space.first_block is not None:
-        first = Layer(
-            in_chs=space.stem_width,
-            out_chs=space.first_width,
-            stride=1,
-            in_size=space.stem_size,
-            choices=(),
-        )
-        rows.append(block("first", space.first_block, first))
+        first = space.stem_width, space.first_width, 1
+        rows.append(block("first", space.first_block, first, space.stem_size))
     for i, (layer, choice) in enumerate(zip(space.layers, architecture, strict=True), 1):
-        rows.append(block(str(i), layer.choices[int(choice)], layer))
+        of_layer = layer.in_chs, layer.out_chs, layer.stride
+        rows.append(block(str(i), layer.choices[int(choice)], of_layer, layer.in_size))
     shape = space.layers[-1].out_chs, space.last_width, 1, space.last_size
     return [*rows, DrawnBlock("head", "conv", 1, None, *shape, None)]

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ METADATA_FILE = "preprocessing.json"  # inside a torch.export archive
 
 
 def check_onnx_packages(flag: str = "--export-onnx") -> None:
-    """Raises ValueError where a package that the ONNX export needs is missing."""
+    """Raise ValueError where a package that the ONNX export needs is missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -33,7 +33,7 @@ def check_onnx_packages(flag: str = "--export-onnx") -> None:
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Without the exporters' progress messages and warnings about their own insides."""
+    """Hide the exporters' progress messages and warnings about their own insides."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
         warnings.catch_warnings(),
@@ -44,21 +44,24 @@ def quiet_export() -> Iterator[None]:
         yield
 
 
-def _difference(mine: Tensor, theirs: Tensor, path: Path) -> float:
-    """Largest absolute difference. Raises ValueError above TOLERANCE."""
-    difference = (mine - theirs).abs().max().item()
-    if not difference <= TOLERANCE:  # NaN too
-        raise ValueError(
-            f"{path}: logits differ from PyTorch's by {difference:.2g}, more than {TOLERANCE:g}; "
-            f"the file was not written"
-        )
-    return difference
+def _check(net: nn.Module, theirs: Callable[[Tensor], Tensor], size: int, path: Path) -> float:
+    """Return the largest difference of a file's logits to the network's.
 
-
-def _samples(input_size: int) -> list[Tensor]:
-    """Batches of sizes other than the one exported with: the batch must be dynamic."""
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(b, 3, input_size, input_size, generator=generator) for b in (1, 3)]
+    Raises:
+        ValueError: it is above TOLERANCE.
+    """
+    generator, worst = torch.Generator().manual_seed(0), 0.0
+    for batch in (1, 3):  # other than the one exported with: the batch must be dynamic
+        images = torch.randn(batch, 3, size, size, generator=generator)
+        with torch.no_grad():
+            difference = (net(images) - theirs(images)).abs().max().item()
+        if not difference <= TOLERANCE:  # NaN too
+            raise ValueError(
+                f"{path}: logits differ from PyTorch's by {difference:.2g}, more than "
+                f"{TOLERANCE:g}; the file was not written"
+            )
+        worst = max(worst, difference)
+    return worst
 
 
 def onnx_program(net: nn.Module, input_size: int) -> torch.onnx.ONNXProgram:
@@ -111,12 +114,11 @@ def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> flo
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for images in _samples(size):
-        with torch.no_grad():
-            mine = net(images)
-        theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-        worst = max(worst, _difference(mine, theirs, path))
+
+    def theirs(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    worst = _check(net, theirs, size, path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return worst
@@ -136,10 +138,7 @@ def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> fl
         torch.export.save(program, archive, extra_files=extra)
         archive.seek(0)
         loaded = torch.export.load(archive).module()
-    worst = 0.0
-    for images in _samples(size):
-        with torch.no_grad():
-            worst = max(worst, _difference(net(images), loaded(images), path))
+    worst = _check(net, loaded, size, path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(archive.getvalue())
     return worst

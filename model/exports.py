@@ -1,4 +1,4 @@
-"""All exports of a trained network at once: ONNX, ONNX of 8-bit integers, torch.export, the Hub."""
+"""Write the exports of a trained network: ONNX, ONNX of 8-bit integers, torch.export, the Hub."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from model.export import check_onnx_packages, export_onnx, export_torch
 from model.hub import CONFIG, WEIGHTS, export_hub
-from model.quantised import Batches, export_int8
+from model.quantised import export_int8
 from model.space import Architecture, SearchSpace
 from model.subnet import Subnet, fold_batch_norms
+from utils.evaluation import Batches
 from utils.model_card import ModelCard
 
 

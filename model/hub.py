@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -49,12 +48,12 @@ def hub_class() -> type[Subnet]:
 
         def __init__(
             self,
-            search_space: Any,
+            search_space: str | dict,
             input_size: int,
             num_classes: int,
             choices: Sequence[str],
             widths: Sequence[int] | None = None,
-            preprocessing: dict[str, Any] | None = None,
+            preprocessing: dict | None = None,
         ) -> None:
             space = load_space(search_space, input_size, num_classes, widths)
             super().__init__(space, space.encode(choices))

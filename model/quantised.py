@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from model.export import export_onnx
+from utils.evaluation import Batches
 from utils.files import atomic_path
 from utils.preprocessing import Preprocessing
 
 TIMED = 50  # runs of one image, of which the median counts
-Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
 
 
 class _Calibration:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
-from model.space_file import check_space, load_space_file, plain_keys
+from model.space_file import WIDTHS, check_space, load_space_file, plain_keys
 
 Architecture = Sequence[int] | np.ndarray  # [L]
 SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
@@ -70,7 +70,7 @@ class SearchSpace:
     @property
     def first_width(self) -> int:
         """Input channels of the first searchable layer."""
-        return self.widths[1] if self.first_block else self.widths[0]
+        return self.widths[1 if self.first_block else 0]
 
     @property
     def last_width(self) -> int:
@@ -131,10 +131,10 @@ class SearchSpace:
                 f"architecture has {len(names)} choices, but {self.name} has "
                 f"{self.num_layers} searchable layers"
             )
-        known = sorted({choice for layer in self.layers for choice in layer.choices})
         for i, (name, layer) in enumerate(zip(names, self.layers, strict=True), 1):
             if name not in layer.choices:
-                why = "is not allowed there" if name in known else f"is unknown in {self.name}"
+                known = any(name in other.choices for other in self.layers)
+                why = "is not allowed there" if known else f"is unknown in {self.name}"
                 raise ValueError(
                     f"layer {i} of {self.num_layers}: choice '{name}' {why} "
                     f"(allowed: {', '.join(layer.choices)})"
@@ -153,14 +153,10 @@ def make_divisible(width: float, divisor: int = 8) -> int:
 
 
 def _resolve_widths(spec: dict, where: str, widths: Sequence[int] | None) -> list[int]:
-    default = [spec["stem"]["width"]]
-    default += [spec["first"]["width"]] if spec["first"] else []
-    default += [stage["width"] for stage in spec["stages"]]
-    default += [spec["last"]]
+    parts = [spec["stem"], *([spec["first"]] if spec["first"] else []), *spec["stages"]]
+    default = [*(part["width"] for part in parts), spec["last"]]
     chosen = list(widths if widths is not None else spec.get("widths") or default)
-    if len(chosen) != len(default) or not all(
-        isinstance(w, int) and not isinstance(w, bool) and 0 < w <= 65536 for w in chosen
-    ):
+    if len(chosen) != len(default) or not WIDTHS[0](chosen):
         first = "first, " if spec["first"] else ""
         raise ValueError(
             f"{where}: widths must be {len(default)} positive integers "
@@ -184,29 +180,24 @@ def _resolve_layers(
         cifar_form: the first stride-2 layer keeps the resolution.
     """
     num_fixed = 2 if spec["first"] else 1
-    in_chs = widths[num_fixed - 1]
+    in_chs, to_unstride = widths[num_fixed - 1], cifar_form
     layers: list[Layer] = []
-    to_unstride = cifar_form
     for stage, out_chs in zip(spec["stages"], widths[num_fixed:-1], strict=True):
         for i in range(stage["layers"]):
             stride = stage["stride"] if i == 0 else 1
             if stride == 2 and to_unstride:
                 stride, to_unstride = 1, False
             # the most specific list counts: of the layer, of the stage, of the space
-            names = stage.get("choices") or spec["choices"]
-            if overrides := stage.get("layer_choices"):
-                names = overrides.get(i + 1) or names
-            keeps_shape = stride == 1 and in_chs == out_chs
-            if spec["supernet"] == "superkernel":
-                # Single-Path NAS never skips the first layer of a stage
-                keeps_shape = keeps_shape and i > 0
-            choices = tuple(n for n in names if n != "skip" or keeps_shape)
+            of_layer = stage.get("layer_choices", {}).get(i + 1)
+            names = of_layer or stage.get("choices") or spec["choices"]
+            can_skip = stride == 1 and in_chs == out_chs
+            if spec["supernet"] == "superkernel" and i == 0:
+                can_skip = False  # Single-Path NAS never skips the first layer of a stage
+            choices = tuple(n for n in names if n != "skip" or can_skip)
             if not choices:
                 raise ValueError(f"{where}: layer {len(layers) + 1} has no choice left but skip")
-            layer = Layer(
-                in_chs=in_chs, out_chs=out_chs, stride=stride, in_size=size, choices=choices
-            )
-            layers.append(layer)
+            shape = {"in_chs": in_chs, "out_chs": out_chs, "stride": stride, "in_size": size}
+            layers.append(Layer(**shape, choices=choices))
             in_chs, size = out_chs, -(-size // stride)  # "same" padding: ceil(size / stride)
     return layers
 
@@ -295,9 +286,7 @@ def load_space(
         first_block=spec["first"]["block"] if spec["first"] else None,
         layers=tuple(layers),
         style=BlockStyle(
-            activation=spec["activation"],
-            bn_eps=spec["bn"]["eps"],
-            expand_e1=spec["expand_e1"],
+            activation=spec["activation"], bn_eps=spec["bn"]["eps"], expand_e1=spec["expand_e1"]
         ),
         affine_in_supernet=spec["bn"]["affine_in_supernet"],
         classifier_bias=spec["classifier"]["bias"],

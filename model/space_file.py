@@ -6,6 +6,7 @@ whole. The schema is the dicts below: key -> (check, description of a valid valu
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,18 +25,17 @@ MAX_EXTENDS = 8  # files that extend each other
 Check = tuple[Callable[[object], bool], str]
 
 
+def _number(
+    low: float, high: float, kinds: tuple[type, ...] = (int, float), name: str = "a number"
+) -> Check:
+    return (
+        lambda v: isinstance(v, kinds) and not isinstance(v, bool) and low <= v <= high,  # type: ignore[operator]
+        f"{name} from {low} to {high}",
+    )
+
+
 def _int(low: int, high: int) -> Check:
-    return (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high,
-        f"an integer from {low} to {high}",
-    )
-
-
-def _number(low: float, high: float) -> Check:
-    return (
-        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and low <= v <= high,
-        f"a number from {low} to {high}",
-    )
+    return _number(low, high, (int,), "an integer")
 
 
 def _one_of(*values: str | bool) -> Check:
@@ -148,18 +148,13 @@ def check_space(spec: dict, where: str) -> None:
 
 def plain_keys(content: Mapping) -> dict:
     """Return a space's content with layer numbers as integers, which JSON makes texts."""
-
-    def plain(stage: object) -> object:
-        if not isinstance(stage, dict) or not isinstance(stage.get("layer_choices"), dict):
-            return stage
-        by_layer = stage["layer_choices"].items()
-        numbers = {int(k) if str(k).isdecimal() else k: names for k, names in by_layer}
-        return {**stage, "layer_choices": numbers}
-
-    stages = content.get("stages")
-    if not isinstance(stages, list):
-        return dict(content)
-    return {**content, "stages": [plain(stage) for stage in stages]}
+    spec = copy.deepcopy(dict(content))
+    stages = spec.get("stages")
+    for stage in stages if isinstance(stages, list) else []:  # not checked yet
+        if isinstance(stage, dict) and isinstance(stage.get("layer_choices"), dict):
+            by_layer = stage["layer_choices"].items()
+            stage["layer_choices"] = {int(k) if str(k).isdecimal() else k: v for k, v in by_layer}
+    return spec
 
 
 def shipped_spaces() -> list[str]:

@@ -8,9 +8,11 @@ net = load_subnet("best_architecture.yaml", "weights.safetensors")
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +22,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.blocks import BlockStyle, ConvBN, init_weights, inner_slice, residual_blocks
 from model.space import Architecture, SearchSpace
-from model.supernet import Supernet, build_choice, build_first, build_head, build_stem
+from model.supernet import IN_CHS, Supernet, build_choice, build_first, build_head, build_stem
+from utils.checkpoint import load_checkpoint
 from utils.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+    from safetensors import safe_open
 
 METADATA_KEY = "oneshot_nas"  # its value: JSON of Preprocessing
 
@@ -92,11 +96,6 @@ def add_drop_path(subnet: Subnet, rate: float) -> int:
     return len(residual)
 
 
-def set_dropout(subnet: Subnet, rate: float) -> None:
-    """Replace the space's dropout before the classifier."""
-    subnet.head.dropout.p = rate
-
-
 @torch.no_grad()
 def fold_batch_norms(subnet: nn.Module) -> nn.Module:
     """Return a copy in eval mode with BNs folded into the convs: the same function, faster."""
@@ -111,6 +110,28 @@ def fold_batch_norms(subnet: nn.Module) -> nn.Module:
 def count_params(module: nn.Module) -> int:
     """Count the parameters, shared ones once."""
     return sum(p.numel() for p in module.parameters())
+
+
+@torch.no_grad()
+def count_costs(space: SearchSpace, architecture: Architecture) -> dict[str, int]:
+    """Count MACs (`flops`) and params of an architecture [L], without computing anything.
+
+    MACs are of Conv2d and Linear only, one multiply-accumulate being 1. The lookup table counts
+    with thop, block by block; this counts a whole network in milliseconds.
+    """
+    macs = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal macs  # each element of the output takes one filter's weights
+        macs += output.numel() * module.get_parameter("weight")[0].numel()
+
+    with torch.device("meta"):  # no memory, no random numbers
+        net = Subnet(space, architecture).eval()
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.register_forward_hook(count)
+        net(torch.empty(1, IN_CHS, space.input_size, space.input_size))
+    return {"flops": macs, "params": count_params(net)}
 
 
 @torch.no_grad()
@@ -148,21 +169,28 @@ def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) 
     subnet.load_state_dict(tensors)
 
 
+@contextlib.contextmanager
+def _safetensors(path: str | Path) -> Iterator[safe_open]:
+    """Open a .safetensors file. Raises ValueError if it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise ValueError(f"weights {path} do not exist; check the path")
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors file.
 
     Raises:
         ValueError: it is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; check the path")
-    try:
-        return load_file(os.fspath(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
+    with _safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
 
 
 def load_preprocessing(path: str | Path) -> Preprocessing | None:
@@ -171,17 +199,30 @@ def load_preprocessing(path: str | Path) -> Preprocessing | None:
     Raises:
         ValueError: the file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise ValueError(f"weights {path} do not exist; check the path")
-    try:
-        with safe_open(os.fspath(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole .safetensors file ({error})") from error
-    values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    with _safetensors(path) as file:
+        values = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     return Preprocessing.of(values) if values else None
+
+
+def load_trained(net: Subnet, path: Path, new_classes: bool = False) -> None:
+    """Load a .safetensors file or a checkpoint (its averaged weights, if any), in place.
+
+    With `new_classes` the classifier stays as it is where its number of classes is another.
+
+    Raises:
+        ValueError: missing, damaged, or of another architecture.
+    """
+    if path.suffix == ".safetensors":
+        tensors = read_weights(path)
+    else:
+        state, prefix = load_checkpoint(path, "subnet"), "module."
+        averaged = state["averaged"].items()
+        averaged = {k.removeprefix(prefix): t for k, t in averaged if k.startswith(prefix)}
+        tensors = averaged or state["subnet"]
+    for name, own in net.head.classifier.state_dict(prefix="head.classifier.").items():
+        if new_classes and name in tensors and tensors[name].shape != own.shape:
+            tensors[name] = own
+    load_weights(net, tensors, path)
 
 
 def save_weights(

@@ -73,16 +73,12 @@ class SuperMBConv(MBConv):
         The rings of the kernel are gated as in equation 4. Channel groups are gated after the
         depthwise BN and activation, as a BN would shift a zeroed channel away from zero.
         """
+        kernel = gates.kernel
+        size, hidden = kernel.shape[-1], len(kernel)
         y = self.expand(x)
-        y = conv2d(
-            y,
-            gates.kernel,
-            stride=self.stride,
-            padding=gates.kernel.shape[-1] // 2,
-            groups=len(gates.kernel),
-        )
+        y = conv2d(y, kernel, stride=self.stride, padding=size // 2, groups=hidden)
         y = self.act(self.depthwise.bn(y)) * gates.channels.view(1, -1, 1, 1)
-        y = self.project(y) * gates.skip
+        y = self.project(y) * gates.keep
         return x + y if self.residual else y
 
 
@@ -91,36 +87,26 @@ Slices = list[tuple[int, int] | None]  # (kernel, expansion) of a layer's choice
 
 @dataclass(frozen=True)
 class LayerGates:
-    """Gates of one layer's superkernel at given thresholds; `gate_margins` lists the G gates.
+    """Gates of one layer's superkernel at given thresholds.
 
     Attributes:
         margins: norm minus threshold of each gate, [G]; a gate is open if it is above 0. Gates that
             the layer does not have are always open (+inf).
-        gates: indicators of the margins, [G]; 0 or 1 forward, the sigmoid's slope backward.
+        keep: the gate that keeps the layer; 0 skips it.
         kernel: the depthwise kernel with its closed rings zeroed, [H, 1, K, K].
         channels: the gate of each hidden channel, [H].
     """
 
     margins: Tensor
-    gates: Tensor
+    keep: Tensor
     kernel: Tensor
     channels: Tensor
-
-    @property
-    def skip(self) -> Tensor:
-        """The gate that keeps the layer; 0 skips it."""
-        return self.gates[0]
 
 
 def indicator(margin: Tensor) -> Tensor:
     """Return 1 where margin > 0, else 0; backward, the derivative of its sigmoid (eq. 5)."""
     soft = margin.sigmoid()
     return (margin > 0).to(soft.dtype) + (soft - soft.detach())
-
-
-def _distinct(slices: Slices, which: int) -> list[int]:
-    """Return the sorted kernels (0) or expansions (1) of a layer's choices."""
-    return sorted({part[which] for part in slices if part is not None})
 
 
 class SuperkernelSupernet(Supernet):
@@ -138,31 +124,36 @@ class SuperkernelSupernet(Supernet):
             [spec[:2] if (spec := parse_mbconv(n)) else None for n in layer.choices]
             for layer in space.layers
         ]
-        super().__init__(space)  # builds the layers, which need the slices
+        # the distinct ones of each layer, sorted
+        self.kernels, self.expansions = (
+            [sorted({part[i] for part in slices if part}) for slices in self.slices] for i in (0, 1)
+        )
+        super().__init__(space)  # builds the layers, which need the sizes
         self.skip = nn.Identity()
+        self.max_kernels, self.max_expansions = (
+            max(map(len, sizes)) for sizes in (self.kernels, self.expansions)
+        )
+        # G: one gate to keep the layer, and one per kernel and expansion above the smallest
+        self.num_gates = self.max_kernels + self.max_expansions - 1
 
     def build_layer(self, layer: int, style: BlockStyle) -> nn.Module:
         spec = self.space.layers[layer]
-        kernels, expansions = zip(*filter(None, self.slices[layer]), strict=True)
-        largest = max(kernels), max(expansions)
+        largest = self.kernels[layer][-1], self.expansions[layer][-1]
         return SuperMBConv(spec.in_chs, spec.out_chs, spec.stride, *largest, style)
 
     def block(self, layer: int) -> SuperMBConv:
         """Return the block that holds all choices of a layer."""
         return cast(SuperMBConv, self.layers[layer])
 
-    @property
-    def num_gates(self) -> int:
-        """G: one gate to keep the layer, and one per kernel and expansion above the smallest."""
-        kernels, expansions = (max(len(_distinct(s, i)) for s in self.slices) for i in (0, 1))
-        return kernels + expansions - 1
+    def layer_blocks(self, layer: int) -> list[nn.Module]:
+        return [self.layers[layer]]
 
     def check_thresholds(self) -> None:
         """Raise ValueError if a layer's choices are not all combinations that the gates allow."""
         for i, slices in enumerate(self.slices, 1):
-            wanted = {(k, e) for k in _distinct(slices, 0) for e in _distinct(slices, 1)}
+            wanted = set(itertools.product(self.kernels[i - 1], self.expansions[i - 1]))
             can_skip = None not in slices or self.block(i - 1).residual
-            if {s for s in slices if s is not None} != wanted or not can_skip:
+            if set(filter(None, slices)) != wanted or not can_skip:
                 raise ValueError(
                     f"layer {i} of {self.space.name}: thresholds decide kernel and expansion one "
                     f"by one, so its choices must be all combinations of them"
@@ -170,10 +161,7 @@ class SuperkernelSupernet(Supernet):
 
     def layer_gates(self, layer: int, thresholds: Tensor) -> LayerGates:
         """Compute the gates of one layer at thresholds [G]; differentiable, also in the weights."""
-        slices, block = self.slices[layer], self.block(layer)
-        kernels, expansions = _distinct(slices, 0), _distinct(slices, 1)
-        # gates have the same place in all layers, so layers of fewer kernels leave some unused
-        first_expansion = self.num_gates - max(len(_distinct(s, 1)) for s in self.slices) + 1
+        block, kernels = self.block(layer), self.kernels[layer]
         w = block.depthwise.conv.weight  # [H, 1, K, K]
         unit = 2 / w.shape[-1] ** 2  # He's variance of a weight
         thresholds = thresholds.to(w.device)
@@ -192,25 +180,21 @@ class SuperkernelSupernet(Supernet):
             ring = inner_kernel(w, k) - F.pad(inner_kernel(w, kernels[j - 1]), (hole,) * 4)
             gate = gate * decide(j, ring, len(w) * (k**2 - kernels[j - 1] ** 2))
             kernel = kernel + gate * F.pad(ring, (edge,) * 4)
-        bounds = [block.in_chs * e for e in expansions]
+        bounds = [block.in_chs * e for e in self.expansions[layer]]
         size = w.shape[-1] ** 2
-        if None in slices:  # eq. 6, the outer indicator
+        if None in self.slices[layer]:  # eq. 6, the outer indicator
             decide(0, kernel[: bounds[0]], bounds[0] * size)
         gate, channels = w.new_ones(()), [w.new_ones(bounds[0])]
         for j, (low, high) in enumerate(itertools.pairwise(bounds)):  # eq. 6, the inner one
-            gate = gate * decide(first_expansion + j, kernel[low:high], (high - low) * size)
+            # gates have the same place in all layers, so layers of fewer kernels leave some unused
+            gate = gate * decide(self.max_kernels + j, kernel[low:high], (high - low) * size)
             channels.append(gate.expand(high - low))
         stacked = torch.stack(margins)
-        return LayerGates(stacked, indicator(stacked), kernel, torch.cat(channels))
+        return LayerGates(stacked, indicator(stacked)[0], kernel, torch.cat(channels))
 
     def gate_margins(self, thresholds: Tensor) -> Tensor:
-        """Compute norm minus threshold of each gate, [L, G], of thresholds [L, G].
-
-        Gate 0 keeps the layer (else it is skipped); next are its larger kernels, from the second
-        smallest on, then its larger expansions. Gates that a layer does not have are +inf.
-        """
-        layers = [self.layer_gates(i, t).margins for i, t in enumerate(thresholds)]
-        return torch.stack(layers)
+        """Compute norm minus threshold of each gate, [L, G]; +inf where a layer lacks a gate."""
+        return torch.stack([self.layer_gates(i, t).margins for i, t in enumerate(thresholds)])
 
     def choice_gates(self, thresholds: Tensor) -> Tensor:
         """Return one-hot decisions [L, C], the products of eq. 6 to 8; backward, the sigmoids'."""
@@ -240,18 +224,18 @@ class SuperkernelSupernet(Supernet):
             opened: the term of a gate that is to be open.
             closed: the term of a gate that is to be closed.
         """
-        num_kernels = max(len(_distinct(s, 0)) for s in self.slices)
         rows = []
         for i, slices in enumerate(self.slices):
             row = []
+            # first gate and sizes, of kernels and of expansions
+            groups = (1, self.kernels[i]), (self.max_kernels, self.expansions[i])
             for part in slices:
                 if part is None:  # skip: the first gate alone decides
                     row.append(closed[i, 0])
                     continue
                 terms = [opened[i, 0]]
-                for which, start in ((0, 1), (1, num_kernels)):
-                    sizes = _distinct(slices, which)
-                    position = sizes.index(part[which])
+                for (start, sizes), size in zip(groups, part, strict=True):
+                    position = sizes.index(size)
                     terms += opened[i, start : start + position].unbind()
                     if position + 1 < len(sizes):
                         terms.append(closed[i, start + position])
@@ -296,12 +280,6 @@ class SuperkernelSupernet(Supernet):
         return self.skip if self.slices[layer][choice] is None else self.layers[layer]
 
 
-SUPERNETS: dict[str, type[Supernet]] = {
-    "multipath": Supernet,
-    "superkernel": SuperkernelSupernet,
-}
-
-
 def build_supernet(space: SearchSpace) -> Supernet:
     """Build a space's supernet; torch's global generator draws its weights."""
-    return SUPERNETS[space.supernet](space)
+    return SuperkernelSupernet(space) if space.supernet == "superkernel" else Supernet(space)

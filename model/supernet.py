@@ -17,18 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from model.blocks import (
-    BlockStyle,
-    Head,
-    build_block,
-    conv_bn,
-    init_weights,
-    inner_slice,
-)
+from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights, inner_slice
 from model.space import Architecture, SearchSpace
 
 IN_CHS = 3  # colour images
-SUPERNET_INITS = ("independent", "aligned")
 
 
 def build_stem(space: SearchSpace, style: BlockStyle) -> nn.Module:
@@ -178,7 +170,7 @@ class Supernet(nn.Module):
         the weight requires a gradient (output times gradient of the output), run without a graph.
         """
         total = None
-        for c, module in enumerate(self.choices(layer)):
+        for c, module in enumerate(self.layer_blocks(layer)):
             if not used[c] or (values[c] == 0 and not weights.requires_grad):
                 continue
             if values[c] == 0:
@@ -192,25 +184,24 @@ class Supernet(nn.Module):
             raise ValueError(f"layer {layer + 1}: the weights of all its choices are zero")
         return total
 
-    def choices(self, layer: int) -> nn.ModuleList:
-        """Return the modules of all choices of one layer, in order."""
-        return cast(nn.ModuleList, self.layers[layer])
+    def layer_blocks(self, layer: int) -> list[nn.Module]:
+        """List the modules that hold the weights of one layer's choices, in order."""
+        return list(cast(nn.ModuleList, self.layers[layer]))
 
     def run_layer(self, x: Tensor, layer: int, choice: int) -> Tensor:
         """Run one choice of one layer: [B, in, H, W] -> [B, out, H / stride, W / stride]."""
-        return self.choices(layer)[choice](x)
+        return self.choice_module(layer, choice)(x)
 
     def choice_module(self, layer: int, choice: int) -> nn.Module:
         """Return the module that holds the weights of one choice of one layer."""
-        return self.choices(layer)[choice]
+        return cast(nn.ModuleList, self.layers[layer])[choice]
 
     def blocks(self) -> dict[str, nn.Module]:
         """Map names, which can be part of an identifier, to all modules that paths consist of."""
-        layers = enumerate(self.layers)
         parts = {
             f"{i}_{c}": block
-            for i, choices in layers
-            for c, block in enumerate(choices if isinstance(choices, nn.ModuleList) else [choices])
+            for i in range(len(self.layers))
+            for c, block in enumerate(self.layer_blocks(i))
         }
         return {"stem": self.stem, "first": self.first, **parts, "head": self.head}
 
@@ -221,16 +212,6 @@ class Supernet(nn.Module):
         for layer, choice in enumerate(path):
             yield self.choice_module(layer, int(choice))
         yield self.head
-
-
-def path_bns(supernet: Supernet, path: Architecture) -> list[nn.BatchNorm2d]:
-    """List the batch norms along a path."""
-    return [
-        m
-        for part in supernet.path_modules(path)
-        for m in part.modules()
-        if isinstance(m, nn.BatchNorm2d)
-    ]
 
 
 def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
@@ -259,8 +240,8 @@ def align_choices(supernet: Supernet) -> None:
     first channels) of the layer's largest choice, as in a superkernel (Single-Path NAS,
     https://arxiv.org/abs/1904.02877).
     """
-    for choices in supernet.layers:
-        modules = list(choices) if isinstance(choices, nn.ModuleList) else [choices]
+    for layer in range(len(supernet.layers)):
+        modules = supernet.layer_blocks(layer)
         largest = max(modules, key=lambda m: sum(p.numel() for p in m.parameters()))
         source = _convs(largest)
         for module in modules:

@@ -1,12 +1,18 @@
-"""A supernet's checkpoint: what it must agree on with the run that uses it, and loading it."""
+"""A supernet's checkpoint, what it must agree on with the run that uses it, and its subnets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from model.space import SearchSpace
+from torch import Tensor
+
+from model.space import Architecture, SearchSpace
+from model.subnet import Subnet, inherit_weights
+from model.superkernel import build_supernet
 from model.supernet import Supernet
 from utils.checkpoint import check_facts, load_checkpoint, restore
+from utils.evaluation import calibrate_batch_norms
 from utils.run_folder import log
 
 
@@ -35,3 +41,42 @@ def load_supernet(path: Path, supernet: Supernet, facts: dict) -> dict:
     size = state["facts"]["input_size"]
     log.info(f"supernet: {path}, {state['epoch']} epochs at {size} px")
     return state
+
+
+def extract_subnet(
+    supernet: Supernet, architecture: Architecture, calibration: Iterable[Tensor]
+) -> Subnet:
+    """Return the standalone network of a path, with its weights, in eval mode on its device.
+
+    Args:
+        calibration: batches of training images [B, 3, H, W] that BN statistics are estimated on.
+    """
+    net = Subnet(supernet.space, architecture).to(next(supernet.parameters()).device)
+    inherit_weights(net, supernet, architecture)
+    calibrate_batch_norms(net, calibration)
+    return net
+
+
+def load_from_supernet(
+    net: Subnet,
+    space: SearchSpace,
+    architecture: Architecture,
+    path: Path,
+    facts: dict,
+    calibration: Iterable[Tensor],
+) -> None:
+    """Copy a supernet's path into its network, in place, and calibrate the BN statistics.
+
+    Args:
+        facts: what the checkpoint must agree on.
+        calibration: batches of training images [B, 3, H, W], on the network's device.
+
+    Raises:
+        ValueError: the file is damaged, or of another space, dataset or split.
+    """
+    state = load_checkpoint(path)
+    check_facts(path, state["facts"], facts)
+    supernet = build_supernet(space)
+    supernet.load_state_dict(state["supernet"])
+    inherit_weights(net, supernet, architecture)
+    calibrate_batch_norms(net, calibration)

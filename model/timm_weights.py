@@ -37,14 +37,12 @@ def timm_network(name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def copy_timm(net: Subnet, theirs: nn.Module, name: str, new_classes: bool = True) -> None:
+def copy_timm(net: Subnet, theirs: nn.Module, name: str) -> None:
     """Copy a timm network's weights, entry by entry in the order of the layers, in place.
 
     Our batch norms can have another epsilon; in eval mode the function is the same, as the
-    difference goes into the running variances.
-
-    Args:
-        new_classes: leave the classifier as it is where its number of classes differs.
+    difference goes into the running variances. A classifier of another number of classes stays as
+    it is.
 
     Raises:
         ValueError: the structures differ; names the first entry that does not fit.
@@ -53,7 +51,7 @@ def copy_timm(net: Subnet, theirs: nn.Module, name: str, new_classes: bool = Tru
     if len(own) != len(other):
         raise ValueError(f"{PREFIX}{name} has {len(other)} tensors, this network {len(own)}")
     for (key, mine), (their_key, tensor) in zip(own.items(), other, strict=True):
-        if new_classes and key.startswith("head.classifier.") and mine.shape != tensor.shape:
+        if key.startswith("head.classifier.") and mine.shape != tensor.shape:
             continue
         if key.split(".")[-1] != their_key.split(".")[-1] or mine.shape != tensor.shape:
             raise ValueError(

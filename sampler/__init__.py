@@ -4,10 +4,10 @@ An `ArchitectureSampler` also has architecture parameters and draws for their st
 """
 
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
+from sampler.base import Sampler
 from sampler.binary import BinaryGateSampler
 from sampler.fair import FairSampler
 from sampler.gumbel import GumbelSampler
-from sampler.protocol import Sampler
 from sampler.sandwich import SandwichSampler
 from sampler.softmax import SoftmaxSampler
 from sampler.threshold import ThresholdSampler

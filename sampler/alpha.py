@@ -7,8 +7,8 @@ batch of the validation part of the training images (`--train-portion`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +16,21 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.supernet_config import SupernetCommand
+from config_file.arg_config.sampling_config import AlphaConfig
+from data import Loader
 from lookup_table import Budget
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
 from model import SearchSpace
 from model.supernet import frozen
-from sampler.architecture import ArchitectureSampler
 from sampler.convergence import entropies, entropy_share, network_text
 from sampler.hardware_loss import HardwareLoss
 from utils.distributed import average_gradients
 from utils.plots import probability_map
 from utils.run_folder import log
+
+if TYPE_CHECKING:
+    from sampler.architecture import ArchitectureSampler
 
 Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W], labels [B]
 LOGGED = {  # key of the summary -> its label in the log
@@ -39,20 +42,10 @@ LOGGED = {  # key of the summary -> its label in the log
 SEEN = ("ce", "constraint", "gradient_norm", "steps")  # summed over the steps of an epoch
 
 
-class StatefulBatches(Protocol):
-    """Batches (images [B, 3, H, W], labels [B]) that repeat from a state taken between passes."""
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> None: ...
-
-
 class EndlessBatches:
-    """Endless passes over batches; the state can be taken anywhere, also in mid-pass."""
+    """Endless passes over a loader; the state can be taken anywhere, also in mid-pass."""
 
-    def __init__(self, batches: StatefulBatches) -> None:
+    def __init__(self, batches: Loader) -> None:
         self.batches = batches
         self._begin()
 
@@ -61,13 +54,13 @@ class EndlessBatches:
         self.drawn = 0
         self.iterator = iter(self.batches)
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        for _ in range(2):  # the current pass may be over; a new one is not empty
-            for batch in self.iterator:
-                self.drawn += 1
-                return batch
+    def __next__(self) -> Batch:
+        batch = next(self.iterator, None)
+        if batch is None:  # the pass is over; a new one is not empty
             self._begin()
-        raise AssertionError("a pass has at least one batch")
+            batch = next(self.iterator)
+        self.drawn += 1
+        return batch
 
     def state_dict(self) -> dict:
         return {"start": self.start, "drawn": self.drawn}
@@ -83,30 +76,25 @@ class ArchitectureTraining:
     """The architecture steps of the alternation, and all their state.
 
     Args:
-        sampler: holds the parameters.
         supernet: `step` does not change its weights, but does change its BN statistics.
         batches: images of the part that does not train the weights.
         optimizer: of `sampler.alpha`.
         hardware: the constraint.
-        warmup_epochs: epochs that train only the weights, without the constraint.
+        flags: warm-up, interval and images of the steps; by default there is no warm-up.
         temperature: maps the epoch to the temperature, for samplers that have one.
         checkpoint: recompute the activations of weighted choices instead of keeping them.
-        every: weight steps per architecture step.
-        one_level: train the parameters on the weights' batches, not on `batches`.
     """
 
     def __init__(
         self,
         sampler: ArchitectureSampler,
         supernet: nn.Module,
-        batches: StatefulBatches,
+        batches: Loader,
         optimizer: Optimizer,
         hardware: HardwareLoss,
-        warmup_epochs: int = 0,
+        flags: AlphaConfig | None = None,
         temperature: Callable[[int], float] = lambda epoch: 1.0,
         checkpoint: bool = False,
-        every: int = 1,
-        one_level: bool = False,
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
@@ -114,60 +102,15 @@ class ArchitectureTraining:
         self.batches = EndlessBatches(batches)
         self.optimizer = optimizer
         self.hardware = hardware
-        self.warmup_epochs = warmup_epochs
+        self.flags = flags or AlphaConfig(a_warmup_epochs=0)
         self.temperature = temperature
         self.checkpoint = checkpoint
-        self.every = every
-        self.one_level = one_level
         self.seen = torch.zeros(len(SEEN), dtype=torch.float64)
-
-    @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        sampler: ArchitectureSampler,
-        supernet: nn.Module,
-        batches: StatefulBatches,
-        budget: Budget,
-    ) -> ArchitectureTraining:
-        """Make the architecture steps of a run; the budget's upper end is the target.
-
-        Raises:
-            ValueError: the target does not go with --hc-loss.
-        """
-        alpha, decay = [sampler.alpha], config.alpha.a_weight_decay
-        optimizer: Optimizer
-        if config.alpha.a_optimizer == "adam":
-            betas = config.alpha.a_betas
-            optimizer = torch.optim.Adam(alpha, config.alpha.a_lr, betas, weight_decay=decay)
-        else:
-            optimizer = torch.optim.SGD(
-                alpha, config.alpha.a_lr, config.alpha.a_momentum, weight_decay=decay
-            )
-        counts = budget.counts
-        return cls(
-            sampler,
-            supernet,
-            batches,
-            optimizer,
-            HardwareLoss(
-                counts.table,
-                counts.metric,
-                budget.target,
-                config.alpha.hc_loss,
-                config.alpha.hc_weight,
-            ),
-            config.alpha.a_warmup_epochs,
-            lambda epoch: config.gumbel.temperature_init * config.gumbel.temperature_decay**epoch,
-            config.sampling.checkpoint_activations,
-            config.alpha.a_every,
-            config.alpha.one_level,
-        )
 
     def start_epoch(self, epoch: int) -> None:
         """Set the sampler's temperature and warm-up flag."""
         self.sampler.temperature = self.temperature(epoch)
-        self.sampler.warming_up = epoch < self.warmup_epochs
+        self.sampler.warming_up = epoch < self.flags.a_warmup_epochs
 
     def weight_loss(self, ce: Tensor) -> Tensor:
         """Add the constraint to a weight step's loss if the weights decide costs.
@@ -186,9 +129,9 @@ class ArchitectureTraining:
             number: of the weight step just done, counted from 1 over the whole run.
             batch: images and labels of that step, for `one_level`.
         """
-        if epoch < self.warmup_epochs or number % self.every:
+        if epoch < self.flags.a_warmup_epochs or number % self.flags.a_every:
             return
-        if not self.one_level or batch is None:
+        if not self.flags.one_level or batch is None:
             batch = next(self.batches)
         images, labels = batch
         drawn = self.sampler.draw()
@@ -212,9 +155,8 @@ class ArchitectureTraining:
     def summary(self) -> dict[str, float]:
         """Return the state of the parameters, and means over the steps since `end_epoch`.
 
-        Entropy of a layer (nats, mean; relative to uniform), expected cost (millions or ms;
-        relative to the target), cross-entropy and constraint of the steps, norm of their
-        gradients, temperature.
+        Entropies are in nats, per layer or relative to uniform choices, the expected cost in
+        millions or ms.
         """
         p = self.sampler.probabilities()
         cost = float(self.hardware.expected_cost(self.sampler.cost_probabilities())) / MILLION
@@ -229,7 +171,7 @@ class ArchitectureTraining:
             values["temperature"] = self.sampler.temperature
         *sums, steps = self.seen.tolist()
         if steps:
-            values |= {name: total / steps for name, total in zip(SEEN, sums, strict=False)}
+            values |= {name: total / steps for name, total in zip(SEEN[:-1], sums, strict=True)}
         return values
 
     def end_epoch(self) -> None:
@@ -259,17 +201,14 @@ def write_architecture(
     done: int,
 ) -> None:
     """Log the parameters after `done` epochs; TensorBoard also gets a map of probabilities."""
-    numbers = architecture.summary()
+    numbers, sampler = architecture.summary(), architecture.sampler
     for tag, value in numbers.items():
         writer.add_scalar(f"arch/{tag}", value, done)
-    sampler = architecture.sampler
     probabilities = sampler.probabilities().detach().double().numpy()
     network = network_text(space, budget.counts, most_probable(probabilities, budget))
     writer.add_text("arch/network", network, done)
     parts = [f"{numbers['entropy_share']:.1%} of uniform entropy"]
-    for name, label in LOGGED.items():
-        if name in numbers:
-            parts.append(f"{label} {numbers[name]:.3g}")
+    parts += [f"{label} {numbers[key]:.3g}" for key, label in LOGGED.items() if key in numbers]
     log.info(f"epoch {done}: {', '.join(parts)}; now {network}")
     figure = probability_map(probabilities, sampler.num_choices)
     writer.add_figure("arch/probabilities", figure, done)

@@ -7,21 +7,20 @@ and gradient 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
 
 from config_file.arg_config.supernet_config import SupernetCommand
+from data import Loader
 from lookup_table import Budget
 from model import Supernet
-from sampler.protocol import Sampler
-
-if TYPE_CHECKING:
-    from sampler.alpha import ArchitectureTraining, StatefulBatches
+from sampler.alpha import ArchitectureTraining
+from sampler.base import Sampler
+from sampler.hardware_loss import HardwareLoss
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class ArchitectureDraw:
     used: np.ndarray | None = None
 
 
-def choice_mask(num_choices: np.ndarray) -> Tensor:
-    """Return True for the entries that are choices, bool [L, C]."""
-    return torch.from_numpy(np.arange(num_choices.max()) < np.asarray(num_choices)[:, None])
-
-
 class ArchitectureSampler(Sampler):
     """Base of the samplers with alpha [L, C]; all choices start with the same probability.
 
@@ -55,9 +49,9 @@ class ArchitectureSampler(Sampler):
     constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
-        self.num_choices = num_choices
-        self.rng = rng
-        self.mask = choice_mask(num_choices)
+        super().__init__(num_choices, rng)
+        # the entries that are choices, bool [L, C]
+        self.mask = torch.from_numpy(np.arange(num_choices.max()) < num_choices[:, None])
         self.alpha = torch.zeros(self.mask.shape, requires_grad=True)
         self.temperature = 1.0
         self.warming_up = False  # set in epochs that train only the weights
@@ -66,13 +60,32 @@ class ArchitectureSampler(Sampler):
         self,
         config: SupernetCommand,
         supernet: Supernet,
-        batches: StatefulBatches | None,
+        batches: Loader | None,
         budget: Budget | None,
     ) -> ArchitectureTraining:
-        from sampler.alpha import ArchitectureTraining  # lazily: it imports this module
+        """Make the architecture steps of a run; the budget's upper end is the target.
 
+        Raises:
+            ValueError: the target does not go with --hc-loss.
+        """
         assert batches is not None and budget is not None  # a differentiable run has both
-        return ArchitectureTraining.from_config(config, self, supernet, batches, budget)
+        flags, gumbel, costs = config.alpha, config.gumbel, budget.counts
+        alpha, decay = [self.alpha], flags.a_weight_decay
+        optimizer: Optimizer
+        if flags.a_optimizer == "adam":
+            optimizer = Adam(alpha, flags.a_lr, flags.a_betas, weight_decay=decay)
+        else:
+            optimizer = SGD(alpha, flags.a_lr, flags.a_momentum, weight_decay=decay)
+        return ArchitectureTraining(
+            self,
+            supernet,
+            batches,
+            optimizer,
+            HardwareLoss(costs.table, costs.metric, budget.target, flags.hc_loss, flags.hc_weight),
+            flags,
+            lambda epoch: gumbel.temperature_init * gumbel.temperature_decay**epoch,
+            config.sampling.checkpoint_activations,
+        )
 
     @property
     def logits(self) -> Tensor:
@@ -92,10 +105,6 @@ class ArchitectureSampler(Sampler):
         noise = torch.from_numpy(self.rng.gumbel(size=tuple(self.mask.shape)))
         return noise.to(self.alpha.dtype)
 
-    def step_paths(self) -> Sequence[np.ndarray | Tensor]:
-        """Draw one weight step: paths, int [L], or weights, float [L, C]."""
-        raise NotImplementedError
-
     def draw(self) -> ArchitectureDraw:
         """Draw one architecture step."""
         raise NotImplementedError
@@ -104,8 +113,7 @@ class ArchitectureSampler(Sampler):
         """Correct alpha after the optimiser has changed it from `before`; nothing by default."""
 
     def state_dict(self) -> dict:
-        return {
-            "rng": self.rng.bit_generator.state,
+        return super().state_dict() | {
             "alpha": self.alpha.detach().clone(),
             "probabilities": self.probabilities().detach().clone(),  # a search reads these alone
             "temperature": self.temperature,
@@ -113,6 +121,6 @@ class ArchitectureSampler(Sampler):
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
-        self.rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         self.alpha.copy_(state["alpha"])
         self.temperature = state["temperature"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 
 
 class FairSampler(Sampler):
@@ -13,15 +13,10 @@ class FairSampler(Sampler):
     A layer with n < m choices deals out one random permutation after another, so its counts differ
     by at most one at any time and are equal after every n / gcd(m, n) steps. The gradients of a
     step's paths add up before its one update.
-
-    Args:
-        num_choices: choices of each layer, int [L].
-        rng: the run's generator.
     """
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
-        self.num_choices = num_choices
-        self.rng = rng
+        super().__init__(num_choices, rng)
         self.left: list[list[int]] = [[] for _ in num_choices]  # dealt, not yet in a path
 
     def step_paths(self) -> np.ndarray:
@@ -36,8 +31,8 @@ class FairSampler(Sampler):
         return np.array(columns).T
 
     def state_dict(self) -> dict:
-        return {"rng": self.rng.bit_generator.state, "left": [list(row) for row in self.left]}
+        return super().state_dict() | {"left": [list(row) for row in self.left]}
 
     def load_state_dict(self, state: dict) -> None:
-        self.rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         self.left = [list(row) for row in state["left"]]

@@ -45,10 +45,8 @@ class GumbelSampler(ArchitectureSampler):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> GumbelSampler:
-        num_choices = supernet.space.num_choices
-        return cls(
-            num_choices, rng, config.gumbel.gumbel_hard, config.gumbel.gumbel_sampled_gradient
-        )
+        num_choices, flags = supernet.space.num_choices, config.gumbel
+        return cls(num_choices, rng, flags.gumbel_hard, flags.gumbel_sampled_gradient)
 
     def soft_weights(self) -> Tensor:
         """Draw softmax((alpha + noise) / temperature), [L, C]."""

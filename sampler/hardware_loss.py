@@ -23,11 +23,16 @@ HC_LOSSES: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
     "l2": lambda ce, cost, target, w: ce + w * (cost - target) ** 2,
     "abs": lambda ce, cost, target, w: ce + w * (cost / target - 1).abs(),
     "hinge": lambda ce, cost, target, w: ce + w * (cost / target - 1).relu(),
+    # signed, as in ProxylessNAS's code (there "add#linear")
     "linear": lambda ce, cost, target, w: ce + w * (cost / target - 1),
+    # Single-Path NAS (https://arxiv.org/abs/1904.02877), which has no target
     "log": lambda ce, cost, target, w: ce + w * cost.log(),
+    # FBNet's CE alpha log(E)^beta (equation 2) with beta = w and alpha such that the factor is 1 at
+    # the target; ProxylessNAS's "mul#log"
     "log_ratio": lambda ce, cost, target, w: (
         ce * (cost.log().clamp(min=LOWEST_LOG) / np.log(target)) ** w
     ),
+    # after MnasNet's reward (https://arxiv.org/abs/1807.11626)
     "multiplicative": lambda ce, cost, target, w: ce * (cost / target) ** w,
 }
 
@@ -35,19 +40,10 @@ HC_LOSSES: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
 class HardwareLoss:
     """Adds the hardware constraint to a cross-entropy.
 
-    With E the expected cost and T the target, both in millions (flops, params) or ms (latency):
-    l2: CE + w (E - T)^2; abs: CE + w |E/T - 1|; hinge: CE + w max(0, E/T - 1);
-    linear: CE + w (E/T - 1), signed, as ProxylessNAS's code has it (there "add#linear");
-    log: CE + w log E (Single-Path NAS, https://arxiv.org/abs/1904.02877), which has no target;
-    log_ratio: CE (log E / log T)^w, which is FBNet's CE alpha log(E)^beta (equation 2) with
-    beta = w and alpha such that the factor is 1 at the target, and ProxylessNAS's "mul#log";
-    multiplicative: CE (E/T)^w, after MnasNet's reward (https://arxiv.org/abs/1807.11626).
-
     Args:
-        table, metric: what is limited.
-        target: T, in the table's own integer units (single MACs or params, ns).
+        target: in the table's own integer units (single MACs or params, ns).
         kind: one of HC_LOSSES.
-        weight: w; 0 means no constraint.
+        weight: 0 means no constraint.
 
     Raises:
         ValueError: a target too small to take logarithms.

@@ -7,7 +7,7 @@ import numpy as np
 
 from model import SearchSpace
 from model.blocks import parse_mbconv
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 
 RANDOM_PATHS = 2  # between the largest and the smallest, as in the paper's n = 4
 
@@ -28,8 +28,7 @@ class SandwichSampler(Sampler):
     distills = True
 
     def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
-        self.num_choices = space.num_choices
-        self.rng = rng
+        super().__init__(space.num_choices, rng)
         orders = [size_order(layer.choices) for layer in space.layers]
         self.smallest = np.array([order[0] for order in orders])
         self.largest = np.array([order[-1] for order in orders])
@@ -39,9 +38,3 @@ class SandwichSampler(Sampler):
         size = RANDOM_PATHS, len(self.num_choices)
         between = self.rng.integers(0, self.num_choices, size=size)
         return np.stack([self.largest, *between, self.smallest])
-
-    def state_dict(self) -> dict:
-        return {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.rng.bit_generator.state = state["rng"]

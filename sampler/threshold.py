@@ -58,13 +58,12 @@ class ThresholdSampler(ArchitectureSampler):
         """Return the softmax of the choices' scores, [L, C]; its maxima are the decisions."""
         return self.supernet.choice_scores(self.alpha).cpu().softmax(1)
 
-    def decisions(self) -> Tensor:
-        """Return one-hot [L, C], with the sigmoids' gradients to thresholds and weights."""
-        return self.supernet.choice_gates(self.alpha).cpu()
-
     def cost_probabilities(self) -> Tensor:
-        """Return the decisions: the paper's runtime model is that of the decided network."""
-        return self.decisions()
+        """Return the decisions, one-hot [L, C]: the paper's runtime is of the decided network.
+
+        Their gradients to thresholds and weights are the sigmoids'.
+        """
+        return self.supernet.choice_gates(self.alpha).cpu()
 
     def step_paths(self) -> list[Tensor]:
         thresholds = self.alpha.detach()
@@ -75,4 +74,4 @@ class ThresholdSampler(ArchitectureSampler):
         return [thresholds.masked_fill(closed, torch.inf)]
 
     def draw(self) -> ArchitectureDraw:
-        return ArchitectureDraw(self.alpha, self.decisions())
+        return ArchitectureDraw(self.alpha, self.cost_probabilities())

@@ -10,7 +10,7 @@ import numpy as np
 from config_file.arg_config.supernet_config import SupernetCommand
 from lookup_table import Budget
 from model import Supernet
-from sampler.protocol import Sampler
+from sampler.base import Sampler
 from sampler.sandwich import SandwichSampler
 
 DrawPaths = Callable[[int, np.random.Generator], np.ndarray]  # (n, rng) -> int [n, L]
@@ -48,8 +48,6 @@ class UniformSampler(Sampler):
     """One path per training step, uniform over each layer's allowed choices.
 
     Args:
-        num_choices: choices of each layer, int [L].
-        rng: the run's generator; its state is the sampler's state.
         draw: replaces the plain uniform draw; `Budget.sample` is uniform over the architectures
             within a budget.
     """
@@ -57,8 +55,7 @@ class UniformSampler(Sampler):
     def __init__(
         self, num_choices: np.ndarray, rng: np.random.Generator, draw: DrawPaths | None = None
     ) -> None:
-        self.num_choices = num_choices
-        self.rng = rng
+        super().__init__(num_choices, rng)
         self.draw = draw
         self.ahead = np.empty((0, len(num_choices)), dtype=np.int64)
 
@@ -70,12 +67,12 @@ class UniformSampler(Sampler):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> Sampler:
-        if config.sampling.sandwich:
+        flags, draw = config.sampling, None
+        if flags.sandwich:
             return SandwichSampler(supernet.space, rng)
-        if not config.sampling.sample_in_budget:
-            return cls(supernet.space.num_choices, rng)
-        assert budget is not None  # --sample-in-budget makes the run build one
-        draw = draw_from_bins(budget, config.sampling.sample_bins)
+        if flags.sample_in_budget:
+            assert budget is not None  # the flag makes the run build one
+            draw = draw_from_bins(budget, flags.sample_bins)
         return cls(supernet.space.num_choices, rng, draw)
 
     def step_paths(self) -> np.ndarray:
@@ -88,8 +85,8 @@ class UniformSampler(Sampler):
         return path
 
     def state_dict(self) -> dict:
-        return {"rng": self.rng.bit_generator.state, "ahead": self.ahead.tolist()}
+        return super().state_dict() | {"ahead": self.ahead.tolist()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         self.ahead = np.array(state["ahead"], dtype=np.int64).reshape(-1, len(self.num_choices))

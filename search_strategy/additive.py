@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from lookup_table import Budget
 from lookup_table.knapsack import highest_sum
-from search_strategy.random_search import ROUND, RandomConfig
-from search_strategy.strategy import SearchStrategy
+from search_strategy.random_search import RandomSearch
 
 
 def fit_effects(
     architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndarray
 ) -> np.ndarray:
-    """Effects of all choices, float [L, C], whose sums are the least-squares fit to the scores.
+    """Fit effects of all choices, float [L, C], whose sums are nearest to the scores (L2).
 
-    In the scores' unit, around their mean. Of several equal fits, the one of the smallest effects:
-    a choice that no architecture has is as good as the mean.
+    They are in the scores' unit, around the mean. Of equal fits the one of the smallest effects is
+    taken: a choice that no architecture has is as good as the mean.
 
     Args:
         architectures: int [N, L].
@@ -39,56 +37,42 @@ def fit_effects(
 
 
 def smoothed(architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndarray) -> np.ndarray:
-    """Scores halfway to the sums of effects fitted to all of them, float [N].
+    """Return scores halfway to the sums of effects fitted to all of them, float [N].
 
-    What a score has that no sum explains is partly true (choices meet) and partly noise. Half of it
-    is kept, as it would be where the two are of one size. Arguments as of `fit_effects`.
+    What no sum explains of a score is partly true (choices meet) and partly noise. Half of it is
+    kept, as if the two were of one size. Arguments as of `fit_effects`.
     """
     effects = fit_effects(architectures, scores, num_choices)
     sums = scores.mean() + effects[np.arange(len(num_choices)), architectures].sum(axis=1)
     return (scores + sums) / 2
 
 
-class AdditiveSearch(SearchStrategy):
+class AdditiveSearch(RandomSearch):
     """Ask-tell: uniform candidates within the budget, then the one of the highest fitted sum.
 
     The effects are fitted to `random_iteration` candidates, or all where the budget holds fewer.
     """
 
-    Config = RandomConfig
+    aliases = ()
+    is_random = False
     about = "the best sum of what choices are worth in random candidates"
     by_score = False
     chosen_by = "highest sum of its choices' effects, fitted to all scores"
 
-    def __init__(
-        self,
-        config: RandomConfig,
-        budget: Budget,
-        rng: np.random.Generator,
-        prior: np.ndarray | None = None,
-    ) -> None:
-        self.budget = budget
-        self.rng = rng
-        self.iterations = min(config.random_iteration, budget.count)
-        self.scores: dict[tuple[int, ...], float] = {}
+    @property
+    def iterations(self) -> int:
+        return min(self.config.random_iteration, self.budget.count)
 
     @property
     def total(self) -> int:
-        """Most candidates that it will ask for."""
         return min(self.iterations + 1, self.budget.count)
 
     def ask(self) -> np.ndarray:
-        """The next candidates, int [N, L]; none when the search is over."""
-        n = min(ROUND, self.iterations - len(self.scores))
-        drawn = self.budget.sample_unique(max(n, 0), self.rng, exclude=self.scores)
+        """Draw the next candidates, int [N, L], the best sum last; none when the search is over."""
+        drawn = super().ask()
         if len(drawn) or self.chosen is not None:
             return drawn
-        architectures, scores = np.array(list(self.scores)), np.array(list(self.scores.values()))
-        effects = fit_effects(architectures, scores, self.budget.counts.num_choices)
+        architectures, scores = np.array(list(self.seen)), np.array(list(self.seen.values()))
+        effects = fit_effects(architectures, scores, self.num_choices)
         self.chosen = highest_sum(effects, self.budget, canonical=True)
-        return self.chosen[None] if tuple(self.chosen.tolist()) not in self.scores else drawn
-
-    def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
-        """Scores of what was asked, float [N]."""
-        keys = map(tuple, architectures.tolist())
-        self.scores.update(zip(keys, scores.tolist(), strict=True))
+        return self.chosen[None] if tuple(self.chosen.tolist()) not in self.seen else drawn

@@ -9,8 +9,6 @@ Legend: L layers, N architectures. Costs are in single MACs or params, accuracie
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from lookup_table import METRICS, Equivalence, LookupTable, architecture_keys
 from lookup_table.table import MILLION
 from model import SearchSpace
 from model.blocks import SKIPS
+from search_strategy.history import candidates_csv
 from search_strategy.scores import Key, OnProgress, no_progress
 
 
@@ -81,7 +80,7 @@ class Benchmark:
         )
 
     def take(self, rows: np.ndarray) -> Benchmark:
-        """The networks at these indices."""
+        """Return the networks at these indices."""
         return replace(
             self,
             architectures=self.architectures[rows],
@@ -145,27 +144,25 @@ def _check_costs(
 
 
 def digits(architecture: Sequence[int] | np.ndarray) -> str:
-    """Key of an architecture, int [L], in a benchmark file."""
+    """Return the key of an architecture, int [L], in a benchmark file."""
     return "".join(str(int(choice)) for choice in architecture)
 
 
 def trivial_scores(
     architectures: np.ndarray, space: SearchSpace, table: LookupTable
 ) -> dict[str, np.ndarray]:
-    """Scores that need no training: size, cost, number of layers that are no skip."""
-    is_skip = [[name in SKIPS for name in layer.choices] for layer in space.layers]
-    skips = sum(
-        np.array(row)[architectures[:, i]].astype(np.int64) for i, row in enumerate(is_skip)
-    )
+    """Return scores that need no training: size, cost, number of layers that are no skip."""
+    working = [[name not in SKIPS for name in layer.choices] for layer in space.layers]
+    layers = [np.array(row)[column] for row, column in zip(working, architectures.T, strict=True)]
     return {
         "params": table.cost(architectures, "params"),
         "flops": table.cost(architectures, "flops"),
-        "non_identity_layers": space.num_layers - skips,
+        "non_identity_layers": np.sum(layers, axis=0),
     }
 
 
 def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | None:
-    """Index of the highest score at a cost of at most `budget`; of equals the cheapest."""
+    """Find the highest score at a cost of at most `budget`; of equals the cheapest."""
     inside = np.flatnonzero(cost <= budget)
     if not len(inside):
         return None
@@ -175,30 +172,29 @@ def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | N
 def budget_regret(
     benchmark: Benchmark, score: np.ndarray, cost: np.ndarray, budgets: Sequence[float]
 ) -> list[dict]:
-    """Regret of choosing by score within each budget (in millions): the points of true accuracy
-    that the network of the highest score is below the best network.
+    """Compute the regret of choosing by score within each budget (in millions).
+
+    It is the points of true accuracy that the network of the highest score is below the best one.
 
     Raises:
         ValueError: a budget that no network of the benchmark keeps.
     """
-    rows = []
+    rows, accuracy, networks = [], benchmark.accuracy, benchmark.architectures
     for budget in budgets:
         limit = round(budget * MILLION)
-        chosen = choose_within(score, cost, limit)
+        chosen, best = (choose_within(values, cost, limit) for values in (score, accuracy))
         if chosen is None:
             raise ValueError(
                 f"--budgets: no network of the benchmark costs at most {budget:g} M (the cheapest "
                 f"costs {cost.min() / MILLION:,.3f} M)"
             )
-        best = choose_within(benchmark.accuracy, cost, limit)
-        accuracy = benchmark.accuracy
         rows.append(
             {
                 "budget": budget,
                 "networks": int((cost <= limit).sum()),
-                "chosen": digits(benchmark.architectures[chosen]),
+                "chosen": digits(networks[chosen]),
                 "chosen_accuracy": float(accuracy[chosen]),
-                "best": digits(benchmark.architectures[best]),
+                "best": digits(networks[best]),
                 "best_accuracy": float(accuracy[best]),
                 "regret": float(accuracy[best] - accuracy[chosen]),
             }
@@ -207,7 +203,7 @@ def budget_regret(
 
 
 def over_supernets(results: Sequence[dict]) -> dict:
-    """Mean and sample std (`..._std`) over supernets of what each one's ranking reaches.
+    """Average over supernets what each one's ranking reaches, with sample stds (`..._std`).
 
     Args:
         results: of several supernets on the same networks, with the keys that are printed for one.
@@ -239,18 +235,11 @@ def over_supernets(results: Sequence[dict]) -> dict:
 
 
 def ranking_csv(
-    space: SearchSpace,
-    table: LookupTable,
-    benchmark: Benchmark,
-    scores: dict[str, np.ndarray],
+    space: SearchSpace, table: LookupTable, benchmark: Benchmark, scores: dict[str, np.ndarray]
 ) -> str:
     """Format index, digits, architecture, flops, params, accuracy and the scores of networks."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "digits", "architecture", *METRICS, "accuracy", *scores])
-    for i, architecture in enumerate(benchmark.architectures):
-        costs = [int(table.cost(architecture, metric)) for metric in METRICS]
-        names = " ".join(space.decode(architecture))
-        percents = [float(values[i]) for values in (benchmark.accuracy, *scores.values())]
-        writer.writerow([i, digits(architecture), names, *costs, *percents])
-    return text.getvalue()
+    networks = benchmark.architectures
+    first = {"index": range(len(networks)), "digits": map(digits, networks)}
+    columns = {"accuracy": benchmark.accuracy, **scores}
+    last = {name: values.tolist() for name, values in columns.items()}
+    return candidates_csv(space, table, networks, first, last)

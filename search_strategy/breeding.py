@@ -1,13 +1,13 @@
-"""Children of architectures: mutation, crossover, none outside the budget, no network twice.
+"""Searches by generations: mutation, crossover, none outside the budget, no network twice.
 
 Legend: L layers, N architectures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer, number
 from lookup_table import Budget, architecture_keys
 from lookup_table.budget import repair
-from search_strategy.strategy import StrategyConfig
+from search_strategy.strategy import SearchStrategy, StrategyConfig
 
 MAX_BATCHES = 20  # of children: then the rest of a generation is drawn at random
+Make = Callable[[int], np.ndarray]  # n -> children, int [n, L], of any cost
 OVERDRAW = 4  # children drawn per one wanted: some stay out of the budget or were seen before
 
 
@@ -37,6 +38,9 @@ class BreedingConfig(StrategyConfig):
     crossover_prob: float = flag(0.5, number(0, 1), "share of children that have two parents", "F")
 
 
+Flags = TypeVar("Flags", bound=BreedingConfig)
+
+
 def mutate(
     parents: np.ndarray,
     num_choices: np.ndarray,
@@ -44,7 +48,7 @@ def mutate(
     rng: np.random.Generator,
     prior: np.ndarray | None = None,
 ) -> np.ndarray:
-    """int [N, L]; each layer is drawn anew with probability `prob`.
+    """Draw each layer of parents, int [N, L], anew with probability `prob`.
 
     Args:
         prior: probabilities float [L, C] that fresh choices are drawn from; None is uniform.
@@ -60,22 +64,14 @@ def mutate(
 
 
 def cross(mothers: np.ndarray, fathers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int [N, L] twice; each layer is one parent's or the other's (uniform crossover)."""
+    """Take each layer from one parent or the other, int [N, L] (uniform crossover)."""
     return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
 
 
 def new_children(
-    make: Callable[[int], np.ndarray],
-    n: int,
-    budget: Budget,
-    taken: set[tuple[int, ...]],
-    rng: np.random.Generator,
+    make: Make, n: int, budget: Budget, taken: set[tuple[int, ...]], rng: np.random.Generator
 ) -> np.ndarray:
-    """Up to n children within the budget whose networks are not in `taken`, which they join.
-
-    Args:
-        make: gives that many children, int [N, L], of any cost.
-    """
+    """Make up to n children within the budget, of networks that are not in `taken`; add them."""
     found: list[np.ndarray] = []
     for _ in range(MAX_BATCHES):
         if len(found) == n:
@@ -87,3 +83,35 @@ def new_children(
                 taken.add(key)
                 found.append(child)
     return np.array(found, dtype=np.int64).reshape(len(found), len(budget.counts.num_choices))
+
+
+class BreedingSearch(SearchStrategy[Flags]):
+    """Base of the searches by generations of new, different networks within the budget."""
+
+    generation = 0  # the next one
+
+    @property
+    def total(self) -> int:
+        return min(self.config.generation_num * self.config.population, self.budget.count)
+
+    @property
+    def finished(self) -> bool:
+        """True after the last generation."""
+        return self.generation == self.config.generation_num
+
+    def broods(self) -> Sequence[tuple[Make, int]]:
+        """Return who makes children of the survivors, and how many are wanted of each."""
+        raise NotImplementedError
+
+    def ask(self) -> np.ndarray:
+        """Return the next generation, int [N, L]; none when the search is over.
+
+        N < population only where the budget holds fewer candidates not yet seen.
+        """
+        if self.finished:
+            return np.empty((0, len(self.num_choices)), dtype=np.int64)
+        taken = set(self.seen)
+        broods = self.broods() if self.generation else ()  # the first generation is random
+        parts = [new_children(make, n, self.budget, taken, self.rng) for make, n in broods]
+        rest = self.config.population - sum(map(len, parts))
+        return np.concatenate([*parts, self.budget.sample_unique(rest, self.rng, exclude=taken)])

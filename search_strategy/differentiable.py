@@ -6,54 +6,28 @@ its architecture parameters: the most probable one within the budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lookup_table import Budget
 from lookup_table.knapsack import most_probable
 from search_strategy.history import write_candidate
 from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy, StrategyConfig
 
 
-class DifferentiableSearch(SearchStrategy):
+class DifferentiableSearch(SearchStrategy[StrategyConfig]):
     """Ask-tell: asks for one architecture, the most probable within the budget."""
 
     aliases = ("gradient",)
     needs_prior = True
     by_score = False
-
-    def __init__(
-        self,
-        config: StrategyConfig,
-        budget: Budget,
-        rng: np.random.Generator,
-        prior: np.ndarray | None = None,
-    ) -> None:
-        self.budget = budget
-        self.prior = prior
-        self.asked = False
-
-    @property
-    def total(self) -> int:
-        """Most candidates that it will ask for."""
-        return 1
+    total = 1
 
     def ask(self) -> np.ndarray:
-        """int [1, L], then none."""
+        """Return the answer, int [1, L], then none."""
         assert self.prior is not None
-        found = most_probable(self.prior, self.budget)[None]
-        return found[:0] if self.asked else found
-
-    def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
-        self.asked = True
-
-    def unconstrained(self) -> np.ndarray:
-        """The most probable architecture of all, int [L]."""
-        assert self.prior is not None
-        return argmax_architecture(self.prior, self.budget.counts.num_choices)
+        return most_probable(self.prior, self.budget)[None][: 0 if self.seen else 1]
 
     def findings(self, search: FinishedSearch) -> Findings:
         """Write the most probable architecture without a budget; report convergence."""
@@ -61,7 +35,7 @@ class DifferentiableSearch(SearchStrategy):
 
         assert self.prior is not None
         space, table, metric = search.history.space, search.history.table, search.metric
-        free = self.unconstrained()
+        free = self.prior.argmax(1)  # [L]; 0 beyond a layer's choices
         file = search.folder / "unconstrained_architecture.yaml"
         top1 = float(search.top1(free[None])[0])
         facts = write_candidate(file, space, table, free, top1, "most probable, no budget")
@@ -78,22 +52,14 @@ class DifferentiableSearch(SearchStrategy):
         )
         for number, warning in enumerate(warnings, 1):
             rows["warning" if number == 1 else f"warning {number}"] = warning
-        caveat = ""
-        if search.validation_trained:
-            caveat = "optimistic: these images trained the architecture parameters"
+        optimistic = "optimistic: these images trained the architecture parameters"
+        caveat = optimistic if search.validation_trained else ""
         tables = {"most probable architecture without a budget": table_rows}
         return Findings(rows, caveat, tables, self.prior)
 
 
-def argmax_architecture(probabilities: np.ndarray, num_choices: Iterable[int]) -> np.ndarray:
-    """The most probable choice of each layer, int [L]."""
-    return np.array(
-        [int(row[:n].argmax()) for row, n in zip(probabilities, num_choices, strict=True)]
-    )
-
-
 def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> float:
-    """Log-probability in nats of an architecture [L] whose layers are independent."""
+    """Return the log-probability in nats of an architecture [L] of independent layers."""
     chosen = probabilities[np.arange(len(architecture)), architecture]
     return float(np.log(np.maximum(chosen, 1e-300)).sum())
 

@@ -12,7 +12,7 @@ activations are kept where a later candidate branches off.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,10 +22,10 @@ from lookup_table import architecture_keys
 from model.supernet import Supernet
 from search_strategy.folding import HEAD, STEM, ConvState, Parts
 from search_strategy.scores import Key, OnProgress, Scored, no_progress
+from utils.evaluation import Batches
 
 Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
-Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
-SCORES = ("top1", "probability")
+SCORES = {"top1": "top-1", "probability": "mean probability of the true class"}  # -> in words
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 512  # architectures whose BN statistics (some 0.3 MB each) are held at a time
 GROUP = 512  # validation images that go through the trie at a time, at least
@@ -33,7 +33,7 @@ CACHE_MB = 512  # default bound of the activations kept at branching points
 
 
 def common_prefix(a: Key, b: Key) -> int:
-    """Number of choices that two architectures begin with in common."""
+    """Count the choices that two architectures begin with in common."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
@@ -66,7 +66,7 @@ class ActivationCache:
             del self.kept[min(self.kept)]
 
     def deepest(self, depth: int) -> int | None:
-        """The greatest depth kept that is not beyond `depth`."""
+        """Return the greatest depth kept that is not beyond `depth`."""
         return max((d for d in self.kept if d <= depth), default=None)
 
     def drop_all_but(self, depths: set[int]) -> None:
@@ -74,7 +74,7 @@ class ActivationCache:
 
 
 def grouped(batches: Batches) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Batches joined to at least GROUP images: images, labels, and how many batches they were."""
+    """Join batches to at least GROUP images: images, labels, and how many batches they were."""
     group: list[tuple[Tensor, Tensor]] = []
     for batch in itertools.chain(batches, [None]):
         if batch is not None:
@@ -126,7 +126,7 @@ class Evaluator:
         self.by_probability = score == "probability"
 
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
-        """Scores in percent, float64 [N], of any architectures int [N, L]."""
+        """Return scores in percent, float64 [N], of any architectures int [N, L]."""
         distinct, which = np.unique(architectures, axis=0, return_inverse=True)
         return self.score(distinct)[which.reshape(-1), 0]  # numpy 2.0 gives it a second axis
 
@@ -139,7 +139,7 @@ class Evaluator:
         return scores
 
     def test(self, architecture: np.ndarray, batches: Batches) -> float:
-        """Top-1 in percent of one calibrated path int [L] on other images."""
+        """Return the top-1 in percent of one calibrated path int [L] on other images."""
         return self._score(architecture_keys(architecture[None]), batches, no_progress)[0][1]
 
     @torch.inference_mode()
@@ -167,7 +167,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def calibrate(self, keys: list[Key], on_candidate: Callable[[], None] = lambda: None) -> Nodes:
-        """The BN statistics of every block on the paths of sorted architectures."""
+        """Estimate the BN statistics of the blocks on the paths of sorted architectures."""
         nodes: Nodes = {}
         for images in self.calibration:
             for _ in self.walk(images, keys, nodes, calibrate=True):
@@ -177,7 +177,7 @@ class Evaluator:
     def walk(
         self, images: Tensor, keys: list[Key], nodes: Nodes, calibrate: bool
     ) -> Iterator[tuple[Key, Tensor]]:
-        """Logits [B, num_classes] of every architecture, each common prefix computed once."""
+        """Yield the logits [B, num_classes] of all architectures; common prefixes run once."""
 
         def run(x: Tensor, node: Key, layer: int, choice: int = 0) -> Tensor:
             part = self.parts(layer, choice)
@@ -205,11 +205,7 @@ class Evaluator:
 
 
 def uncalibrated_top1(supernet: Supernet, architecture: np.ndarray, batches: Batches) -> float:
-    """Top-1 in percent of a path with the batch-norm statistics that training left it.
-
-    Args:
-        batches: (images [B, 3, H, W], labels [B]).
-    """
+    """Return the top-1 in percent of a path with the batch-norm statistics of its training."""
     training = supernet.training
     supernet.eval()
     correct, seen = 0, 0

@@ -15,9 +15,8 @@ import numpy as np
 
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import integer
-from lookup_table import Budget, architecture_keys
-from search_strategy.breeding import BreedingConfig, cross, mutate, new_children
-from search_strategy.strategy import SearchStrategy
+from lookup_table import Budget
+from search_strategy.breeding import BreedingConfig, BreedingSearch, Make, cross, mutate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +46,8 @@ class EvolutionConfig(BreedingConfig):
             )
 
 
-class EvolutionSearch(SearchStrategy):
-    """Ask-tell evolution: `generation_num` times ask, evaluate, tell.
-
-    Mutations follow the prior.
-    """
+class EvolutionSearch(BreedingSearch[EvolutionConfig]):
+    """Ask-tell evolution of `generation_num` generations; mutations follow the prior."""
 
     Config = EvolutionConfig
 
@@ -62,51 +58,26 @@ class EvolutionSearch(SearchStrategy):
         rng: np.random.Generator,
         prior: np.ndarray | None = None,
     ) -> None:
-        self.config = config
-        self.budget = budget
-        self.rng = rng
-        self.num_choices = budget.counts.num_choices  # [L]
-        self.prior = prior
-        self.generation = 0
+        super().__init__(config, budget, rng, prior)
         self.parents = np.empty((0, len(self.num_choices)), dtype=np.int64)  # best first
         self.parent_scores = np.empty(0)
         # what can still breed, newest first; without aging the parents are enough
         self.alive: list[tuple[np.ndarray, np.ndarray]] = []
-        self.seen: set[tuple[int, ...]] = set()
         self.best, self.best_generation = -np.inf, 0
-
-    @property
-    def total(self) -> int:
-        """Most candidates that it will ask for."""
-        return min(self.config.generation_num * self.config.population, self.budget.count)
 
     @property
     def finished(self) -> bool:
         """True after the last generation, or `patience` ones without a better best."""
         stalled = self.generation - 1 - self.best_generation
-        return self.generation == self.config.generation_num or 0 < self.config.patience <= stalled
+        return super().finished or 0 < self.config.patience <= stalled
 
-    def ask(self) -> np.ndarray:
-        """The next generation, int [N, L]; none when the search is over.
-
-        N < population only where the budget holds fewer candidates not yet seen.
-        """
-        if self.finished:
-            return self.parents[:0]
-        taken = set(self.seen)
-        parts = []
-        if len(self.parents):
-            crossed = int(self.config.crossover_prob * self.config.population)
-            mutated = self.config.population - crossed
-            parts.append(new_children(self.mutants, mutated, self.budget, taken, self.rng))
-            parts.append(new_children(self.crossed, crossed, self.budget, taken, self.rng))
-        rest = self.config.population - sum(map(len, parts))
-        parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
-        return np.concatenate(parts)
+    def broods(self) -> list[tuple[Make, int]]:
+        crossed = int(self.config.crossover_prob * self.config.population)
+        return [(self.mutants, self.config.population - crossed), (self.crossed, crossed)]
 
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
-        """Scores of a generation, float [N], higher is better."""
-        self.seen.update(architecture_keys(architectures))
+        """Take the scores of a generation; the best of those alive are the next parents."""
+        super().tell(architectures, scores)
         old = self.alive if self.config.aging else [(self.parents, self.parent_scores)]
         self.alive = [(architectures, scores), *old][: self.config.aging or None]
         everyone = np.concatenate([a for a, _ in self.alive])

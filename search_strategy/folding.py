@@ -25,7 +25,7 @@ STEM, HEAD = -1, -2  # "layers" of the fixed parts
 
 
 def micro_batch(x: Tensor, widest: int) -> int:
-    """Number of images of x [B, C, H, W] to run at a time through layers of up to `widest` chs."""
+    """Return how many images [B, C, H, W] to run at a time through layers of up to `widest` chs."""
     if x.device.type != "cpu":
         return max(1, len(x))
     per_image = widest * x.shape[2] * x.shape[3] * x.element_size()
@@ -98,7 +98,7 @@ class StatelessConv(nn.Module):
 
 
 def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over B, H, W of a batch [B, C, H, W] that is cut along B: [C]."""
+    """Compute mean and biased variance [C] of a batch [B, C, H, W] that is cut along B."""
     if parts[0].device.type != "cpu":
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
         var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
@@ -165,7 +165,7 @@ class Part(nn.Module):
         return self.block(x)
 
     def run(self, x: Tensor, states: list[ConvState]) -> Tensor:
-        """The block on x by calibrated statistics."""
+        """Run the block on x by calibrated statistics."""
         if not self.convs:  # skip
             return self.block(x)
         for conv, state in zip(self.convs, states, strict=True):
@@ -175,7 +175,7 @@ class Part(nn.Module):
 
 
 def stateless(module: nn.Module) -> nn.Module:
-    """`module` with every conv_bn as a StatelessConv and every Linear in float32."""
+    """Return `module` with each conv_bn as a StatelessConv and each Linear in float32."""
     if isinstance(module, nn.Linear):
         return FloatLinear(module)
     children = dict(module.named_children())
@@ -196,7 +196,7 @@ class Parts:
         self.made: dict[tuple[int, int], Part] = {}
 
     def __call__(self, layer: int, choice: int = 0) -> Part:
-        """`choice` of `layer`, or the STEM (with the first block) or HEAD."""
+        """Return `choice` of `layer`, or the STEM (with the first block) or HEAD."""
         if (layer, choice) not in self.made:
             self.made[layer, choice] = self.make(layer, choice)
         return self.made[layer, choice]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,63 +58,51 @@ class History:
         self.top1 = np.concatenate([self.top1, top1])
 
     def cost(self, metric: str) -> np.ndarray:
-        """int64 [N], in single MACs or params."""
+        """Return costs of all candidates, int64 [N], in the table's units (single MACs, ns)."""
         return self.table.cost(self.architectures, metric)
 
     def smoothed(self) -> np.ndarray:
-        """Scores after `smoothed`, float [N]."""
+        """Return the scores smoothed by `additive.smoothed`, float [N]."""
         return smoothed(self.architectures, self.scores, self.space.num_choices)
 
     def best(self, metric: str) -> int:
-        """Index of what the search has chosen: the first of `ranking`, or a strategy's own."""
+        """Return the index of the search's answer: the first of `ranking`, or its own choice."""
         if self.chosen is not None:
             return int((self.architectures == self.chosen).all(axis=1).argmax())
         return int(self.ranking(metric)[0])
 
     def ranking_scores(self) -> np.ndarray:
-        """Scores that candidates are ranked by, float [N]."""
+        """Return the scores that candidates are ranked by, float [N]."""
         return self.smoothed() if self.smooth else self.scores
 
     def ranking(self, metric: str) -> np.ndarray:
-        """Indices [N] by score, the highest first; of equals by cost, the lowest first."""
+        """Return indices [N] by score, the highest first; of equals the lowest cost first."""
         return np.lexsort((self.cost(metric), -self.ranking_scores()))
 
     def winner_facts(self, metric: str) -> dict:
-        """The best candidate's entries of an architecture file."""
+        """Return the answer's entries of an architecture file."""
         best = self.best(metric)
         top1 = float(self.top1[best])
         return candidate_facts(self.space, self.table, self.architectures[best], top1)
 
     def to_csv(self) -> str:
-        """index, round, architecture, flops, params, (latency, ...,) (smoothed, score,) top1.
-
-        A line per candidate, with the scores that it can be chosen by.
-
-        What was measured is in its unit (latency in ms); flops and params are single ones.
-        """
+        """Format a line per candidate: index, round, `candidates_csv`, (smoothed, score,) top1."""
         smooth = {"smoothed": self.smoothed().tolist()} if self.smooth else {}
         score = {} if self.top1_of is None else {"score": self.scores.tolist()}
-        return candidates_csv(
-            self.space,
-            self.table,
-            self.architectures,
-            {"index": range(len(self)), "round": self.rounds.tolist()},
-            {**smooth, **score, "top1": self.top1.tolist()},
-        )
+        first = {"index": range(len(self)), "round": self.rounds.tolist()}
+        last = smooth | score | {"top1": self.top1.tolist()}
+        return candidates_csv(self.space, self.table, self.architectures, first, last)
 
     def round_scalars(self) -> dict[str, float]:
-        """Best, mean and worst of the last round, for TensorBoard."""
+        """Return best, mean and worst of the last round, for TensorBoard."""
         last = self.rounds == self.rounds[-1]
         top1, mflops = self.top1[last], self.cost("flops")[last] / MILLION
-        best, worst = top1.argmax(), top1.argmin()
-        return {
-            "top1_best": top1[best],
-            "top1_mean": top1.mean(),
-            "top1_worst": top1[worst],
-            "mflops_best": mflops[best],
-            "mflops_mean": mflops.mean(),
-            "mflops_worst": mflops[worst],
-        }
+        scalars = {}
+        for name, values in (("top1", top1), ("mflops", mflops)):
+            scalars[f"{name}_best"] = values[top1.argmax()]
+            scalars[f"{name}_mean"] = values.mean()
+            scalars[f"{name}_worst"] = values[top1.argmin()]
+        return scalars
 
 
 def candidate_facts(
@@ -146,10 +134,13 @@ def candidates_csv(
     space: SearchSpace,
     table: LookupTable,
     architectures: np.ndarray,
-    first: dict[str, Iterable],
-    last: dict[str, Iterable],
+    first: Mapping[str, Iterable],
+    last: Mapping[str, Iterable],
 ) -> str:
-    """Architectures by name with their costs, between other columns."""
+    """Format architectures as names, and their costs, between other columns.
+
+    What was measured is in its unit (latency in ms); flops and params are single ones.
+    """
     names = [" ".join(space.decode(a)) for a in architectures]
     columns: dict[str, Iterable] = {**first, "architecture": names}
     for metric in table.metrics:

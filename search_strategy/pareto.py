@@ -16,26 +16,25 @@ import numpy as np
 
 from config_file.arg_config.fields import flag
 from config_file.arg_config.types import Words, words
-from lookup_table import Budget, architecture_keys
-from search_strategy.breeding import BreedingConfig, cross, mutate, new_children
+from lookup_table import Budget
+from search_strategy.breeding import BreedingConfig, BreedingSearch, Make, cross, mutate
 from search_strategy.history import History, candidates_csv, write_candidate
-from search_strategy.strategy import Findings, FinishedSearch, SearchStrategy
+from search_strategy.strategy import Findings, FinishedSearch
 from utils import statistics
 from utils.files import write_text
 
 
 def dominates(points: np.ndarray) -> np.ndarray:
-    """Minimised objectives [N, M] -> bool [N, N]: i is nowhere worse than j and somewhere better.
+    """Return True where i of minimised points [N, M] is nowhere worse than j and somewhere better.
 
-    (Definition 1 of the paper's section II.)
+    The result is [N, N] (definition 1 of the paper's section II).
     """
-    no_worse = (points[:, None] <= points[None]).all(-1)
-    better = (points[:, None] < points[None]).any(-1)
-    return np.logical_and(no_worse, better)
+    i, j = points[:, None], points[None]
+    return np.logical_and((i <= j).all(-1), (i < j).any(-1))
 
 
 def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
-    """[N, M] -> int [N]: 0 for the front, 1 for the front of the rest, ... (section III-A)."""
+    """Rank points [N, M]: 0 for the front, 1 for the front of the rest, ... (section III-A)."""
     dominating = dominates(points)
     ranks = np.full(len(points), -1)
     left = dominating.sum(axis=0)  # not yet ranked ones that dominate each
@@ -48,7 +47,7 @@ def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
 
 
 def crowding_distance(points: np.ndarray) -> np.ndarray:
-    """[N, M] of one front -> [N]: perimeter share of the box between neighbours (III-B)."""
+    """Compute the perimeter share [N] of the box between neighbours of a front [N, M] (III-B)."""
     distance = np.zeros(len(points))
     for values in points.T:
         order = np.argsort(values, kind="stable")
@@ -60,9 +59,9 @@ def crowding_distance(points: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
-    """Volume dominated by points [N, M], M 1 to 3, up to a reference point [M]; minimised.
+    """Compute the volume that minimised points [N, M], M 1 to 3, dominate up to a point [M].
 
-    By slices along the last objective, each the volume of one dimension less (Zitzler, 1999).
+    It is summed by slices along the last objective, of one dimension less each (Zitzler, 1999).
     """
     points = points[(points < reference).all(axis=1)]
     if not len(points):
@@ -99,7 +98,7 @@ class ParetoConfig(BreedingConfig):
             raise ValueError(f"--objectives {' '.join(names)}: name one or two different metrics")
 
 
-class ParetoSearch(SearchStrategy):
+class ParetoSearch(BreedingSearch[ParetoConfig]):
     """Ask-tell NSGA-II within a budget; mutations follow the prior."""
 
     Config = ParetoConfig
@@ -114,60 +113,33 @@ class ParetoSearch(SearchStrategy):
         rng: np.random.Generator,
         prior: np.ndarray | None = None,
     ) -> None:
-        self.config = config
-        self.budget = budget
-        self.rng = rng
-        self.num_choices = budget.counts.num_choices  # [L]
-        self.prior = prior
-        self.generation = 0
+        super().__init__(config, budget, rng, prior)
         self.survivors = np.empty((0, len(self.num_choices)), dtype=np.int64)
         self.points = np.empty((0, 1 + len(config.objectives)))  # of the survivors
         self.ranks, self.crowding = np.empty(0, dtype=np.int64), np.empty(0)
         self.front = self.points  # of everyone so far
-        self.seen: set[tuple[int, ...]] = set()
 
     @classmethod
     def costs(cls, config: ParetoConfig) -> tuple[str, ...]:
-        """The objectives."""
         return config.objectives
 
     @property
-    def total(self) -> int:
-        """Most candidates that it will ask for."""
-        return min(self.config.generation_num * self.config.population, self.budget.count)
-
-    @property
     def metrics(self) -> dict[str, float]:
-        """Numbers of the search so far, for TensorBoard.
-
-        The hypervolume is of the front of all candidates, as a share of the box between nothing
-        and (100 % error, the space's highest costs).
-        """
+        """The front's hypervolume, a share of that up to 100 % error and the highest costs."""
         return {"hypervolume": hypervolume(self.front, np.ones(self.front.shape[1]))}
 
     def to_minimise(self, architectures: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Top-1 error and costs [N, M], each as a share of the space's worst."""
+        """Return top-1 error and costs [N, M], each as a share of the space's worst."""
         table = self.budget.counts.table
         costs = [table.cost(architectures, m) / table.range(m)[1] for m in self.config.objectives]
         return np.column_stack([1 - scores / 100, *costs])
 
-    def ask(self) -> np.ndarray:
-        """The next generation, int [N, L]; none when the search is over."""
-        if self.generation == self.config.generation_num:
-            return self.survivors[:0]
-        taken = set(self.seen)
-        parts = []
-        if len(self.survivors):
-            parts.append(
-                new_children(self.children, self.config.population, self.budget, taken, self.rng)
-            )
-        rest = self.config.population - sum(map(len, parts))
-        parts.append(self.budget.sample_unique(rest, self.rng, exclude=taken))
-        return np.concatenate(parts)
+    def broods(self) -> list[tuple[Make, int]]:
+        return [(self.children, self.config.population)]
 
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
-        """Scores of a generation, top-1 in percent [N]: the best of it and the old survive."""
-        self.seen.update(architecture_keys(architectures))
+        """Take the scores of a generation, top-1 in percent [N]: the best of all survive."""
+        super().tell(architectures, scores)
         everyone = np.concatenate([self.survivors, architectures])
         points = np.concatenate([self.points, self.to_minimise(architectures, scores)])
         seen_front = np.concatenate([self.front, points])
@@ -182,7 +154,7 @@ class ParetoSearch(SearchStrategy):
         self.generation += 1
 
     def winners(self, n: int) -> np.ndarray:
-        """Winners, int [n, L], of tournaments between two random survivors each (section III-C)."""
+        """Return winners, int [n, L], of tournaments between two random survivors (III-C)."""
         first, second = self.rng.integers(len(self.survivors), size=(2, n))
         nearer = self.ranks[first] < self.ranks[second]
         lonelier = (self.ranks[first] == self.ranks[second]) & (
@@ -211,7 +183,7 @@ class ParetoSearch(SearchStrategy):
 def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
     """Return indices of the candidates that none beats in top-1 and all costs, by the first cost.
 
-    Of several with the same numbers the first evaluated.
+    Of several with the same numbers it has the first evaluated.
     """
     costs = [history.cost(metric) for metric in objectives]
     return statistics.pareto_front(np.column_stack([*costs, -history.top1]))

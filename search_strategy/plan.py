@@ -13,22 +13,22 @@ SINGLE_CONTROL = 20  # random candidates that a search which scores one architec
 
 
 def control_size(candidates: int) -> int:
-    """Number of random candidates that a search of so many candidates is compared with."""
+    """Return the number of random candidates to compare a search of so many candidates with."""
     return candidates if candidates > 1 else SINGLE_CONTROL
 
 
 def size_text(space: SearchSpace, networks: Equivalence) -> str:
-    """Number of codes and of different networks."""
+    """Format the number of codes and of different networks."""
     return f"{space.size:.4g} encodings of {networks.size:.4g} networks"
 
 
 def count_text(budget: Budget) -> str:
-    """Number of networks within the budget; of what is not counted exactly, an estimate."""
+    """Format the number of networks within the budget; an estimate if it cannot be counted."""
     return f"{'' if budget.countable else 'about '}{budget.count:.4g}"
 
 
 def space_text(space: SearchSpace, networks: Equivalence, budget: Budget) -> str:
-    """The space and the part of it that is searched, for the log."""
+    """Describe the space and the part of it that is searched, for the log."""
     table, metric = budget.counts.table, budget.counts.metric
     low, high = (in_millions(cost) for cost in table.range(metric))
     return (
@@ -38,7 +38,7 @@ def space_text(space: SearchSpace, networks: Equivalence, budget: Budget) -> str
 
 
 def limits_text(budget: Budget) -> str:
-    """The range of the metric that counts, and all other limits."""
+    """Format the range of the metric that counts, and all other limits."""
     table, metric = budget.counts.table, budget.counts.metric
     ends = f"{in_millions(budget.low)} to {in_millions(budget.high)} {table.unit(metric)}"
     others = [limit.text(table) for limit in budget.limits if limit.metric != metric]
@@ -53,7 +53,7 @@ def search_plan(
     strategy: SearchStrategy,
     training: dict[str, str],
 ) -> str:
-    """The plan as text; `training`: rows about the training of a supernet, if there is one."""
+    """Format the plan; `training`: rows about the training of a supernet, if there is one."""
     run, table, metric = config.run, budget.counts.table, budget.counts.metric
     ranges = [
         "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 Window = tuple[float | None, float | None]  # lowest and highest cost allowed; None is no bound
 
 
-def points_of(history: History, metric: str) -> Points:
-    """A history's candidates for a plot over one metric."""
-    return Points(history.cost(metric) / MILLION, history.top1, history.rounds)
-
-
 class SearchReport:
     """Collects the controls of a search, then saves and prints everything.
 
@@ -81,32 +76,26 @@ class SearchReport:
         self.tables: dict[str, dict[str, str]] = {}  # below the summary, by title
         self.facts = history.winner_facts(metric) | {"dataset": config["dataset"]}
         self.facts |= {"target_hc": window[1], "min_hc": window[0], "info_metric": metric}
-        if limits:
-            self.facts["limits"] = {limit.metric: self._ends(limit.metric) for limit in limits}
+        for limit in limits:
+            low, high = self.windows[limit.metric]
+            ends = {name: end for name, end in (("max", high), ("min", low)) if end is not None}
+            self.facts.setdefault("limits", {})[limit.metric] = ends
         self.facts["source"] = f"{self.name}, run {folder.name}"
         self.rows = {
             "best architecture": " ".join(self.facts["choices"]),
             **self.costs(),
             "budget": self.budget_text(),
             self.accuracy: self.percent(self.top1),
+            **self._choice_rows(),
         }
-        if reasons := self._reasons():
-            self.rows["chosen by"] = "; ".join(reasons)
-        if tied := self._tied():
-            self.rows["tied at the top"] = tied
-
-    def _ends(self, metric: str) -> dict[str, float]:
-        """Bounds of a metric in its unit, by name."""
-        low, high = self.windows[metric]
-        return {name: end for name, end in (("max", high), ("min", low)) if end is not None}
 
     def costs(self) -> dict[str, str]:
-        """Every cost of the network found, by the metric's name."""
+        """Return the costs of the network found, by the metric's name."""
         metrics = map(self.history.table.metric, self.history.table.metrics)
         return {m.name: m.show(self.facts[m.key] * m.scale) for m in metrics}
 
     def budget_text(self) -> str:
-        """All limits in their units."""
+        """Format all limits in their units."""
         limits = [
             f"{word} {self.history.table.metric(metric).show_alone(bound)}"
             for metric, window in self.windows.items()
@@ -116,25 +105,28 @@ class SearchReport:
         return ", ".join(limits) or "none"
 
     def percent(self, top1: float, part: str = "validation") -> str:
-        """An accuracy with its binomial standard error, where its number of images is known."""
+        """Format an accuracy with its standard error, where its number of images is known."""
         return accuracy_text(top1, self.images.get(part))
 
     def plots(self) -> list[CostPlot]:
-        """The candidates over each metric that is limited or minimised."""
-        control = self.control
+        """Return the candidates over each metric that is limited or minimised."""
+
+        def points(history: History, metric: str) -> Points:
+            return Points(history.cost(metric) / MILLION, history.top1, history.rounds)
+
         return [
             CostPlot(
                 self.history.table.metric(metric),
                 window,
-                points_of(self.history, metric),
-                None if control is None else points_of(control, metric),
+                points(self.history, metric),
+                None if self.control is None else points(self.control, metric),
             )
             for metric, window in self.windows.items()
         ]
 
-    def _reasons(self) -> list[str]:
-        """Name what the answer was chosen by, where that is not its top-1 alone."""
-        history, reasons = self.history, []
+    def _choice_rows(self) -> dict[str, str]:
+        """Say what the answer was chosen by, if not its top-1 alone, and out of how many equals."""
+        history, reasons, rows = self.history, [], {}
         if history.top1_of is not None:
             score = history.scores[self.winner]
             reasons.append(f"{score:.2f} % mean probability of the true class")
@@ -142,16 +134,14 @@ class SearchReport:
             reasons.append(f"{history.smoothed()[self.winner]:.2f} % smoothed (--smooth)")
         if self.chosen_by:
             reasons.append(self.chosen_by)
-        return reasons
-
-    def _tied(self) -> str:
-        """Say how many candidates share the highest score, and which of them was taken."""
-        scores = self.history.ranking_scores()
-        number = int((scores == scores.max()).sum())
-        if number == 1 or self.history.chosen is not None:
-            return ""
-        taken = f"taken: the lowest {self.metric.name}, then the first found"
-        return f"{number} of {len(scores):,} candidates; {taken}"
+        if reasons:
+            rows["chosen by"] = "; ".join(reasons)
+        scores = history.ranking_scores()
+        tied = int((scores == scores.max()).sum())
+        if tied > 1 and history.chosen is None:
+            taken = f"taken: the lowest {self.metric.name}, then the first found"
+            rows["tied at the top"] = f"{tied} of {len(scores):,} candidates; {taken}"
+        return rows
 
     def _verdict(self, control: History) -> str:
         """Judge the answer beside the best random network and the noise of its images."""
@@ -181,26 +171,25 @@ class SearchReport:
         )
 
     def add_test(self, top1: float) -> None:
-        """Test accuracy of the network found, in percent."""
+        """Add the test accuracy of the network found, in percent."""
         self.facts["test_top1"] = top1
         remark = "supernet weights; the only use of the test set"
         self.rows["test top-1"] = f"{self.percent(top1, 'test')}  ({remark})"
 
     def add_uncalibrated(self, top1: float) -> None:
-        """Accuracy of the network found without its own BN statistics, in percent."""
+        """Add the accuracy of the network found without its own BN statistics, in percent."""
         self.rows["without BN calibration"] = (
             f"{self.percent(top1)} ({top1 - self.top1:+.2f}: the supernet's own BN statistics)"
         )
 
     def add_random(self, control: History) -> None:
-        """Random candidates, which may be the search itself."""
+        """Compare with random candidates, which may be the search itself."""
         self.control = None if control is self.history else control
         best, mean = self.percent(control.top1.max()), float(control.top1.mean())
         self.rows[f"{len(control)} random networks"] = (
             f"{self.accuracy}: mean {mean:.2f} %, best {best}"
         )
-        verdict = self._as_good() if self.control is None else self._verdict(control)
-        if verdict:
+        if verdict := self._as_good() if self.control is None else self._verdict(control):
             self.rows["verdict"] = verdict
         chance = 100 / self.history.space.num_classes
         if self.images and mean < 1.5 * chance:  # digits' fbnet and spos: 10.3 and 10.8 of 10 %
@@ -211,20 +200,20 @@ class SearchReport:
             )
 
     def add_largest(self, architecture: np.ndarray, top1: float, exact: bool = True) -> None:
-        """The most expensive architecture [L] within the budget, or (not exact) of many drawn."""
+        """Add the most expensive architecture [L] of the budget, or (not exact) of many drawn."""
         cost = float(self.history.table.cost(architecture, self.metric.key)) / MILLION
         name = "largest in budget" if exact else "largest of 4,096 drawn"
         self.rows[name] = f"{self.percent(top1)} at {self.metric.show_alone(cost)}"
 
     def add_seeds(self, bests: Sequence[float]) -> None:
-        """The best of each of several searches; the first is the one that is reported."""
+        """Add the best of each of several searches; the first is the one that is reported."""
         self.rows[f"over {len(bests)} seeds"] = (
             f"best of each search: mean {np.mean(bests):.2f} %, standard deviation "
             f"{np.std(bests, ddof=1):.2f}, from {min(bests):.2f} to {max(bests):.2f} %"
         )
 
     def add_findings(self, findings: Findings) -> None:
-        """The strategy's own part: rows, tables and what its parameters have learned."""
+        """Add the strategy's own part: rows, tables and what its parameters have learned."""
         self.probabilities = findings.probabilities
         if findings.caveat:
             self.rows[self.accuracy] += f"  ({findings.caveat})"

@@ -40,7 +40,7 @@ Cell = tuple[float, str, bool]  # share, title, whether it is the choice of the 
 
 
 def report_page(report: SearchReport) -> str:
-    """The page of a search; of its folder nothing but log.txt is read."""
+    """Render the page of a search; its log and the epochs of its training are read again."""
     history, folder = report.history, report.folder
     space = history.space
     answer = history.architectures[report.winner]
@@ -88,13 +88,13 @@ def _tiles(report: SearchReport) -> dict[str, str]:
 
 
 def _epochs(report: SearchReport) -> dict[str, np.ndarray]:
-    """The training of the supernet that was searched, as far as its run has kept it."""
+    """Read the training of the supernet that was searched, as far as its run has kept it."""
     checkpoint = report.config.get("checkpoint")
     return read_epochs(report.folder if checkpoint is None else Path(str(checkpoint)).parent)
 
 
 def _panels(report: SearchReport) -> dict[str, Callable[[], Figure]]:
-    """Title -> figure, of what there is something to show."""
+    """Map titles to figures of what there is to show."""
     plots, epochs = report.plots(), _epochs(report)
     found, control = plots[0].found, plots[0].control
     many = len(found.top1) > 1
@@ -120,7 +120,7 @@ def _panels(report: SearchReport) -> dict[str, Callable[[], Figure]]:
 
 
 def _choices_over_epochs(report: SearchReport, colors: dict[str, str]) -> str:
-    """Every layer's choice probabilities over the epochs as SVG; empty if none were learned."""
+    """Draw each layer's choice probabilities over the epochs as SVG; empty if none were learned."""
     epochs, layers = _epochs(report), report.history.space.layers
     if report.probabilities is None or f"1:{layers[0].choices[0]}" not in epochs:
         return ""
@@ -129,7 +129,7 @@ def _choices_over_epochs(report: SearchReport, colors: dict[str, str]) -> str:
 
 
 def _top(report: SearchReport) -> list[dict[str, str]]:
-    """The candidates of the highest ranks, by the names of their columns."""
+    """Return the candidates of the highest ranks, by the names of their columns."""
     history, table = report.history, report.history.table
     return [
         {
@@ -149,7 +149,7 @@ def _top(report: SearchReport) -> list[dict[str, str]]:
 def _heat_maps(
     report: SearchReport, answer: np.ndarray
 ) -> dict[str, tuple[str, dict[str, list[Cell | None]]]]:
-    """Title -> note and rows of the heat maps that there is something to show in."""
+    """Map titles to note and rows of the heat maps that there is something to show in."""
     history, p = report.history, report.probabilities
     space, maps = history.space, {}
     marks = "outlined: the network found; hatched: not a choice there."
@@ -170,14 +170,14 @@ def _heat_maps(
 
 
 def _frequencies(space: SearchSpace, architectures: np.ndarray) -> np.ndarray:
-    """Shares of architectures [N, L] that take each choice of each layer, [L, C]."""
+    """Return the shares of architectures [N, L] that take each choice of each layer, [L, C]."""
     return (architectures[:, :, None] == np.arange(space.max_choices)).mean(axis=0)
 
 
 def _heat_rows(
     space: SearchSpace, shares: np.ndarray, answer: np.ndarray, text: str, other: np.ndarray
 ) -> dict[str, list[Cell | None]]:
-    """Choice -> a cell for each layer, None where the layer lacks the choice.
+    """Map each choice to a cell for each layer, None where the layer lacks the choice.
 
     Args:
         shares, other: [L, C], the numbers for `text`; the first is shown.
@@ -192,7 +192,7 @@ def _heat_rows(
 
 
 def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[str, object]:
-    """Values for the page's script; choices are indices into `choices`."""
+    """Return the values for the page's script; choices are indices into `choices`."""
     table, names = history.table, list(colors)
     metrics = [table.metric(key) for key in table.metrics]
     columns = [("top1", "top-1 (%)", 2), *((m.key, m.label, 3) for m in metrics)]

@@ -131,7 +131,7 @@ class ScoreLog:
         self.bar = None
 
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
-        """Scores in percent, float64 [N], of architectures int [N, L]."""
+        """Return scores in percent, float64 [N], of architectures int [N, L]."""
         keys = architecture_keys(architectures)
         new = sorted(set(keys) - self.known.keys())
         self.on_progress(len(keys) - len(new), None)
@@ -151,11 +151,11 @@ class ScoreLog:
         return np.array([self.known[key][0] for key in keys])
 
     def top1(self, architectures: np.ndarray) -> np.ndarray:
-        """Top-1 in percent [N] of architectures that are scored."""
+        """Return the top-1 in percent [N] of architectures that are scored."""
         return np.array([self.known[key][1] for key in architecture_keys(architectures)])
 
     def scored_top1(self, architectures: np.ndarray) -> np.ndarray:
-        """Top-1 in percent [N] of architectures, which are scored where they are not yet."""
+        """Return the top-1 in percent [N] of architectures; score those that are not scored yet."""
         self(architectures)
         return self.top1(architectures)
 

@@ -1,7 +1,9 @@
-"""A finished run of search.py, for what is asked of it afterwards."""
+"""A finished run of search.py, and the same search on supernets of other seeds."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +18,18 @@ from lookup_table import Budget, Equivalence, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from model import SearchSpace, build_supernet, load_architecture
 from model.supernet_file import load_supernet, supernet_facts
+from search_strategy.history import candidates_csv
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
+from utils.child import run_script
+from utils.device import stream
+from utils.files import write_text
+from utils.metrics import MILLION
+from utils.run_folder import log
+from utils.statistics import kendall_tau
+
+SHARED_STREAM = 5
+SHARED = 100  # random networks that all supernets score
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,8 @@ class SearchedRun:
         budget = build_budget(table, config.budget.limits(table), Equivalence(space))
         return cls(folder, config, space, table, budget, budget.canonical(answer[None])[0])
 
-    def scores(self, networks: np.ndarray, log: Path, device: torch.device) -> np.ndarray:
-        """Scores of its supernet in percent [N], by its own flags; `log` keeps what is scored."""
+    def scores(self, networks: np.ndarray, log_file: Path, device: torch.device) -> np.ndarray:
+        """Score by its supernet in percent [N], by its own flags; `log_file` keeps the scores."""
         config, data = self.config, self.config.data
         path = config.checkpoint or self.folder / "supernet.pt"
         splits = load_splits(
@@ -65,4 +77,59 @@ class SearchedRun:
             supernet, splits.calibration, splits.validation, config.evaluation
         )
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
-        return ScoreLog(workers, log, self.space)(networks)
+        return ScoreLog(workers, log_file, self.space)(networks)
+
+
+def search_again(first: SearchedRun, number: int, device: torch.device) -> list[SearchedRun]:
+    """Repeat `first` on `number - 1` supernets that are trained with the next seeds; return all.
+
+    Each is a run of search.py of its own in `supernets/`, and resumes as such.
+    """
+    run, runs = first.config.run, first.folder / "supernets"
+    for seed in range(run.random_seed + 1, run.random_seed + number):
+        folder = runs / f"seed{seed}"
+        if (folder / "best_architecture.yaml").is_file():
+            continue
+        log.info(f"supernet of seed {seed}: {folder}")
+        words: list[object] = ["--title", folder.name, "--run-dir", runs]
+        if (folder / "config.yaml").is_file():
+            words += ["--resume"]
+        else:
+            words += ["--config", first.folder / "config.yaml", "--random-seed", seed]
+            words += ["--supernet-seeds", 1, "--seeds", 1, "--no-random-control"]
+            words += ["--cache-dir", run.cache_dir]
+        run_script("search.py", words, folder.name)
+    folders = sorted(runs.glob("seed*"), key=lambda folder: int(folder.name[4:]))
+    return [first, *(SearchedRun.read(folder, device) for folder in folders)]
+
+
+def agreement(searched: Sequence[SearchedRun], device: torch.device) -> dict[str, str]:
+    """Write supernets.csv; return rows on how far answers, costs and scores agree."""
+    first = searched[0]
+    answers = np.stack([other.answer for other in searched])
+    rng = stream(first.config.run.random_seed, SHARED_STREAM)
+    networks = np.concatenate([answers, first.budget.sample_unique(SHARED, rng)])
+    file = "shared_candidates.log"
+    scores = np.stack([one.scores(networks, one.folder / file, device) for one in searched])
+    seeds = [one.config.run.random_seed for one in searched]
+    columns = (f"score_seed{seed}" for seed in seeds)
+    of_answers = dict(zip(columns, scores[:, : len(answers)].tolist(), strict=True))
+    text = candidates_csv(first.space, first.table, answers, {"seed": seeds}, of_answers)
+    write_text(first.folder / "supernets.csv", text)
+    pairs = list(itertools.combinations(range(len(searched)), 2))
+    same = [(answers[i] == answers[j]).mean() for i, j in pairs]
+    shared = networks[len(answers) :]
+    by_chance = np.mean([(a == b).mean() for a, b in itertools.pairwise(shared)])
+    taus = [kendall_tau(*scores[[i, j], len(answers) :]) for i, j in pairs]
+    own, metric = scores.diagonal(), first.budget.counts.metric
+    on_others = (scores[:, : len(own)].sum() - own.sum()) / (len(own) * (len(own) - 1))
+    costs = first.table.cost(answers, metric) / MILLION
+    show = first.table.metric(metric).show_alone
+    return {
+        f"over {len(searched)} supernets": f"score of each answer: mean {own.mean():.2f} %, "
+        f"standard deviation {own.std(ddof=1):.2f}; on the others: mean {on_others:.2f} %",
+        "their answers": f"{100 * np.mean(same):.0f} % of layers alike, of two random networks "
+        f"{100 * by_chance:.0f} %; {show(costs.min())} to {show(costs.max())}",
+        "their scores": f"τ = {np.mean(taus):.3f} between supernets, over {len(shared)} random "
+        f"networks of the budget",
+    }

@@ -72,7 +72,7 @@ class Searches:
         return self.run(control, "random_control.csv", "random control")
 
     def best_of_seeds(self, first: History) -> list[float]:
-        """The best top-1 of each of --seeds searches, of which `first` is done."""
+        """Return the best top-1 of each of --seeds searches, of which `first` is done."""
         metric = self.config.budget.info_metric
         bests = [first.top1[first.best(metric)]]
         for k in range(1, self.config.seeds):

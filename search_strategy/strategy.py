@@ -1,16 +1,17 @@
-"""The protocol of a search strategy: all that the search, its report and --help use of it."""
+"""The base of search strategies: all that the search, its report and --help use of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from lookup_table import Budget, architecture_keys
+
 if TYPE_CHECKING:
-    from lookup_table import Budget
     from search_strategy.history import History
 
 
@@ -20,6 +21,9 @@ class StrategyConfig:
 
     def check(self) -> None:
         """Raise ValueError where flags make no sense together; only of the strategy in use."""
+
+
+Flags = TypeVar("Flags", bound=StrategyConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +66,13 @@ class Findings:
     probabilities: np.ndarray | None = None
 
 
-class SearchStrategy(Protocol):
-    """An ask-tell search: made by `Strategy(config, budget, rng, prior)`, it sees no data.
+class SearchStrategy(Generic[Flags]):
+    """Base of the searches by ask and tell, which see no data; a subclass replaces what differs.
 
-    Subclasses replace the defaults below where they differ.
+    Args:
+        config: the flags, a `Config`.
+        rng: the source of all its randomness.
+        prior: probabilities float [L, C] of a differentiably trained supernet; None elsewhere.
 
     Attributes:
         Config: frozen dataclass of its flags.
@@ -78,6 +85,7 @@ class SearchStrategy(Protocol):
         is_random: it is a random search, which needs no random control.
         chosen_by: how it chooses its answer, if not by the highest score; for the summary.
         chosen: its own answer, int [L], if not the highest score; known when the search is over.
+        seen: the candidates so far and their scores.
     """
 
     Config: ClassVar[type] = StrategyConfig
@@ -92,36 +100,32 @@ class SearchStrategy(Protocol):
 
     def __init__(
         self,
-        config: Any,
+        config: Flags,
         budget: Budget,
         rng: np.random.Generator,
         prior: np.ndarray | None = None,
     ) -> None:
-        """Make a search of what is within the budget.
-
-        Args:
-            config: the flags, a `Config`.
-            rng: the source of all its randomness.
-            prior: probabilities float [L, C] of a differentiably trained supernet; None elsewhere.
-        """
+        self.config, self.budget, self.rng, self.prior = config, budget, rng, prior
+        self.num_choices = budget.counts.num_choices  # [L]
+        self.seen: dict[tuple[int, ...], float] = {}
 
     @classmethod
-    def costs(cls, config: Any) -> Sequence[str]:
-        """Metrics of the table that it uses besides the limited one."""
+    def costs(cls, config: Flags) -> Sequence[str]:
+        """Return the metrics of the table that it uses besides the limited one."""
         return ()
 
     @property
     def total(self) -> int:
         """Most candidates that it will ask for."""
-        ...
+        raise NotImplementedError
 
     def ask(self) -> np.ndarray:
-        """The next candidates, int [N, L]; none when the search is over."""
-        ...
+        """Return the next candidates, int [N, L]; none when the search is over."""
+        raise NotImplementedError
 
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
-        """Scores of what was asked, float [N], higher is better."""
-        ...
+        """Take the scores of what was asked, float [N], higher is better."""
+        self.seen.update(zip(architecture_keys(architectures), scores.tolist(), strict=True))
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -6,8 +6,6 @@ and the ranks of torchrun share the trainings out without waiting for each other
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -24,6 +22,8 @@ from config_file.arg_config.verify_config import VerifyConfig
 from lookup_table import METRICS, LookupTable, architecture_keys
 from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits
+from search_strategy.evaluator import SCORES
+from search_strategy.history import candidates_csv
 from search_strategy.searched_run import SearchedRun
 from utils import distributed, ranks
 from utils.child import run_script
@@ -40,11 +40,10 @@ VERIFY_STREAM = 4
 ANSWER, LARGEST = "answer", "largest"
 RECIPE_FILE = "recipe.yaml"
 NOT_PASSED_ON = {*VerifyConfig.__dataclass_fields__, "arch", "run_dir", "random_seed", "init_from"}
-SCORE_NAMES = {"top1": "top-1", "probability": "mean probability of the true class"}
 
 
 def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, np.ndarray]:
-    """The answer, the largest network of the budget if it is another, and random ones.
+    """Choose the answer, the largest network of the budget if it is another, and random ones.
 
     Raises:
         ValueError: the budget holds fewer.
@@ -79,7 +78,7 @@ class Training:
         return self.folder / "trainings" / self.name
 
     def result(self) -> tuple[float, float] | None:
-        """Validation and test top-1 in percent; None while it is not finished."""
+        """Return validation and test top-1 in percent; None while it is not finished."""
         path = self.run_folder / "best_architecture.yaml"
         found = read_yaml(path) if path.is_file() else {}
         return (found["top1"], found["test_top1"]) if "test_top1" in found else None
@@ -123,7 +122,11 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
         return
     results = np.array([training.result() for training in trainings])
     validation, test = results.reshape(len(networks), flags.trainings, 2).transpose(2, 0, 1)
-    text = _csv(searched, networks, score, validation, test)
+    columns = {"score": score, "top1": validation.mean(axis=1), "test_top1": test.mean(axis=1)}
+    columns |= {f"test_top1_{k}": each for k, each in enumerate(test.T)}
+    last = {name: values.tolist() for name, values in columns.items()}
+    names = {"name": networks}
+    text = candidates_csv(searched.space, searched.table, architectures, names, last)
     write_text(folder / "verify.csv", text)
     _add_truth(flags.truth or folder / "truth.json", searched.table, architectures, test)
     _report(folder, searched, networks, score, test)
@@ -161,27 +164,6 @@ def _train(trainings: Sequence[Training], cache_dir: Path) -> None:
         time.sleep(2)
 
 
-def _csv(
-    searched: SearchedRun,
-    networks: dict[str, np.ndarray],
-    score: np.ndarray,
-    validation: np.ndarray,
-    test: np.ndarray,
-) -> str:
-    """A line per network: name, architecture, costs, score, mean accuracies, all test top-1s."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    metrics = searched.table.metrics
-    seeds = [f"test_top1_{k}" for k in range(test.shape[1])]
-    writer.writerow(["name", "architecture", *metrics, "score", "top1", "test_top1", *seeds])
-    for i, (name, architecture) in enumerate(networks.items()):
-        costs = [int(searched.table.cost(architecture, metric)) for metric in metrics]
-        means = [float(validation[i].mean()), float(test[i].mean())]
-        names = " ".join(searched.space.decode(architecture))
-        writer.writerow([name, names, *costs, float(score[i]), *means, *test[i].tolist()])
-    return text.getvalue()
-
-
 def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.ndarray) -> None:
     """Add accuracies to a benchmark file; an entry of the same network is replaced.
 
@@ -216,7 +198,7 @@ def _report(
     write_text(folder / "verify.json", json.dumps(numbers, indent=2) + "\n")
     metric = searched.budget.counts.metric
     cost = searched.table.cost(np.stack(list(networks.values())), metric) / MILLION
-    name = SCORE_NAMES[searched.config.evaluation.score]
+    name = SCORES[searched.config.evaluation.score]
     title = f"{searched.folder.name}: {len(networks)} networks trained alone, τ = {tau:.2f}"
     label = searched.table.metric(metric).label
     plot_ranking(
@@ -239,7 +221,7 @@ def _report(
 
 
 def verdict(found: Comparison) -> str:
-    """Return one sentence on whether the answer is better than a random network."""
+    """Say in one sentence if the answer is better than a random network."""
     if found.low <= 0 <= found.high:
         return "the answer cannot be told apart from the mean random network"
     text = f"the answer is {'better' if found.low > 0 else 'worse'} than the mean random network"

@@ -105,7 +105,7 @@ def _work(scorer: Scorer, connection: Connection, threads: int) -> None:
 
 
 def _received(connection: Connection) -> np.ndarray:
-    """Scores [N, 2] of one share.
+    """Return the scores [N, 2] of one share.
 
     Raises:
         ValueError: the process has ended, as one does that the system stops for want of memory.
@@ -123,7 +123,7 @@ def _received(connection: Connection) -> np.ndarray:
 
 
 def scoring_processes(loader: Loader) -> int:
-    """Number of processes that score candidates on the CPUs that threads leave; 1 is this one.
+    """Return how many processes score candidates on the CPUs that threads leave; 1 is this one.
 
     Images that are streamed are decoded by processes already.
     """
@@ -134,10 +134,7 @@ def scoring_processes(loader: Loader) -> int:
 
 
 def build_evaluator(
-    supernet: Supernet,
-    calibration: Loader,
-    validation: Batches,
-    config: EvaluationConfig,
+    supernet: Supernet, calibration: Loader, validation: Batches, config: EvaluationConfig
 ) -> Evaluator:
     """Make an evaluator that calibrates on the first batches of a loader.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 import yaml
 from conftest import ROOT, TINY
 from torch import nn
@@ -55,24 +56,18 @@ def test_published_networks_cost_what_their_files_say(name: str) -> None:
     assert spec["source"] and all(name in spec["choices"] for name in space.decode(architecture))
 
 
-@pytest.mark.parametrize(
-    "name, theirs", [("mobilenetv2_100", "mobilenet_v2"), ("mnasnet_100", "mnasnet1_0")]
-)
-def test_published_networks_equal_torchvisions(name: str, theirs: str) -> None:
-    import torchvision
-
-    spec = read_architecture(find_architecture(name))
-    reference = torchvision.models.get_model(theirs, weights=None)
-    assert measured(reference, 224) == (spec["flops"], spec["params"])
+TORCHVISION = {"mobilenet_v2": "mobilenetv2_100", "mnasnet1_0": "mnasnet_100"}
+TIMM = {"fbnetc_100": "fbnet_c"}
+SAME = ("mnasnet_100", "spnasnet_100", "mobilenetv2_100", "mobilenetv2_140")
 
 
-@pytest.mark.parametrize(
-    "name", ["fbnet_c", "mnasnet_100", "spnasnet_100", "mobilenetv2_100", "mobilenetv2_140"]
-)
-def test_published_networks_equal_timms(name: str) -> None:
-    timm = pytest.importorskip("timm")
-    spec = read_architecture(find_architecture(name))
-    reference = timm.create_model({"fbnet_c": "fbnetc_100"}.get(name, name))
+@pytest.mark.parametrize("theirs", [*TORCHVISION, *TIMM, *SAME])
+def test_published_networks_cost_what_other_libraries_do(theirs: str) -> None:
+    spec = read_architecture(find_architecture({**TORCHVISION, **TIMM}.get(theirs, theirs)))
+    if theirs in TORCHVISION:
+        reference = torchvision.models.get_model(theirs, weights=None)
+    else:
+        reference = pytest.importorskip("timm").create_model(theirs)
     assert measured(reference, 224) == (spec["flops"], spec["params"])
 
 

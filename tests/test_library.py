@@ -16,6 +16,7 @@ from config_file.arg_config.sources import settings
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from model import BLOCKS, BlockStyle, build_supernet, load_space
 from search_strategy.evaluator import Evaluator
+from utils.tracker import load_callback
 
 
 def test_settings_are_those_of_the_command_line() -> None:
@@ -91,5 +92,5 @@ def test_another_tracker_gets_what_tensorboard_gets(command: Command, tmp_path: 
     lines = [json.loads(line) for line in (tmp_path / "tracked.jsonl").read_text().splitlines()]
     assert [step for values, step in lines if "train/loss" in values] == [1, 2]
     assert (tmp_path / "arch_probabilities_2.png").exists()
-    done = command("train_supernet.py", *flags, "--tracker", "gone.py", ok=False)
-    assert "--tracker gone.py: FileNotFoundError" in done.stderr
+    with pytest.raises(ValueError, match=r"--tracker gone\.py: FileNotFoundError"):
+        load_callback(Path("gone.py"))

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn import functional as F
 
+from config_file.arg_config.sampling_config import AlphaConfig
 from lookup_table import Budget, BudgetCounts, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, Supernet, build_supernet, load_space
@@ -435,7 +436,8 @@ def test_weights_feel_the_constraint_after_the_warm_up_only() -> None:
     target = BudgetCounts(table, "flops").median
     optimizer = torch.optim.SGD([sampler.alpha], 0.1)
     hardware = HardwareLoss(table, "flops", target, "log", 0.5)
-    training = ArchitectureTraining(sampler, supernet, NoBatches(), optimizer, hardware, 1)
+    flags = AlphaConfig(a_warmup_epochs=1)
+    training = ArchitectureTraining(sampler, supernet, NoBatches(), optimizer, hardware, flags)
     ce = torch.tensor(2.0)
     training.start_epoch(0)
     assert training.weight_loss(ce) is ce
@@ -445,12 +447,6 @@ def test_weights_feel_the_constraint_after_the_warm_up_only() -> None:
     assert training.weight_loss(ce).item() == pytest.approx(expected, rel=1e-6)
 
 
-class NoBatches:
-    def __iter__(self):
-        return iter(())
-
+class NoBatches(list):
     def state_dict(self) -> dict:
         return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass

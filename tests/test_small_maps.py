@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model import SearchSpace
-from model.blocks import BlockStyle, TrainingStyle, build_block
+from model.blocks import BlockStyle, TrainingStyle, UncountedBatchNorm2d, build_block
 from model.small_maps import LARGEST_MAP, InPlaceReLU6, SmallMapConv2d, conv2d
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -98,18 +98,13 @@ def pair() -> tuple[nn.Module, nn.Module]:
     return plain, fast
 
 
-def block_gradients(block: nn.Module, x: Tensor, **options: bool) -> list[Tensor]:
-    run = checkpoint(block, x, use_reentrant=False) if options else block(x)
-    return gradients(run, *block.parameters())
-
-
 @pytest.mark.parametrize("size", [1, 2, 4, LARGEST_MAP, LARGEST_MAP + 1])
 def test_blocks_and_activation_checkpointing(size: int) -> None:
     plain, fast = pair()
     x = torch.randn(4, 8, size, size, dtype=torch.float64)
-    stock = block_gradients(plain, x)
-    assert_close(block_gradients(fast, x), stock, 1e-9)
-    assert_close(block_gradients(fast, x, checkpointed=True), stock, 1e-9)
+    stock = gradients(plain(x), *plain.parameters())
+    for y in (fast(x), checkpoint(fast, x, use_reentrant=False)):
+        assert_close(gradients(y, *fast.parameters()), stock, 1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -123,7 +118,8 @@ def test_compiled_and_exported_graphs_have_plain_convolutions(size: int) -> None
         return graph.forward
 
     compiled = torch.compile(fast, backend=backend)
-    assert_close(block_gradients(compiled, x), block_gradients(plain, x), 1e-9)
+    stock = gradients(plain(x), *plain.parameters())
+    assert_close(gradients(compiled(x), *compiled.parameters()), stock, 1e-9)
     program = torch.export.export(fast.eval(), (x,))
     for graph in (graphs[0].graph, program.graph):
         names = [str(node.target) for node in graph.nodes if node.op == "call_function"]
@@ -148,9 +144,9 @@ def test_gpus_half_precision_and_autocast_use_the_stock_call(
 
 
 def test_only_networks_in_training_have_the_fast_modules(tiny: SearchSpace) -> None:
-    """Tools that count or quantise by exact class must see a subnet's convolutions."""
-    kinds = [
-        type(build_block("k3_e6", 8, 8, 1, s).depthwise.conv)
-        for s in (tiny.style, tiny.supernet_style)
-    ]
-    assert kinds == [nn.Conv2d, SmallMapConv2d]
+    """Tools that count or quantise by exact class must see PyTorch's own layers in a subnet."""
+    kinds = []
+    for style in (tiny.style, tiny.supernet_style):
+        depthwise = build_block("k3_e6", 8, 8, 1, style).depthwise
+        kinds.append((type(depthwise.conv), type(depthwise.bn)))
+    assert kinds == [(nn.Conv2d, nn.BatchNorm2d), (SmallMapConv2d, UncountedBatchNorm2d)]

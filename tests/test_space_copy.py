@@ -110,13 +110,13 @@ def test_costs_that_are_not_the_network_s_are_refused(folder: Path, name: str, m
             load("a.yaml")
 
 
-def test_each_command_refuses_another_network(folder: Path, command: Command) -> None:
+def test_a_command_refuses_another_network(folder: Path, command: Command) -> None:
     space = load_space(MY, 8, 10)
     record = architecture_record(space, [0] * 4) | count_costs(space, [0] * 4)
     (folder / "a.yaml").write_text(yaml.safe_dump(record | {"search_space": MY}))
     EDITS["edited"](folder / MY)
-    for flags in (("train_subnet.py", "--epochs", 1), ("train_subnet.py", "--benchmark")):
-        assert "a.yaml records flops" in command(*flags, "--arch", "a.yaml", ok=False).stderr
+    done = command("train_subnet.py", "--epochs", 1, "--arch", "a.yaml", ok=False)
+    assert "a.yaml records flops" in done.stderr
 
 
 def test_the_name_stays_while_the_space_is_the_same(run: Path) -> None:

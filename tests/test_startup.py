@@ -25,7 +25,7 @@ def test_names_that_need_no_torch_are_those_of_the_registries() -> None:
     assert tuple(sampler.SAMPLERS) == SAMPLERS
     assert tuple(HC_WEIGHTS) == tuple(hardware_loss.HC_LOSSES)
     assert options["eval_precision"]["choices"] == tuple(PRECISIONS)
-    assert options["score"]["choices"] == SCORES
+    assert options["score"]["choices"] == tuple(SCORES)
 
 
 @pytest.mark.parametrize(

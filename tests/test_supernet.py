@@ -5,29 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import trained_like
+from helpers import NARROW, trained_like
 from torch import nn
 from torch.nn import functional as F
 
-from model import (
-    SearchSpace,
-    Subnet,
-    build_supernet,
-    count_params,
-    inherit_weights,
-    load_space,
-)
+from model import Subnet, build_supernet, count_params, inherit_weights, load_space
 from model.blocks import UncountedBatchNorm2d
 
-MULTIPATH = ["proxylessnas", "fbnet", "spos", "nas_bench_macro"]
+MULTIPATH = [name for name in NARROW if name != "singlepath"]
 
 
-@pytest.mark.parametrize("name", [*MULTIPATH, "singlepath"])
+@pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_path_equals_its_standalone_network(
     name: str, training: bool, rng: np.random.Generator
 ) -> None:
-    space = load_space(name, 8 if training and name == "singlepath" else 32, 10)
+    space = load_space(name, 8 if training and name == "singlepath" else 32, 10, NARROW[name])
     supernet = trained_like(space).double()  # so that the order of sums does not show
     supernet.head.dropout.p = 0.0  # SPOS's dropout would draw twice
     x = torch.randn(6, 3, space.input_size, space.input_size, dtype=torch.float64)
@@ -49,7 +42,7 @@ def test_a_path_equals_its_standalone_network(
 
 @pytest.mark.parametrize("name", MULTIPATH)
 def test_gradients_reach_exactly_the_path(name: str, rng: np.random.Generator) -> None:
-    space = load_space(name, 8, 10)
+    space = load_space(name, 8, 10, NARROW[name])
     supernet = trained_like(space)
     path = rng.integers(0, space.num_choices)
     supernet(torch.randn(4, 3, 8, 8), path).square().sum().backward()
@@ -64,7 +57,7 @@ def test_gradients_reach_exactly_the_path(name: str, rng: np.random.Generator) -
 @pytest.mark.parametrize("name", MULTIPATH)
 def test_weighted_paths(name: str, rng: np.random.Generator) -> None:
     """One-hot weights are the path; other weights are the sum, layer by layer, by hand."""
-    space = load_space(name, 8, 10)
+    space = load_space(name, 8, 10, NARROW[name])
     supernet = trained_like(space).eval()
     x = torch.randn(2, 3, 8, 8)
     path = rng.integers(0, space.num_choices)
@@ -77,11 +70,6 @@ def test_weighted_paths(name: str, rng: np.random.Generator) -> None:
             y = sum(weights[i, c] * supernet.run_layer(y, i, c) for c in range(len(layer.choices)))
         expected = supernet.head(y)
         assert torch.allclose(supernet(x, weights), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_a_path_of_wrong_length_is_an_error(tiny) -> None:
-    with pytest.raises(ValueError, match="3 entries"):
-        trained_like(tiny)(torch.zeros(1, 3, 8, 8), [0, 0, 0])
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -98,15 +86,6 @@ def test_batch_norms_of_a_supernet_leave_the_count_of_batches_out(momentum: floa
     assert torch.equal(ours.running_var, plain.running_var)
     assert ours.num_batches_tracked == (7 if momentum else 9) and plain.num_batches_tracked == 9
     assert ours.state_dict().keys() == plain.state_dict().keys()
-
-
-def test_only_supernets_have_them(tiny: SearchSpace) -> None:
-    """Other tools, such as thop, know the layers of a standalone network by their class."""
-    path = np.zeros(tiny.num_layers, dtype=int)
-    supernet, subnet = build_supernet(tiny), Subnet(tiny, path)
-    norms = [[m for m in n.modules() if isinstance(m, nn.BatchNorm2d)] for n in (supernet, subnet)]
-    assert {type(m) for m in norms[0]} == {UncountedBatchNorm2d}
-    assert {type(m) for m in norms[1]} == {nn.BatchNorm2d}
 
 
 def test_gradients_reach_exactly_the_slices_used() -> None:
@@ -144,20 +123,21 @@ def test_gradients_reach_exactly_the_slices_used() -> None:
     assert torch.allclose(fresh.run_layer(x, 2, k3_e3), y, atol=1e-5)
 
 
-def test_skip_is_the_identity() -> None:
-    space = load_space("singlepath", 8, 10)
-    supernet = build_supernet(space)
-    x = torch.randn(2, 24, 8, 8)
-    assert supernet.run_layer(x, 1, space.layers[1].choices.index("skip")) is x
-
-
-def test_it_is_hardly_larger_than_its_largest_network() -> None:
+def test_superkernels_skip_nothing_and_are_hardly_larger_than_their_largest_network() -> None:
     space = load_space("singlepath", 224, 1000)
+    supernet, x = build_supernet(space), torch.randn(2, 24, 8, 8)
+    assert supernet.run_layer(x, 1, space.layers[1].choices.index("skip")) is x
     largest = space.encode(["k5_e6"] * 20 + ["k3_e6"])
-    assert count_params(build_supernet(space)) <= 1.3 * count_params(Subnet(space, largest))
+    assert count_params(supernet) <= 1.3 * count_params(Subnet(space, largest))
 
 
-def test_a_weighted_path_is_refused() -> None:
-    space = load_space("singlepath", 8, 10)
-    with pytest.raises(ValueError, match="superkernel"):
-        build_supernet(space)(torch.zeros(1, 3, 8, 8), torch.ones(space.num_layers, 5))
+@pytest.mark.parametrize(
+    ("name", "path", "says"),
+    [
+        ("singlepath", torch.ones(21, 5), "superkernel"),  # weights
+        ("fbnet", [0, 0, 0], "3 entries"),
+    ],
+)
+def test_paths_of_another_kind_or_length_are_refused(name: str, path: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        build_supernet(load_space(name, 8, 10))(torch.zeros(1, 3, 8, 8), path)

@@ -1,23 +1,26 @@
-"""The protocol of samplers, as a supernet's training uses them."""
+"""The base of samplers, as a supernet's training uses them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from config_file.arg_config.supernet_config import SupernetCommand
+from data import Loader
 from lookup_table import Budget
 from model import Supernet
-
-if TYPE_CHECKING:
-    from sampler.alpha import ArchitectureTraining, StatefulBatches
+from sampler.alpha import ArchitectureTraining
 
 
-class Sampler(Protocol):
+class Sampler:
     """Draws the paths of each training step; `state_dict` holds all its state.
+
+    Args:
+        num_choices: choices of each layer, int [L].
+        rng: the run's generator, the only source of randomness.
 
     Attributes:
         distills: the others of a step's paths learn from the outputs of the first.
@@ -26,7 +29,8 @@ class Sampler(Protocol):
     distills: ClassVar[bool] = False
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
-        """Store the number of choices of each layer, int [L], and the only source of randomness."""
+        self.num_choices = num_choices
+        self.rng = rng
 
     @classmethod
     def from_config(
@@ -47,7 +51,7 @@ class Sampler(Protocol):
         self,
         config: SupernetCommand,
         supernet: Supernet,
-        batches: StatefulBatches | None,
+        batches: Loader | None,
         budget: Budget | None,
     ) -> ArchitectureTraining | None:
         """Make the trainer of the architecture parameters; None for samplers without any.
@@ -63,8 +67,10 @@ class Sampler(Protocol):
         Returns:
             Paths, int [L], or weights, float [L, C], whose gradients add up before one update.
         """
-        ...
+        raise NotImplementedError
 
-    def state_dict(self) -> dict: ...
+    def state_dict(self) -> dict:
+        return {"rng": self.rng.bit_generator.state}
 
-    def load_state_dict(self, state: dict) -> None: ...
+    def load_state_dict(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
