@@ -343,8 +343,7 @@ TARGETS: dict[str, Target] = {
         lambda f: plan_search(["--config", str(f)]),
     ),
     "train_subnet --config": Target(
-        lambda: [SUBNET_CONFIG, {"arch": "fbnet_c"}],
-        lambda f: subnet_plan(["--config", str(f)]),
+        lambda: [SUBNET_CONFIG, {"arch": "fbnet_c"}], lambda f: subnet_plan(["--config", str(f)])
     ),
     "--arch": Target(architecture_examples, use_architecture),
     "--search-space": Target(space_examples, lambda f: run_meta(load_space(f, 16, 10))),
