@@ -15,15 +15,15 @@ if __name__ == "__main__":  # before the imports that take seconds
     start_up()
 
 import csv
-import itertools
 import json
 import statistics
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from config_file.arg_config.compare_config import CompareConfig
-from config_file.arg_config.fields import make_parser, take
+from config_file.arg_config.fields import flag, make_parser, take
+from config_file.arg_config.types import path
 from utils.errors import user_errors
 from utils.files import atomic_path
 from utils.metrics import KNOWN, METRICS, TRUE_ACCURACY, Metric, standard_error
@@ -38,6 +38,8 @@ from utils.run_files import (
     read_trained,
 )
 
+Row = dict[str, Any]  # name of a column -> value; None where it was not measured
+
 # what may differ between two runs that only repeat each other with another seed
 NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
 NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
@@ -48,14 +50,30 @@ EXPENDABLE += ("epochs", "dataset", "sampler", "space", "trained")
 ACCURACIES = {"top-1": "validation images", "test": "test images"}  # column -> that of its images
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    title: ClassVar[str] = "options"
+
+    runs: tuple[Path, ...] = flag(
+        (), path, "folders of runs; runs/* takes all", "RUN", nargs="+", positional=True
+    )
+    metric: str = flag(
+        "flops",
+        str,
+        "cost on the plot's x axis: flops, params, latency, or another that the runs recorded",
+    )
+    csv: Path = flag(Path("comparison.csv"), path, "table to write")
+    plot: Path = flag(Path("comparison.png"), path, "plot to write")
+
+
 def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[TrainedNetwork]]:
-    """Finished searches and trained networks among the folders; others are named and left out.
+    """Read finished searches and trained networks; name other folders and leave them out.
 
     Raises:
         ValueError: a path does not exist, a run is damaged, or none of either is among them.
     """
     searches, trained = [], []
-    for folder in dict.fromkeys(path.resolve() for path in folders):
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.exists():
             raise ValueError(f"{folder} does not exist; give folders of runs, such as runs/*")
         finished = (folder / "best_architecture.yaml").exists()
@@ -73,33 +91,28 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[TrainedNet
 
 
 def sampler_of(run: SearchRun) -> str:
-    """Training of the supernet; of a --checkpoint, as its own run's config.yaml tells."""
-    if (checkpoint := run.config.get("checkpoint")) is None:
-        return str(run.config.get("sample-strategy", "?"))
+    """Return the supernet's sampler; of a --checkpoint, as its own run's config.yaml tells."""
+    config, checkpoint = run.config, run.config.get("checkpoint")
     try:
-        return str(read_config(Path(checkpoint).parent).get("sample-strategy", "?"))
+        config = config if checkpoint is None else read_config(Path(checkpoint).parent)
     except (OSError, ValueError):
         return "?"
+    return str(config.get("sample-strategy", "?"))
 
 
-def supernet_name(run: SearchRun) -> str:
-    """The run that trained the supernet, or the benchmark's file."""
-    scorer = run.scored_by()[0]
-    return scorer.parent.name if scorer.name == "supernet.pt" else scorer.name
-
-
-def costs_of(best: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float | None]:
-    """Costs in their units by the metrics' names; None where one was not recorded."""
+def costs_of(best: Row, metrics: Sequence[Metric]) -> dict[str, float | None]:
+    """Return costs in their units by the metrics' names; None where one was not recorded."""
     return {m.name: best[m.key] * m.scale if m.key in best else None for m in metrics}
 
 
-def row_of(run: SearchRun, title: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """One line of the table: name of the column -> value; None where it was not measured."""
+def search_row(run: SearchRun, title: str, metrics: Sequence[Metric]) -> Row:
+    """Return a search's line of the table."""
     best, config = run.best, run.config
+    scorer, images, _ = run.scored_by()
     random = run.history if config.get("search-strategy") == "random" else run.control
     return {
         "title": title,
-        "supernet": supernet_name(run),
+        "supernet": scorer.parent.name if scorer.name == "supernet.pt" else scorer.name,
         "space": Path(str(config["search-space"])).stem,
         "dataset": config["dataset"],
         "sampler": sampler_of(run),
@@ -108,7 +121,7 @@ def row_of(run: SearchRun, title: str, metrics: Sequence[Metric]) -> dict[str, A
         "budget": run.budget_text(),
         "candidates": len(run.history),
         "accuracy": run.accuracy,
-        "validation images": run.scored_by()[1],
+        "validation images": images,
         "test images": run.images.get("test"),
         "top-1": best["top1"],
         "test": best.get("test_top1"),
@@ -118,8 +131,8 @@ def row_of(run: SearchRun, title: str, metrics: Sequence[Metric]) -> dict[str, A
     }
 
 
-def trained_row(net: TrainedNetwork, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """One line of the table of networks that were trained alone."""
+def trained_row(net: TrainedNetwork) -> Row:
+    """Return the line of a network that was trained alone."""
     return {
         "title": net.folder.name,
         "trained": net.config.get("arch"),
@@ -131,13 +144,13 @@ def trained_row(net: TrainedNetwork, metrics: Sequence[Metric]) -> dict[str, Any
         "test images": net.images.get("test"),
         "top-1": net.best["top1"],
         "test": net.best.get("test_top1"),
-        **costs_of(net.best, metrics),
+        **costs_of(net.best, [KNOWN[key] for key in METRICS]),
     }
 
 
-def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean ± standard deviation of the runs that differ in their seed alone."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def over_seeds(runs: Sequence[SearchRun], rows: Sequence[Row]) -> list[Row]:
+    """Return mean ± standard deviation of the runs that differ in their seed alone."""
+    groups: dict[str, list[Row]] = {}
     for run, row in zip(runs, rows, strict=True):
         method = {k: v for k, v in run.config.items() if k not in NOT_THE_METHOD}
         method["sampler"] = row["sampler"]
@@ -154,31 +167,27 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]]) -> lis
     return lines
 
 
-def shown(
-    row: dict[str, Any], metrics: Sequence[Metric], hidden: Collection[str] = ()
-) -> dict[str, str]:
-    """A row for people: numbers rounded, units in the columns' names, empty where not measured.
+def shown(rows: Sequence[Row], metrics: Sequence[Metric], hidden: Collection[str] = ()) -> str:
+    """Format rows for people: rounded, units in the heads, as many columns as the terminal holds.
 
     Accuracies have their standard error where the number of images is known.
-
-    Args:
-        hidden: columns to leave out.
     """
     labels = {metric.name: metric.label for metric in metrics}
+    hidden = {*hidden, *ACCURACIES.values()}
 
-    def text(key: str, value: object) -> str:
+    def text(row: Row, key: str) -> str:
+        value, images = row[key], row.get(ACCURACIES.get(key, ""))
         if isinstance(value, float):
-            images = row.get(ACCURACIES.get(key, ""))
             error = f" ± {standard_error(value, images):.2f}" if images else ""
             return f"{value:.{3 if key in labels else 2}f}{error}"
         return "" if value is None else str(value)
 
-    hidden = {*hidden, *ACCURACIES.values()}
-    return {labels.get(k, k): text(k, value) for k, value in row.items() if k not in hidden}
+    cells = [{labels.get(k, k): text(row, k) for k in row if k not in hidden} for row in rows]
+    return text_table(without_columns(cells, EXPENDABLE, terminal_width()))
 
 
-def heading(row: dict[str, Any]) -> str:
-    """Heading of a group: what its searches share."""
+def heading(row: Row) -> str:
+    """Return what the searches of a group share."""
     images = f" of {row['validation images']:,} images" if row["validation images"] else ""
     known = row["accuracy"] == TRUE_ACCURACY
     scorer = str(row["supernet"]) if known else f"supernet {row['supernet']} ({row['sampler']})"
@@ -186,7 +195,7 @@ def heading(row: dict[str, Any]) -> str:
 
 
 def comparability(runs: Sequence[SearchRun]) -> str:
-    """A line that says which accuracies cannot be compared; empty if all can."""
+    """Say which accuracies cannot be compared; nothing if all can."""
     number = len({run.scored_by() for run in runs})
     if number < 2:
         return ""
@@ -197,26 +206,23 @@ def comparability(runs: Sequence[SearchRun]) -> str:
     )
 
 
-def grouped_table(
-    runs: Sequence[SearchRun], rows: Sequence[dict[str, Any]], metrics: Sequence[Metric]
-) -> str:
-    """The table of the searches, those of one group together under a heading."""
+def grouped_table(runs: Sequence[SearchRun], rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    """Return the table of the searches, those of one supernet and split under a heading."""
     order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))
-    cells = [shown(rows[i], metrics, SAME_IN_A_GROUP) for i in order]
-    table = text_table(without_columns(cells, EXPENDABLE, terminal_width())).splitlines()
-    lines = table[:2]
-    for _, group in itertools.groupby(
-        zip(order, table[2:], strict=True), key=lambda pair: runs[pair[0]].scored_by()
-    ):
-        members = list(group)
-        lines += [heading(rows[members[0][0]]), *(line for _, line in members)]
+    names, rule, *body = shown([rows[i] for i in order], metrics, SAME_IN_A_GROUP).splitlines()
+    lines, group = [names, rule], None
+    for i, line in zip(order, body, strict=True):
+        if runs[i].scored_by() != group:
+            group = runs[i].scored_by()
+            lines.append(heading(rows[i]))
+        lines.append(line)
     return "\n".join(lines)
 
 
 def print_tables(
     runs: Sequence[SearchRun],
-    rows: Sequence[dict[str, Any]],
-    trained: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
+    trained: Sequence[Row],
     metrics: Sequence[Metric],
 ) -> None:
     """Print searches by group, their seeds, and the networks that were trained alone."""
@@ -224,12 +230,9 @@ def print_tables(
     if note := comparability(runs):
         tables.append(note)
     if lines := over_seeds(runs, rows):
-        cells = [shown(line, metrics) for line in lines]
-        table = text_table(without_columns(cells, EXPENDABLE, terminal_width()))
-        tables.append(f"Over seeds (mean ± standard deviation):\n{table}")
+        tables.append(f"Over seeds (mean ± standard deviation):\n{shown(lines, metrics)}")
     if trained:
-        cells = [shown(row, metrics, {"accuracy"}) for row in trained]
-        table = text_table(without_columns(cells, EXPENDABLE, terminal_width()))
+        table = shown(trained, metrics, {"accuracy"})
         tables.append(f"Networks trained alone (test: test top-1, comparable by dataset):\n{table}")
     print("\n\n".join(tables))
 
@@ -245,8 +248,8 @@ def main() -> None:
     metrics = metrics_of(runs)
     names = [run.folder.name for run in runs]
     titles = [n if names.count(n) == 1 else str(r.folder) for n, r in zip(names, runs, strict=True)]
-    rows = [row_of(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
-    trained = [trained_row(net, [KNOWN[key] for key in METRICS]) for net in networks]
+    rows = [search_row(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
+    trained = [trained_row(net) for net in networks]
     print_tables(runs, rows, trained, metrics)
     with atomic_path(config.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
         columns = dict.fromkeys(name for row in (*rows, *trained) for name in row)
@@ -255,14 +258,13 @@ def main() -> None:
         writer.writerows((*rows, *trained))
     written = [str(config.csv)]
     if runs:
-        metric = next(m for m in metrics if m.key == config.metric)
+        x = next(m for m in metrics if m.key == config.metric)
         named = dict(zip(titles, runs, strict=True))
-        costs = {t: r.history.costs[metric.key] * metric.scale for t, r in named.items()}
         plot_fronts(
             config.plot,
-            {t: (costs[t], r.history.top1) for t, r in named.items()},
-            {t: (r.best[metric.key] * metric.scale, r.best["top1"]) for t, r in named.items()},
-            metric.label,
+            {t: (r.history.costs[x.key] * x.scale, r.history.top1) for t, r in named.items()},
+            {t: (r.best[x.key] * x.scale, r.best["top1"]) for t, r in named.items()},
+            x.label,
             " or ".join(dict.fromkeys(run.accuracy for run in runs)),
             "accuracies of different supernets or images" if comparability(runs) else "",
         )

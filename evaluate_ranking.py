@@ -24,16 +24,16 @@ if __name__ == "__main__":  # before those that take seconds
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from config_file.arg_config.data_config import NO_AUGMENTATION
+from config_file.arg_config.data_config import NO_AUGMENTATION, AugmentConfig
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
-from data import Loader, load_splits
+from data import Loader, Splits, load_splits
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
@@ -47,7 +47,7 @@ from search_strategy.benchmark import (
     ranking_csv,
     trivial_scores,
 )
-from search_strategy.evaluator import SCORES
+from search_strategy.evaluator import SCORES, Batches
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from utils.device import SEARCH_STREAM, stream
@@ -81,7 +81,7 @@ def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
     return benchmark.take(np.sort(rows))
 
 
-def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple[Tensor, Tensor]]:
+def draw_images(loader: Loader, n: int | None, seed: int) -> Batches:
     """Return all batches of a loader, or batches of n of its images, drawn without replacement.
 
     Raises:
@@ -93,91 +93,101 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Loader | list[tuple
         raise ValueError(
             f"--validation-images {n}: the validation part has {loader.num_images}; take fewer"
         )
-    chosen = np.zeros(loader.num_images, dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(loader.num_images)[:n]] = True
-    images, labels, start = [], [], 0
-    for x, y in loader:
-        rows = torch.from_numpy(np.flatnonzero(chosen[start : start + len(y)])).to(y.device)
-        images.append(x[rows])
-        labels.append(y[rows])
-        start += len(y)
-    size = loader.batch_size
-    batches = zip(torch.cat(images).split(size), torch.cat(labels).split(size), strict=True)
-    return list(batches)
+    chosen = torch.zeros(loader.num_images, dtype=torch.bool)
+    chosen[torch.from_numpy(np.random.default_rng(seed).permutation(loader.num_images)[:n])] = True
+    kept, start = [], 0
+    for images, labels in loader:
+        rows = chosen[start : start + len(labels)].to(labels.device)
+        kept.append((images[rows], labels[rows]))
+        start += len(labels)
+    batches = (torch.cat(parts).split(loader.batch_size) for parts in zip(*kept, strict=True))
+    return list(zip(*batches, strict=True))
 
 
-def result(
-    config: RankingConfig,
-    space: SearchSpace,
-    table: LookupTable,
-    benchmark: Benchmark,
-    scores: dict[str, np.ndarray],
-) -> dict:
-    """Compute what is printed of one supernet. `scores`: float [N] score, smoothed and top1."""
-    rng = np.random.default_rng(config.run.random_seed)
-    cost = table.cost(benchmark.architectures, config.info_metric)
-    budgets = config.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
-    others = trivial_scores(benchmark.architectures, space, table)
-    others["smoothed"] = scores["smoothed"]
-    agreement = rank_agreement(
-        scores["score"], benchmark.accuracy, others, TOP_K, config.bootstrap, rng
-    )
-    smooth = agreement["baselines"].pop("smoothed")
-    smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
-    trainings = None
-    if benchmark.std is not None:
-        trainings = training_agreement(benchmark.accuracy, benchmark.std, AGREEMENT_DRAWS, rng)
-    return {
-        "score": config.evaluation.score,
-        **agreement,
-        "smoothed": smooth,
-        "num_architectures": len(benchmark.accuracy),
-        "num_codes": benchmark.num_codes,
-        "training_agreement": trainings,
-        "info_metric": config.info_metric,
-        "regret": budget_regret(benchmark, scores["score"], cost, budgets),
-        "mean_top1": float(scores["top1"].mean()),
-    }
+@dataclass(frozen=True)
+class Inputs:
+    """Supernets of one space, the networks that they rank, and the images; `config` fits these."""
 
+    config: RankingConfig
+    splits: Splits
+    space: SearchSpace
+    table: LookupTable
+    benchmark: Benchmark
+    supernets: list[Supernet]
+    images: Batches
 
-def load_supernets(
-    config: RankingConfig, space: SearchSpace, device: torch.device
-) -> list[Supernet]:
-    """Load the supernets of all checkpoints. Raises ValueError where one is not of this space."""
-    facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
-    supernets = []
-    for path in config.checkpoint:
-        net = build_supernet(space).to(device).to(memory_format=torch.channels_last)
-        load_supernet(path, net, facts)
-        supernets.append(net)
-    return supernets
+    @classmethod
+    def load(
+        cls, config: RankingConfig, augment: AugmentConfig, batch_size: int, device: torch.device
+    ) -> Inputs:
+        """Load them by the flags; `augment` and `batch_size` are of training images.
 
+        Raises:
+            ValueError: a file is not usable, or not of this space and data.
+        """
+        run, data, named = config.run, config.data, config.space
+        splits = load_splits(data, augment, batch_size, run.random_seed, device, run.cache)
+        config = splits.fitted(config)
+        space, costed = (
+            load_space(named.search_space, size, splits.num_classes, named.widths)
+            for size in (data.input_size, config.cost_input_size or data.input_size)
+        )
+        table = load_table(costed, run.cache_dir)
+        benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
+        facts = supernet_facts(space, data.dataset, data.train_portion)
+        supernets = []
+        for path in config.checkpoint:
+            net = build_supernet(space).to(device).to(memory_format=torch.channels_last)
+            load_supernet(path, net, facts)
+            supernets.append(net)
+        images = draw_images(splits.validation, config.validation_images, run.random_seed)
+        return cls(config, splits, space, table, benchmark, supernets, images)
 
-def scores_of(networks: np.ndarray, logged: ScoreLog, space: SearchSpace) -> dict[str, np.ndarray]:
-    """Score networks int [N, L], but what an interrupted run has logged; columns float [N]."""
-    score = logged(networks)
-    return {
-        "score": score,
-        "smoothed": smoothed(networks, score, space.num_choices),
-        "top1": logged.top1(networks),
-    }
+    @property
+    def cost(self) -> np.ndarray:
+        """Costs of the networks by --info-metric, int64 [N]."""
+        return self.table.cost(self.benchmark.architectures, self.config.info_metric)
 
+    def result(self, scores: dict[str, np.ndarray]) -> dict:
+        """Compute what is printed of one supernet; float [N] score, smoothed and top1 of each."""
+        config, benchmark, cost = self.config, self.benchmark, self.cost
+        rng = np.random.default_rng(config.run.random_seed)
+        budgets = config.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
+        others = trivial_scores(benchmark.architectures, self.space, self.table)
+        others["smoothed"] = scores["smoothed"]
+        agreement = rank_agreement(
+            scores["score"], benchmark.accuracy, others, TOP_K, config.bootstrap, rng
+        )
+        smooth = agreement["baselines"].pop("smoothed")
+        smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
+        trainings = None
+        if benchmark.std is not None:
+            trainings = training_agreement(benchmark.accuracy, benchmark.std, AGREEMENT_DRAWS, rng)
+        return {
+            "score": config.evaluation.score,
+            **agreement,
+            "smoothed": smooth,
+            "num_architectures": len(benchmark.accuracy),
+            "num_codes": benchmark.num_codes,
+            "training_agreement": trainings,
+            "info_metric": config.info_metric,
+            "regret": budget_regret(benchmark, scores["score"], cost, budgets),
+            "mean_top1": float(scores["top1"].mean()),
+        }
 
-def plot(
-    path: Path, config: RankingConfig, table: LookupTable, benchmark: Benchmark, score: np.ndarray
-) -> None:
-    """Draw scores over true accuracies, coloured by cost."""
-    tau = kendall_tau(score, benchmark.accuracy)
-    plot_ranking(
-        path,
-        score,
-        benchmark.accuracy,
-        table.cost(benchmark.architectures, config.info_metric) / MILLION,
-        table.metric(config.info_metric).label,
-        SCORES[config.evaluation.score],
-        f"{Path(config.space.search_space).stem} on {config.data.dataset}, {len(score)} networks: "
-        f"τ = {tau:.3f}",
-    )
+    def plot(self, path: Path, score: np.ndarray) -> None:
+        """Draw scores over true accuracies, coloured by cost."""
+        config, accuracy = self.config, self.benchmark.accuracy
+        plot_ranking(
+            path,
+            score,
+            accuracy,
+            self.cost / MILLION,
+            self.table.metric(config.info_metric).label,
+            SCORES[config.evaluation.score],
+            f"{Path(config.space.search_space).stem} on {config.data.dataset}, {len(score)} "
+            f"networks: τ = {kendall_tau(score, accuracy):.3f}",
+        )
 
 
 @user_errors
@@ -188,46 +198,39 @@ def main() -> None:
     run, data = config.run, config.data
     device = set_up(run, sys.stderr)
     with phases("data and lookup table"):
-        splits = load_splits(data, NO_AUGMENTATION, 2, run.random_seed, device, run.cache)
-        config = splits.fitted(config)
-        name, widths = config.space.search_space, config.space.widths
-        space, costed = (
-            load_space(name, size, splits.num_classes, widths)
-            for size in (data.input_size, config.cost_input_size or data.input_size)
-        )
-        table = load_table(costed, run.cache_dir)
-        benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
-        supernets = load_supernets(config, space, device)
-        middle = space.num_choices // 2
-        threads = set_threads(run.threads, supernets[0], 2, data.input_size, middle)
-        config = config.with_threads(threads)
-        images = draw_images(splits.validation, config.validation_images, run.random_seed)
+        inputs = Inputs.load(config, NO_AUGMENTATION, 2, device)
+        config, space, splits = inputs.config, inputs.space, inputs.splits
+        middle, first = space.num_choices // 2, inputs.supernets[0]
+        threads = set_threads(run.threads, first, 2, data.input_size, middle)
         evaluators = [
-            build_evaluator(net, splits.calibration, images, config.evaluation) for net in supernets
+            build_evaluator(net, splits.calibration, inputs.images, config.evaluation)
+            for net in inputs.supernets
         ]
 
-    folder = open_run(run, f"ranking_{Path(name).stem}_{data.dataset}", sys.stderr)
+    name = f"ranking_{Path(config.space.search_space).stem}_{data.dataset}"
+    folder = open_run(run, name, sys.stderr)
     keep_space(folder, space)
-    record_run(folder, config, device)
-    networks = benchmark.architectures
+    record_run(folder, config.with_threads(threads), device)
+    benchmark, networks = inputs.benchmark, inputs.benchmark.architectures
     log.info(
         f"{len(networks)} distinct networks ({benchmark.num_codes} codes in {config.benchmark})"
     )
     columns: dict[str, np.ndarray] = {}
     results: list[dict] = []
-    for path, evaluator in zip(config.checkpoint, evaluators, strict=True):
-        suffix = f"_{len(results) + 1}" if len(evaluators) > 1 else ""
+    for number, (path, evaluator) in enumerate(zip(config.checkpoint, evaluators, strict=True), 1):
+        suffix = f"_{number}" if len(evaluators) > 1 else ""
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
         logged = ScoreLog(workers, folder / f"candidates{suffix}.log", space)
         with phases("scoring"), logged.progress(len(networks), f"ranking{suffix}"):
-            scores = scores_of(networks, logged, space)
+            scores = {"score": logged(networks)}  # but what an interrupted run has logged
+            scores["smoothed"] = smoothed(networks, scores["score"], space.num_choices)
+            scores["top1"] = logged.top1(networks)
         workers.close()
         columns |= {f"{name}{suffix}": values for name, values in scores.items()}
         with phases("statistics"):
-            found = result(config, space, table, benchmark, scores)
-        results.append({"checkpoint": str(path), **found})
-        plot(folder / f"ranking{suffix}.png", config, table, benchmark, scores["score"])
-    write_text(folder / "ranking.csv", ranking_csv(space, table, benchmark, columns))
+            results.append({"checkpoint": str(path), **inputs.result(scores)})
+        inputs.plot(folder / f"ranking{suffix}.png", scores["score"])
+    write_text(folder / "ranking.csv", ranking_csv(space, inputs.table, benchmark, columns))
     found = results[0] if len(results) == 1 else over_supernets(results)
     found |= {"seconds": phases.seconds, "folder": str(folder)}
     text = json.dumps(without_nan(found), indent=2)

@@ -12,9 +12,7 @@ dependencies = ["torch", "yaml", "safetensors"]
 
 
 def subnet(
-    architecture: str | Path,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    architecture: str | Path, weights: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> torch.nn.Module:
     """Return a network in eval mode; see model.load_subnet.
 

@@ -24,31 +24,24 @@ if __name__ == "__main__":  # before those that take seconds
     answer_help(SubnetConfig, __doc__)
 
 import itertools
-import shlex
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from config_file.arg_config.fields import changed, plain, values_of
+from config_file.arg_config.fields import changed, plain
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.start import open_run, record_run, set_up
-from data import Splits, load_splits
-from lookup_table import METRICS, LookupTable, in_millions
-from lookup_table.builder import load_table
+from data import Splits
 from lookup_table.speed import speed_text
 from model import (
     Architecture,
     SearchSpace,
     Subnet,
     add_drop_path,
-    architecture_record,
-    architecture_text,
     describe,
     load_architecture,
     load_trained,
@@ -60,6 +53,7 @@ from model.exports import check_exports, export_all
 from model.supernet_file import load_from_supernet, supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
 from search_strategy.searched_run import SearchedRun
+from search_strategy.trained_network import ARCHITECTURE, Inputs
 from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import compile_blocks, uncompile_blocks
@@ -71,52 +65,19 @@ from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
 from utils.losses import Objective, build_mixing
 from utils.memory import memory_hint
-from utils.model_card import ModelCard, provenance
+from utils.model_card import ModelCard
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.tracker import Tracker, load_callback
 from utils.training import Optimisation, TrainingFile, fit
 
-ARCHITECTURE, WEIGHTS = "best_architecture.yaml", "weights.safetensors"  # of a run folder
+WEIGHTS = "weights.safetensors"  # of a run folder
 PICTURES = {
     "the network, layer by layer": "architecture.png",
     "confusion matrix on the test images": "confusion.png",
 }
-RECIPE = """
-    epochs batch_size optimizer lr momentum nesterov weight_decay decay_all lr_scheduler
-    warmup_epochs label_smoothing grad_clip zero_init augment color_jitter randaugment cutout
-    mixup cutmix dropout drop_path ema_decay
-    init_from teacher teacher_weights distill_weight distill_temperature train_portion
-"""
 INT8_BATCHES = 8  # of training images, for the ranges of activations
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A network's place in its space, its costs, and the images."""
-
-    space: SearchSpace
-    architecture: np.ndarray
-    table: LookupTable
-    splits: Splits
-
-    @classmethod
-    def load(cls, config: SubnetConfig, arch: str | Path, device: torch.device) -> Inputs:
-        """Load them by the flags and an architecture file or published network."""
-        run, data, batch_size = config.run, config.data, config.training.batch_size
-        splits = load_splits(data, config.augment, batch_size, run.random_seed, device, run.cache)
-        space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
-        return cls(space, architecture, load_table(space, run.cache_dir), splits)
-
-    @property
-    def costs(self) -> dict[str, str]:
-        """MACs and params, for people."""
-        costs = {m: int(self.table.cost(self.architecture, m)) for m in METRICS}
-        return {
-            "MACs": f"{in_millions(costs['flops'])} M",
-            "params": f"{in_millions(costs['params'])} M",
-        }
 
 
 def build_objective(config: SubnetConfig, num_classes: int, device: torch.device) -> Objective:
@@ -136,6 +97,11 @@ def build_objective(config: SubnetConfig, num_classes: int, device: torch.device
     return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
 
 
+def some_images(splits: Splits, batches: int) -> Iterator[Tensor]:
+    """Yield the first batches of training images [B, 3, H, W]."""
+    return (images for images, _ in itertools.islice(splits.calibration, batches))
+
+
 def new_network(
     space: SearchSpace,
     architecture: Architecture,
@@ -152,19 +118,16 @@ def new_network(
     if config.training.zero_init:
         zero_residuals(net)
     net.to(splits.train.device).to(memory_format=torch.channels_last)
-    source = str(config.init_from)
-    if config.init_from and not resumed:
-        if source.startswith(PREFIX):
-            name = source.removeprefix(PREFIX)
-            copy_timm(net, timm_network(name), name)
-        elif config.init_from.suffix == ".safetensors":
-            load_trained(net, config.init_from, new_classes=True)
-        else:
-            batches = itertools.islice(splits.calibration, config.calibration_batches)
-            images = (images for images, _ in batches)
-            data = config.data
-            facts = supernet_facts(space, data.dataset, data.train_portion)
-            load_from_supernet(net, space, architecture, config.init_from, facts, images)
+    source = None if resumed else config.init_from
+    if source and str(source).startswith(PREFIX):
+        name = str(source).removeprefix(PREFIX)
+        copy_timm(net, timm_network(name), name)
+    elif source and source.suffix == ".safetensors":
+        load_trained(net, source, new_classes=True)
+    elif source:
+        images = some_images(splits, config.calibration_batches)
+        facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
+        load_from_supernet(net, space, architecture, source, facts, images)
     if config.dropout is not None:
         net.head.dropout.p = config.dropout
     if config.regularisation.drop_path and not add_drop_path(net, config.regularisation.drop_path):
@@ -198,14 +161,11 @@ def train(
     blocks = {str(i): block for i, block in enumerate(parts)} if config.training.compile else {}
     compile_blocks(blocks)
     last = folder / "last.pt"
-    file = TrainingFile(
-        last,
-        "subnet",
-        facts,
-        plain(config),
-        stateful,
-        extra=lambda: {"averaged": {}, "best": task.best},
-    )
+
+    def extra() -> dict:
+        return {"averaged": {}, "best": task.best}
+
+    file = TrainingFile(last, "subnet", facts, plain(config), stateful, extra=extra)
 
     def save_best(done: int) -> None:
         file.write(run, done, 0, loader.state_dict(), folder / "best.pt")
@@ -233,60 +193,16 @@ def finish(net: Subnet, splits: Splits, dataset: str, folder: Path) -> tuple[dic
     return best, test
 
 
-def save_architecture(folder: Path, inputs: Inputs, extra: dict) -> None:
-    """Write the architecture file of a run, which is then all that the network's weights need."""
-    space, architecture = inputs.space, inputs.architecture
-    facts = architecture_record(space, architecture)
-    facts |= {metric: int(inputs.table.cost(architecture, metric)) for metric in METRICS}
-    write_text(folder / ARCHITECTURE, architecture_text(facts | extra))
-
-
 def export(net: Subnet, inputs: Inputs, config: SubnetConfig, card: ModelCard) -> None:
     """Write the exports that the flags ask for."""
-    splits = inputs.splits
-    batches = itertools.islice(splits.calibration, INT8_BATCHES)
-    images, validation = (images for images, _ in batches), splits.validation
+    images, validation = some_images(inputs.splits, INT8_BATCHES), inputs.splits.validation
     network = net, inputs.space, inputs.architecture
     for line in export_all(*network, config.use, card, images, validation):
         log.info(line)
 
 
-def build_card(
-    title: str,
-    inputs: Inputs,
-    config: SubnetConfig,
-    scores: dict[str, str],
-    folder: Path | None = None,
-) -> ModelCard:
-    """Describe a trained network.
-
-    Args:
-        scores: accuracies, by what they are of.
-        folder: of the run; None: the network was trained elsewhere.
-    """
-    space, splits, data = inputs.space, inputs.splits, config.data
-    parts = f"{splits.train.num_images:,}, {splits.validation.num_images:,}"
-    flags = values_of(config)
-    recipe = {name.replace("_", " "): str(flags[name]) for name in RECIPE.split() if flags[name]}
-    if config.distillation.teacher is None:
-        recipe.pop("distill weight"), recipe.pop("distill temperature")
-    started = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-    again = f"python train_subnet.py --config {folder}/config.yaml --title again"
-    return ModelCard(
-        title=title,
-        summary=f"A network of the search space {space.name}, trained on {data.dataset}: "
-        f"`{' '.join(space.decode(inputs.architecture))}`",
-        dataset=data.dataset,
-        numbers={**scores, **inputs.costs, "train, validation images": parts},
-        preprocessing=splits.preprocessing,
-        commands=[again, "# as it was started:", started] if folder else (),
-        recipe=recipe if folder else {},
-        made_with=provenance(config.run.random_seed, str(splits.train.device)),
-    )
-
-
 def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) -> None:
-    """--evaluate: accuracies and exports without training or a run folder."""
+    """Print accuracies and write exports (--evaluate), without training or a run folder."""
     inputs = Inputs.load(config, config.arch, device)
     splits, shown = inputs.splits, {}
     net = Subnet(inputs.space, inputs.architecture).to(device).to(memory_format=torch.channels_last)
@@ -294,13 +210,13 @@ def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) 
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         scores = evaluate(net, part, splits.num_classes)
         shown[f"{name} top-1"] = f"{scores.top1:.2f} % of {scores.images:,} images"
-        top1, loss = f"top-1 {scores.top1:.2f} %", f"loss {scores.loss:.4f}"
-        log.info(f"{name}: {top1}, {loss}, {scores.images} images")
-    export(net, inputs, config, build_card(weights.stem, inputs, config, shown))
+        numbers = f"top-1 {scores.top1:.2f} %, loss {scores.loss:.4f}"
+        log.info(f"{name}: {numbers}, {scores.images} images")
+    export(net, inputs, config, inputs.card(weights.stem, config, shown))
 
 
 def benchmark(config: SubnetConfig, device: torch.device) -> None:
-    """--benchmark: latency and throughput, without a dataset."""
+    """Print latency and throughput (--benchmark), without a dataset."""
     space, architecture = load_architecture(config.arch, config.data.input_size)
     net = Subnet(space, architecture).to(device).to(memory_format=torch.channels_last)
     batch = config.data.eval_batch_size
@@ -325,10 +241,10 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     facts["arch"] = space.decode(architecture)
     known: dict = {"dataset": data.dataset, "source": f"train_subnet.py --arch {config.arch}"}
     if not run.resume:
-        save_architecture(folder, inputs, known)
+        inputs.save_architecture(folder, known)
     record_run(folder, config, device)
     splits.keep(folder)
-    log.info(f"{inputs.costs['MACs']} MACs at {space.input_size} px")
+    log.info(f"{inputs.macs} MACs at {space.input_size} px")
 
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
@@ -339,17 +255,15 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
         spent = clock(time.perf_counter() - start)
         best, test = finish(net, splits, data.dataset, folder)
         writer.add_scalar("test/top1", test.top1, config.training.epochs)
-    save_architecture(folder, inputs, known | {"top1": best["top1"], "test_top1": test.top1})
+    inputs.save_architecture(folder, known | {"top1": best["top1"], "test_top1": test.top1})
     with atomic_path(folder / WEIGHTS) as temporary:
         save_weights(net, temporary, splits.preprocessing)
-    picture = f"{space.name}, {space.input_size} px: {inputs.costs['MACs']} MACs"
+    picture = f"{space.name}, {space.input_size} px: {inputs.macs} MACs"
     draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
-    of_epochs = f"epoch {best['epoch']} of {config.training.epochs}, the best"
-    scores = {
-        "test top-1": f"{test.top1:.2f} % of {test.images:,} images",
-        "validation top-1": f"{best['top1']:.2f} % ({of_epochs})",
-    }
-    card = build_card(folder.name, inputs, config, scores, folder)
+    epoch = f"epoch {best['epoch']} of {config.training.epochs}, the best"
+    scores = {"test top-1": f"{test.top1:.2f} % of {test.images:,} images"}
+    scores["validation top-1"] = f"{best['top1']:.2f} % ({epoch})"
+    card = inputs.card(folder.name, config, scores, folder)
     pictures = {what: file for what, file in PICTURES.items() if (folder / file).exists()}
     write_text(folder / "README.md", card.text(ARCHITECTURE, WEIGHTS, pictures))
     export(net, inputs, config, card)

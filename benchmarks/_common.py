@@ -1,8 +1,9 @@
-"""Parts of several benchmarks: sides measured in turn, medians, peak memory, the hardware."""
+"""Parts of several benchmarks: sides in turn, processes, medians, peak memory, the hardware."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -16,9 +17,12 @@ import torch
 
 from utils.threads import processor
 
+ROOT = Path(__file__).resolve().parent.parent
+BASE = "68b736b"  # the last commit without model/small_maps.py
+
 
 def device(name: str) -> torch.device:
-    """Device of a --device flag. Raises ArgumentTypeError where PyTorch has none of that name."""
+    """Parse a --device flag. Raises ArgumentTypeError where PyTorch has none of that name."""
     if name not in ("cpu", "cuda"):
         raise ArgumentTypeError(f"{name!r} is neither cpu nor cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -29,7 +33,7 @@ def device(name: str) -> torch.device:
 def interleaved(
     sides: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each side, `rounds` times in turn after `warm_up` rounds that do not count.
+    """Time each side, `rounds` times in turn after `warm_up` rounds that do not count.
 
     What else the machine does then slows all sides alike, and their ratio keeps its meaning. With
     one thread and no GPU it is processor time that is measured, for the same reason.
@@ -54,13 +58,13 @@ def synchronize() -> None:
 
 
 def ratio(seconds: dict[str, list[float]], side: str, reference: str) -> float:
-    """Median over rounds of time(side) / time(reference), round by round."""
+    """Return the median over rounds of time(side) / time(reference)."""
     pairs = zip(seconds[side], seconds[reference], strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
 def print_ratios(title: str, seconds: dict[str, list[float]], reference: str) -> None:
-    """Median time of each side, and how many times the reference's speed it has."""
+    """Print the median time of each side, and how many times the reference's speed it has."""
     print(f"\n{title}")
     width = max(map(len, seconds)) + 2
     for name, times in seconds.items():
@@ -84,7 +88,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """Most memory that tensors had on a GPU, or that this process had; None where it is unknown."""
+    """Return the most memory that tensors had on a GPU, or this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     with contextlib.suppress(OSError, StopIteration):
@@ -93,7 +97,7 @@ def peak_mib(device: torch.device) -> float | None:
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, or "unknown"."""
+    """Return the version of NVIDIA's driver, or "unknown"."""
     words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
@@ -103,11 +107,35 @@ def driver() -> str:
 
 
 def hardware() -> str:
-    """One line: processor, threads, GPU and its driver, versions."""
+    """Describe in one line processor, threads, GPU and its driver, versions."""
     parts = [processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
     if torch.cuda.is_available():
         parts += [f"CUDA {torch.version.cuda}", torch.cuda.get_device_name(), f"driver {driver()}"]
     return ", ".join(parts)
+
+
+def run_python(*words: str) -> tuple[float, float, str]:
+    """Run Python in an empty folder; return wall and processor seconds, and what it printed.
+
+    Raises:
+        RuntimeError: it failed; with the last line that it said.
+    """
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with tempfile.TemporaryDirectory() as folder:
+        before, start = os.times(), time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        wall, after = time.perf_counter() - start, os.times()
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise RuntimeError(f"python {' '.join(words)[:80]} failed: {last[0]}")
+    cpu = after.children_user + after.children_system
+    return wall, cpu - before.children_user - before.children_system, done.stdout
 
 
 @contextlib.contextmanager
@@ -117,7 +145,7 @@ def checkout(commit: str) -> Iterator[Path]:
     Raises:
         SystemExit: this is no clone, or has no such commit.
     """
-    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
+    git = ["git", "-C", str(ROOT)]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "checkout"
         done = subprocess.run(
@@ -129,16 +157,3 @@ def checkout(commit: str) -> Iterator[Path]:
             yield root
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", str(root)], capture_output=True)
-
-
-@contextlib.contextmanager
-def competitor(busy: bool) -> Iterator[None]:
-    """Keep one core busy inside, if asked to."""
-    if not busy:
-        yield
-        return
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()

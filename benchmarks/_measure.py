@@ -1,13 +1,17 @@
-"""One piece of work: its time, rate, share of a busy GPU, kernel launches and peak memory."""
+"""One piece of work: its time, rate, share of a busy GPU, kernel launches and peak memory.
+
+Also `search.py` as a whole, with the seconds of its phases.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import math
+import runpy
 import signal
 import statistics
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +22,8 @@ import torch._dynamo  # at once: optimisers import it, and OutOfTime would leave
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks._common import peak_mib, reset_peak, synchronize
+from benchmarks._common import ROOT, peak_mib, reset_peak, run_python, synchronize
+from utils import timing
 
 WINDOWS = (3, 7)  # fewest and most; between them, until the work has taken `enough_s`
 
@@ -65,9 +70,8 @@ class OutOfTime(BaseException):
 
 @contextlib.contextmanager
 def time_limit(limit_s: float) -> Iterator[None]:
-    """Raises OutOfTime inside after so long, where the system has timers (not on Windows)."""
-    main = threading.current_thread() is threading.main_thread()
-    if not (main and hasattr(signal, "setitimer")):
+    """Raise OutOfTime inside after so long, where the system has timers."""
+    if not hasattr(signal, "setitimer"):  # Windows
         yield
         return
 
@@ -84,7 +88,7 @@ def time_limit(limit_s: float) -> Iterator[None]:
 
 
 def device_work(run: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    """Seconds in which the GPU has work in one `run()`, and how many kernels, copies and fills.
+    """Return seconds in which the GPU has work in one `run()`, and kernels, copies and fills.
 
     On a CPU, where this code is tested: seconds within operators, and how many they are.
     """
@@ -107,7 +111,7 @@ def device_work(run: Callable[[], object], device: torch.device) -> tuple[float,
 
 
 def run_seconds(run: Callable[[], object], repeats: int = 1) -> float:
-    """Seconds of one of `repeats` runs in a row, with what they leave in the GPU's queue."""
+    """Time one of `repeats` runs in a row, with what they leave in the GPU's queue."""
     synchronize()
     start = time.perf_counter()
     for _ in range(repeats):
@@ -154,3 +158,28 @@ def release() -> None:
     for free in (torch._dynamo.reset, gc.collect, torch.cuda.empty_cache):
         with contextlib.suppress(Exception):  # a broken device or compiler: the next work tells
             free()
+
+
+def run_search(flags: list[str]) -> dict:
+    """Run a search with these flags in a process of its own; return what `child` prints.
+
+    Raises:
+        RuntimeError: the search fails; with the last line that it said.
+    """
+    out = run_python("-c", "from benchmarks._measure import child; child()", *flags)[2]
+    return json.loads(out.splitlines()[-1])
+
+
+def child() -> None:
+    """Run `search.py` with this process's flags; then print its phases and memory as JSON."""
+    made: list[timing.Phases] = []
+
+    class Kept(timing.Phases):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    timing.Phases = Kept  # type: ignore[misc]
+    runpy.run_path(str(ROOT / "search.py"), run_name="__main__")
+    device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
+    print(json.dumps({"phases": made[0].seconds, "peak_mib": peak_mib(device)}))

@@ -21,13 +21,14 @@ from torch import nn
 from model import build_supernet, load_space
 from sampler import GumbelSampler, SoftmaxSampler, UniformSampler
 from search_strategy.evaluator import Evaluator
-from utils.device import tune_malloc
 from utils.optim import build_optimizer
 
 try:
     from sampler.alpha import ArchitectureTraining
-except ImportError:  # where older checkouts have it
+    from utils.device import tune_malloc
+except ImportError:  # as older checkouts have them
     from search_strategy import ArchitectureTraining
+    from utils.device import keep_freed_memory as tune_malloc
 
 SAMPLERS = {
     "uniform": UniformSampler,

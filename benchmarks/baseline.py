@@ -13,14 +13,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks._common import hardware
+from benchmarks._common import ROOT, hardware, run_python
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from config_file.arg_config.fields import Parser
 from data import load_splits
@@ -37,7 +31,6 @@ from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, load_space
 from model.supernet import build_choice, build_first, build_head, build_stem
 
-ROOT = Path(__file__).resolve().parent.parent
 BATCH, EVAL_BATCH, LR = 32, 90, 0.05
 
 
@@ -128,22 +121,6 @@ def plain_search(args: argparse.Namespace) -> float:
     return scored[0][0]
 
 
-def run_side(words: list[str]) -> tuple[float, float, str]:
-    """Wall and processor seconds of a process, and what it printed."""
-    with tempfile.TemporaryDirectory() as folder:
-        before, start = os.times(), time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        wall, after = time.perf_counter() - start, os.times()
-    assert done.returncode == 0, done.stderr[-2000:]
-    return wall, after.children_user - before.children_user, done.stdout
-
-
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--epochs", type=int, default=18)
@@ -155,22 +132,21 @@ def main() -> None:
     if args.plain:
         print(f"best validation top-1: {plain_search(args):.2f} %")
         return
-    sizes = {"--epochs": args.epochs, "--population": args.population}
-    flags = [str(word) for pair in sizes.items() for word in pair]
-    ours = [str(ROOT / "search.py"), *flags, "--generation-num", str(args.generations)]
-    plain = ["-m", "benchmarks.baseline", "--plain", *flags, "--generations", str(args.generations)]
+    flags = ["--epochs", str(args.epochs), "--population", str(args.population)]
+    generations = str(args.generations)
+    ours = [str(ROOT / "search.py"), *flags, "--generation-num", generations]
+    plain = ["-m", "benchmarks.baseline", "--plain", *flags, "--generations", generations]
     sides = {"usual loop": plain, "search.py": [*ours, "--no-random-control"]}
-    results: dict[str, list] = {name: [] for name in sides}
+    results: dict[str, list[tuple[float, float, str]]] = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, words in sides.items():
-            results[name].append(run_side(words))
+            results[name].append(run_python(*words))
     print(hardware())
     for name, runs in results.items():
         wall, cpu = (statistics.median(run[i] for run in runs) for i in (0, 1))
-        top1 = next(x for x in runs[-1][2].splitlines() if "top-1" in x)
-        print(
-            f"  {name:<12}{wall:8.1f} s wall {cpu:8.1f} s of processor   {' '.join(top1.split())}"
-        )
+        line = next(x for x in runs[-1][2].splitlines() if "top-1" in x)
+        top1 = " ".join(line.split())
+        print(f"  {name:<12}{wall:8.1f} s wall {cpu:8.1f} s of processor   {top1}")
     for i, kind in enumerate(("wall", "processor")):
         pairs = zip(results["usual loop"], results["search.py"], strict=True)
         print(f"  {kind}: {statistics.median(a[i] / b[i] for a, b in pairs):.2f} times as fast")

@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks._common import device
+from benchmarks._common import device, synchronize
 from config_file.arg_config.fields import Parser
 from data.augment import Augmentation
 from data.loader import BatchSpec, MemoryLoader, pad
@@ -53,15 +53,14 @@ class PilImages(Dataset):
 
 
 def rate(batches: Iterable, limit: int, device: torch.device) -> float:
-    """Images per second of up to `limit` batches, the first one (start of workers) not counted."""
+    """Return images per second of up to `limit` batches after the first, which starts workers."""
     iterator, number = iter(batches), 0
     next(iterator)
     start = time.perf_counter()
     for images, labels in itertools.islice(iterator, limit):
-        images, labels = images.to(device), labels.to(device)
-        number += len(images)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+        number += len(images.to(device))
+        labels.to(device)
+    synchronize()
     return number / (time.perf_counter() - start)
 
 
@@ -80,25 +79,14 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.num_images, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, args.num_images)
-    spec = BatchSpec(
-        torch.arange(len(images)),
-        torch.from_numpy(labels),
-        args.batch_size,
-        MEAN,
-        STD,
-        args.device,
-        Augmentation(padding=4, flip=True),
-    )
+    crops = Augmentation(padding=4, flip=True)
+    where = torch.arange(len(images)), torch.from_numpy(labels)
+    spec = BatchSpec(*where, args.batch_size, MEAN, STD, args.device, crops)
     ours = MemoryLoader(pad(torch.from_numpy(images), 4, args.device), 4, spec)
     sides: dict[str, tuple[Iterable, int]] = {"in memory": (ours, 8 * args.batches)}
+    options = {"batch_size": args.batch_size, "shuffle": True, "drop_last": True}
     for workers in args.workers:
-        loader = DataLoader(
-            PilImages(images, labels),
-            args.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-        )
+        loader = DataLoader(PilImages(images, labels), num_workers=workers, **options)
         sides[f"DataLoader, {workers} workers"] = (loader, args.batches)
 
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -107,19 +95,15 @@ def main() -> None:
             rates[name].append(rate(batches, limit, args.device))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     fastest = max((name for name in medians if name != "in memory"), key=medians.__getitem__)
-    print(
-        json.dumps(
-            {
-                "images_per_s": {name: round(value) for name, value in medians.items()},
-                "compared_with": fastest,
-                "ratio": round(medians["in memory"] / medians[fastest], 1),
-                "batch_size": args.batch_size,
-                "threads": torch.get_num_threads(),
-                "device": str(args.device),
-            },
-            indent=2,
-        )
-    )
+    found = {
+        "images_per_s": {name: round(value) for name, value in medians.items()},
+        "compared_with": fastest,
+        "ratio": round(medians["in memory"] / medians[fastest], 1),
+        "batch_size": args.batch_size,
+        "threads": torch.get_num_threads(),
+        "device": str(args.device),
+    }
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

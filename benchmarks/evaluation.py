@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,21 +32,20 @@ from lookup_table.builder import load_table
 from model import SearchSpace, Subnet, Supernet, build_supernet, inherit_weights, load_space
 from search_strategy.evaluator import Evaluator, branching_points, common_prefix
 from search_strategy.evolution import EvolutionConfig, EvolutionSearch
+from search_strategy.scores import Key
 from utils.device import tune_malloc
 
 BATCH = 256
+ALONE, NO_COMPANY = "one by one, fp32 NCHW", "evaluator, no company"
 
 
 def evolved(space: SearchSpace, population: int, generation: int) -> np.ndarray:
-    """The population of a generation (from 1) within the median budget, int [N, L]."""
+    """Return the population of a generation (from 1) within the median budget, int [N, L]."""
     counts = BudgetCounts(load_table(space), "flops")
     rng = np.random.default_rng(0)
     worth = rng.normal(size=(space.num_layers, space.max_choices))
-    search = EvolutionSearch(
-        EvolutionConfig(generation_num=generation, population=population),
-        Budget(counts, None, counts.median),
-        rng,
-    )
+    config = EvolutionConfig(generation_num=generation, population=population)
+    search = EvolutionSearch(config, Budget(counts, None, counts.median), rng)
     for _ in range(generation):
         architectures = search.ask()
         search.tell(architectures, worth[np.arange(space.num_layers), architectures].sum(1))
@@ -52,12 +53,12 @@ def evolved(space: SearchSpace, population: int, generation: int) -> np.ndarray:
 
 
 def choose_population(space: SearchSpace, args: argparse.Namespace) -> np.ndarray:
+    """Return the first --networks of --population, int [N, L]."""
     if args.population == "evolution":
         architectures = evolved(space, 60, args.generation)
     elif args.population == "random":
-        architectures = np.random.default_rng(0).integers(
-            0, space.num_choices, (60, space.num_layers)
-        )
+        rng = np.random.default_rng(0)
+        architectures = rng.integers(0, space.num_choices, (60, space.num_layers))
     else:
         architectures = np.array(list(itertools.product(*map(range, space.num_choices))))
     return architectures[: args.networks]
@@ -67,7 +68,7 @@ def choose_population(space: SearchSpace, args: argparse.Namespace) -> np.ndarra
 def standalone_logits(
     supernet: Supernet, architecture: np.ndarray, calibration: list[Tensor], images: list[Tensor]
 ) -> Tensor:
-    """The baseline for one candidate: build, calibrate, run."""
+    """Build, calibrate and run one candidate alone: the baseline."""
     net = Subnet(supernet.space, architecture)
     inherit_weights(net, supernet, architecture)
     for m in net.modules():
@@ -83,7 +84,7 @@ def standalone_logits(
 
 
 def trie_share(space: SearchSpace, architectures: np.ndarray) -> float:
-    """MACs that the trie computes over those of all candidates one by one."""
+    """Return the MACs that the trie computes over those of all candidates one by one."""
     table = load_table(space)
     costs, fixed = table.costs["flops"], table.fixed["flops"]
     keys = sorted(map(tuple, architectures.tolist()))
@@ -93,28 +94,23 @@ def trie_share(space: SearchSpace, architectures: np.ndarray) -> float:
     return float(done + fixed) / float(sum(c.sum() + fixed for c in layers))
 
 
-def macs(space: SearchSpace, architectures: np.ndarray) -> float:
-    return float(load_table(space).cost(architectures, "flops").sum())
-
-
 def sides_of(
     supernet: Supernet, architectures: np.ndarray, sample: np.ndarray, args: argparse.Namespace
-) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    size = supernet.space.input_size
+) -> dict[str, Callable[[], dict[Key, Tensor]]]:
+    """Return ways to compute the logits [images, K] of networks, by their keys."""
+    space, generator = supernet.space, torch.Generator().manual_seed(0)
+    size = space.input_size
 
     def batches(n: int) -> list[Tensor]:
         return list(torch.randn(n, 3, size, size, generator=generator).split(BATCH))
 
     calibration, images = batches(args.calibration_images), batches(args.images)
-    labels = [torch.randint(0, supernet.space.num_classes, (len(x),)) for x in images]
-    validation = list(zip(images, labels, strict=True))
+    validation = [(x, torch.randint(0, space.num_classes, (len(x),))) for x in images]
 
-    def evaluate(order: np.ndarray, together: bool, **options: object) -> dict:
-        groups = [order] if together else [row[None] for row in order]
+    def evaluate(groups: Iterable[np.ndarray], precision: str = "fp32") -> dict[Key, Tensor]:
         logits = {}
         for group in groups:
-            evaluator = Evaluator(supernet, calibration, validation, **options)
+            evaluator = Evaluator(supernet, calibration, validation, precision)
             keys = sorted(map(tuple, group.tolist()))
             nodes = evaluator.calibrate(keys)
             with torch.inference_mode():
@@ -122,16 +118,16 @@ def sides_of(
             logits |= {key: torch.cat([part[key] for part in parts]) for key in keys}
         return logits
 
-    def baseline() -> dict:
+    def baseline() -> dict[Key, Tensor]:
         return {
             tuple(a.tolist()): standalone_logits(supernet, a, calibration, images) for a in sample
         }
 
     return {
-        "one by one, fp32 NCHW": baseline,
-        "evaluator, no company": lambda: evaluate(sample, together=False),
-        "evaluator, fp32": lambda: evaluate(architectures, together=True),
-        "evaluator, bf16": lambda: evaluate(architectures, together=True, precision="bf16"),
+        ALONE: baseline,
+        NO_COMPANY: lambda: evaluate(sample[:, None]),
+        "evaluator, fp32": lambda: evaluate([architectures]),
+        "evaluator, bf16": lambda: evaluate([architectures], "bf16"),
     }
 
 
@@ -164,23 +160,19 @@ def main() -> None:
         f"{trie_share(space, architectures):.3f} of the MACs, and keeps up to "
         f"{max(map(len, branching_points(keys)))} activations"
     )
-    results: dict[str, dict] = {}
+    results: dict[str, dict[Key, Tensor]] = {}
 
-    def remembering(name: str, run) -> object:
-        results[name] = run()
+    def run(name: str) -> None:
+        results[name] = sides[name]()
 
-    sides = {
-        name: (lambda name=name, run=run: remembering(name, run))
-        for name, run in sides_of(supernet, architectures, sample, args).items()
-    }
-    seconds = interleaved(sides, args.rounds, args.warm_up)
-    scale = macs(space, architectures) / macs(space, sample)
-    for name in ("one by one, fp32 NCHW", "evaluator, no company"):
-        seconds[name] = [scale * s for s in seconds[name]]
-    print_ratios("speed against one by one", seconds, next(iter(sides)))
-    reference = results["one by one, fp32 NCHW"]
+    sides = sides_of(supernet, architectures, sample, args)
+    seconds = interleaved({name: partial(run, name) for name in sides}, args.rounds, args.warm_up)
+    macs = [load_table(space).cost(rows, "flops").sum() for rows in (architectures, sample)]
+    for name in (ALONE, NO_COMPANY):
+        seconds[name] = [macs[0] / macs[1] * s for s in seconds[name]]
+    print_ratios("speed against one by one", seconds, ALONE)
     for name, logits in results.items():
-        error = max((logits[k] - reference[k]).abs().max().item() for k in reference)
+        error = max((logits[k] - x).abs().max().item() for k, x in results[ALONE].items())
         print(f"  {name}: logits differ by at most {error:.2g}")
 
 

@@ -12,8 +12,10 @@ killed leaves what it has measured. Images are random; the search is that of the
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +25,9 @@ import numpy as np
 import torch
 
 from benchmarks._common import hardware
-from benchmarks._measure import OutOfTime, Work, measure, release, time_limit
-from benchmarks._search import run_search
-from benchmarks._training import Kind, Training
+from benchmarks._measure import OutOfTime, Work, measure, release, run_search, time_limit
 from benchmarks.evaluation import evolved
+from benchmarks.training_steps import Kind, Training
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import number, path
 from data.augment import Augmentation
@@ -41,6 +42,7 @@ from utils.memory import out_of_memory
 COLUMNS = ("measured", "ms", "per second", "GPU busy", "launches", "peak MiB", "note")
 USABLE = 0.97  # of --minutes; the rest is start-up, and what cannot be interrupted
 CLASSES = 10
+PIPELINE_BATCH = 256
 Cells = dict[str, str]  # of a row, by column
 ABOUT = """\
 - A step is one of training: forward, backward, gradient clipping, SGD, in channels_last. Supernet
@@ -101,24 +103,21 @@ class Bench:
         self.space = str(Path(space).resolve()) if Path(space).is_file() else space
 
     def step(self, net: str, pixels: int, batch: int, kind: Kind) -> Work:
-        """A training step of the supernet, or of the subnet on its own."""
+        """Return a training step of the supernet, or of the subnet on its own."""
         torch.manual_seed(0)
         space = load_space(self.space, pixels, CLASSES)
         path = np.random.default_rng(0).integers(0, space.num_choices)
-        whole = (
-            build_supernet(space)
-            if net == "supernet"
-            else Subnet(space, path, space.training_style)
-        )
-        training = Training(whole, self.device, kind, backend=self.sizes.backend)
+        alone = net == "subnet"
+        whole = Subnet(space, path, space.training_style) if alone else build_supernet(space)
+        training = Training(whole, self.device, kind, self.sizes.backend)
         images = torch.randn(batch, 3, pixels, pixels, device=self.device)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.randint(0, CLASSES, (batch,), device=self.device)
-        route = [path] if net == "supernet" else []
+        route = () if alone else (path,)
         return Work(run=lambda: training.step(images, labels, *route), count=batch)
 
     def scoring(self, precision: str) -> Work:
-        """Calibration and validation of a population that shares prefixes."""
+        """Return calibration and validation of a population that shares prefixes."""
         torch.manual_seed(0)
         size, sizes = self.sizes.pixels[0], self.sizes
         space = load_space(self.space, size, CLASSES)
@@ -135,28 +134,19 @@ class Bench:
         return Work(run=run, units=len(population), count=len(population), things="networks")
 
     def pipeline(self, augmentation: Augmentation | None) -> Work:
-        """A pass over images that are all on the device."""
+        """Return a pass over images that are all on the device."""
         size, number = self.sizes.pixels[0], self.sizes.images
         pixels = np.random.default_rng(0).integers(0, 256, (number, size, size, 3), np.uint8)
+        labels, mean, std = torch.zeros(number, dtype=torch.int64), (0.5,) * 3, (0.25,) * 3
         spec = BatchSpec(
-            indices=torch.arange(number),
-            labels=torch.zeros(number, dtype=torch.int64),
-            batch_size=256,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-            device=self.device,
-            augmentation=augmentation,
+            torch.arange(number), labels, PIPELINE_BATCH, mean, std, self.device, augmentation
         )
         loader = MemoryLoader(pad(torch.from_numpy(pixels), 4, self.device), 4, spec)
-
-        def run() -> None:
-            for _ in loader:
-                pass
-
-        return Work(run=run, units=len(loader), count=number)
+        # a deque of no length takes all that a loader yields
+        return Work(run=lambda: deque(loader, maxlen=0), units=len(loader), count=number)
 
     def measured(self, make: Callable[[], Work]) -> Cells:
-        """The cells of a work."""
+        """Measure a work; return its cells."""
         work, found = measure(make, self.device, self.sizes.window_s, self.sizes.enough_s)
         notes = [f"the first run took {found.first_s:.0f} s"] if found.first_s > 5 else []
         notes += [] if found.launches else ["the profiler saw nothing"]
@@ -170,7 +160,7 @@ class Bench:
         }
 
     def search(self) -> Cells:
-        """The cells of the default search, a process of its own with all its start-up."""
+        """Return the cells of the default search, a process of its own with all its start-up."""
         flags = ["--search-strategy", "evolution", "--search-space", self.space]
         flags += ["--device", self.device.type, *self.sizes.search]
         start = time.perf_counter()
@@ -184,19 +174,17 @@ class Bench:
         }
 
     def steps(self, pixels: int, compiled: bool) -> Iterator[Row]:
-        """Rows of training steps; the subnet finds its compiled graphs in the supernet's cache."""
-        for batch in self.sizes.batches:
-            for amp in ("off", "bf16"):
-                for net in ("supernet", "subnet"):
-                    kind = Kind(amp=amp, compiled=compiled)
-                    make = partial(self.step, net, pixels, batch, kind)
-                    name = f"{net} step, {'float32' if amp == 'off' else amp}"
-                    name += ", compiled" if compiled else ""
-                    name += f", {pixels} px, batch {batch}"
-                    yield Row(name=name, run=partial(self.measured, make))
+        """Yield training steps; the subnet finds its compiled graphs in the supernet's cache."""
+        options = itertools.product(self.sizes.batches, ("off", "bf16"), ("supernet", "subnet"))
+        for batch, amp, net in options:
+            kind = Kind(amp=amp, compiled=compiled)
+            name = f"{net} step, {'float32' if amp == 'off' else amp}"
+            name += f"{', compiled' if compiled else ''}, {pixels} px, batch {batch}"
+            make = partial(self.step, net, pixels, batch, kind)
+            yield Row(name=name, run=partial(self.measured, make))
 
     def rows(self) -> Iterator[Row]:
-        """All rows, in order of importance."""
+        """Yield all rows, in order of importance."""
         small, *larger = self.sizes.pixels
         yield from self.steps(small, compiled=False)
         yield Row(name="default search on digits, end to end", run=self.search, limit=0.5)
@@ -204,11 +192,9 @@ class Bench:
             name = f"evaluator, {precision}, {small} px, {self.sizes.scored_images:,} images"
             make = partial(self.scoring, precision)
             yield Row(name=name, run=partial(self.measured, make))
-        for how, augmentation in (
-            ("augmented", Augmentation(padding=4, flip=True)),
-            ("as they are", None),
-        ):
-            name = f"in-memory pipeline, {how}, {small} px, batch 256"
+        ways = {"augmented": Augmentation(padding=4, flip=True), "as they are": None}
+        for how, augmentation in ways.items():
+            name = f"in-memory pipeline, {how}, {small} px, batch {PIPELINE_BATCH}"
             yield Row(name=name, run=partial(self.measured, partial(self.pipeline, augmentation)))
         for pixels in larger:
             yield from self.steps(pixels, compiled=False)
@@ -217,7 +203,7 @@ class Bench:
 
 
 def run_row(row: Row, limit_s: float) -> Cells:
-    """The cells of a row; where it fails or takes too long, a note."""
+    """Return the cells of a row; where it fails or takes too long, a note."""
     start = time.perf_counter()
     try:
         with time_limit(limit_s):
@@ -234,11 +220,13 @@ def run_row(row: Row, limit_s: float) -> Cells:
 def heading(device: torch.device, space: str, sizes: Sizes) -> str:
     """Format device, space and method of the table as Markdown."""
     title = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-    tf32 = {
-        "convolutions": torch.backends.cudnn.allow_tf32,
-        "matrix products": torch.backends.cuda.matmul.allow_tf32,
-    }
-    states = ", ".join(f"{what} {'on' if on else 'off'}" for what, on in tf32.items())
+    states = ", ".join(
+        f"{what} {'on' if on else 'off'}"
+        for what, on in (
+            ("convolutions", torch.backends.cudnn.allow_tf32),
+            ("matrix products", torch.backends.cuda.matmul.allow_tf32),
+        )
+    )
     where = f"- Search space {Path(space).stem}. {hardware()}. TF32: {states}."
     return f"# Measured on {title}\n\n{where}\n{ABOUT.format(**vars(sizes))}\n"
 
@@ -248,7 +236,7 @@ def line(cells: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Row], results: dict[str, Cells]) -> list[str]:
-    """Lines of Markdown: two of the header, then one per row; rows to come are "not run"."""
+    """Format Markdown: two lines of the header, then one per row; rows to come are "not run"."""
     lines = [line(COLUMNS), "|---" * len(COLUMNS) + "|"]
     for row in rows:
         cells = results.get(row.name, {"note": "not run"}) | {"measured": row.name}
@@ -257,7 +245,7 @@ def table(rows: Sequence[Row], results: dict[str, Cells]) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """Raises ValueError where the device is not there, or too slow for all sizes."""
+    """Read the flags. Raises ValueError where the device is not there, or too slow."""
     parser = Parser(__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds on a CPU")

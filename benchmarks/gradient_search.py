@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks._common import ROOT
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
@@ -48,18 +49,15 @@ from utils.device import pick_device, seed_everything
 from utils.errors import user_errors
 from utils.files import write_text
 
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLERS = {
     "softmax": ["--sample-strategy", "softmax"],
     "gumbel": ["--sample-strategy", "gumbel"],
     "gumbel-hard": ["--sample-strategy", "gumbel", "--gumbel-hard"],
     "binary": ["--sample-strategy", "binary"],
 }
-DIGITS = [  # (space, sampler), the quick ones first
-    ("singlepath", "threshold"),
-    *((space, s) for s in reversed(SAMPLERS) for space in ("proxylessnas", "fbnet")),
-]
-MACRO_ORDER = tuple(reversed(SAMPLERS))
+ORDER = tuple(reversed(SAMPLERS))  # the quick ones first
+DIGITS = [("singlepath", "threshold")]
+DIGITS += [(space, sampler) for sampler in ORDER for space in ("proxylessnas", "fbnet")]
 REFERENCE_SEED = 100  # of the supernet that scores; no search has it
 REFERENCE_EPOCHS = 40
 RANDOM_NETWORKS = 200
@@ -92,7 +90,7 @@ class Table:
 
 
 def command(script: str, title: str, args: Namespace, *flags: object) -> float:
-    """Run a script of the toolkit to its end, or go on with its run; the seconds it took."""
+    """Run a script of the toolkit to its end, or go on with its run; return the seconds."""
     words = [sys.executable, str(ROOT / script), "--title", title, "--run-dir", str(args.out)]
     words += ["--device", args.device, "--quiet"]
     goes_on = (args.out / title / "config.yaml").exists()
@@ -101,34 +99,37 @@ def command(script: str, title: str, args: Namespace, *flags: object) -> float:
     return time.perf_counter() - start
 
 
-def probabilities(checkpoint: Path) -> np.ndarray:
-    """Choice probabilities [L, C] of a trained supernet."""
-    return load_checkpoint(checkpoint)["sampler"]["probabilities"].double().numpy()
+def trained(title: str, args: Namespace, *flags: object) -> Path:
+    """Train a supernet, unless that is done; return its checkpoint."""
+    done = args.out / title / "done"
+    if not done.exists():
+        command("train_supernet.py", title, args, *flags)
+        done.touch()
+    return done.with_name("supernet.pt")
+
+
+def probabilities(title: str, args: Namespace) -> np.ndarray:
+    """Return the choice probabilities [L, C] of a trained supernet."""
+    state = load_checkpoint(args.out / title / "supernet.pt")
+    return state["sampler"]["probabilities"].double().numpy()
 
 
 class Reference:
     """A supernet of uniform paths that scores networks, and random ones within the budget."""
 
     def __init__(self, space_name: str, args: Namespace) -> None:
-        title = f"reference_{space_name}"
         flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
-        if not (args.out / title / "done").exists():
-            command("train_supernet.py", title, args, *flags, "--random-seed", REFERENCE_SEED)
-            (args.out / title / "done").touch()
+        flags += ["--random-seed", REFERENCE_SEED]
+        path = trained(f"reference_{space_name}", args, *flags)
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
         config = load_config(SearchConfig, "", words)
         device = pick_device(config.run.device)
         splits, self.space = load_inputs(config, device)
         supernet = new_supernet(config, self.space, device)
-        path = args.out / title / "supernet.pt"
         facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
         load_supernet(path, supernet, facts)
-        evaluator = build_evaluator(
-            supernet,
-            splits.calibration,
-            splits.test,  # no search has seen these
-            config.evaluation,
-        )
+        # no search has seen the test images
+        evaluator = build_evaluator(supernet, splits.calibration, splits.test, config.evaluation)
         workers = LocalWorkers(evaluator, scoring_processes(splits.test))
         self.scores = ScoreLog(workers, None, self.space)
         self.table = load_table(self.space)
@@ -139,7 +140,7 @@ class Reference:
         self.random = self.scores(networks)
 
     def row(self, p: np.ndarray) -> dict:
-        """Judge a search's probabilities [L, C] and the network read off them."""
+        """Judge a search's probabilities [L, C] and the most probable network."""
         answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
         score = self.scores(answer[None])[0]
         expected = expected_cost(decisions(self.space, p), self.table, "flops")
@@ -160,22 +161,19 @@ class Reference:
 def digits(args: Namespace) -> None:
     """Searches with the defaults, seed by seed."""
     table, references = Table(args.out / "digits.csv"), {}
-    for seed in range(args.seeds):
-        for space, sampler in DIGITS:
-            left_out = args.spaces and space not in args.spaces
-            if left_out or not wanted(sampler, args):
-                continue
-            if table.has(space=space, sampler=sampler, seed=seed):
-                continue
-            if space not in references:
-                references[space] = Reference(space, args)
-            flags = ["--search-strategy", "differentiable", "--search-space", space]
-            flags += [*SAMPLERS.get(sampler, []), "--random-seed", seed, "--no-random-control"]
-            title = f"{space}_{sampler}_{seed}"
-            spent = command("search.py", title, args, *flags)
-            row = references[space].row(probabilities(args.out / title / "supernet.pt"))
-            key = {"space": space, "sampler": sampler, "seed": seed}
-            table.add({**key, **row, "seconds": round(spent)})
+    for seed, (space, sampler) in itertools.product(range(args.seeds), DIGITS):
+        key = {"space": space, "sampler": sampler, "seed": seed}
+        left_out = args.spaces and space not in args.spaces
+        if left_out or not wanted(sampler, args) or table.has(**key):
+            continue
+        if space not in references:
+            references[space] = Reference(space, args)
+        flags = ["--search-strategy", "differentiable", "--search-space", space]
+        flags += [*SAMPLERS.get(sampler, []), "--random-seed", seed, "--no-random-control"]
+        title = f"{space}_{sampler}_{seed}"
+        spent = command("search.py", title, args, *flags)
+        row = references[space].row(probabilities(title, args))
+        table.add({**key, **row, "seconds": round(spent)})
 
 
 def wanted(sampler: str, args: Namespace) -> bool:
@@ -183,7 +181,7 @@ def wanted(sampler: str, args: Namespace) -> bool:
 
 
 def cost_table(space: SearchSpace, out: Path) -> tuple[LookupTable, Path]:
-    """MACs at COST_SIZE, as a table and as a file for --lookup-table."""
+    """Return MACs at COST_SIZE, as a table and as a file for --lookup-table."""
     large = load_space(space.name, COST_SIZE, space.num_classes)
     macs = load_table(large)
     table = load_table(space).with_metric(
@@ -211,7 +209,7 @@ class Known:
         self.first = (codes == canonical).all(1)[has]  # one code of each network
 
     def row(self, p: np.ndarray, mflops: float) -> dict:
-        """Regrets in points of true accuracy: of the network read off, and of what it is beside."""
+        """Return regrets in points of true accuracy: of the most probable network, and others."""
         cost = self.costs.cost(self.codes, "macs32")
         inside = cost <= round(mflops * MILLION)
         codes, accuracy = self.codes[inside], self.accuracy[inside]
@@ -234,21 +232,17 @@ def macro(args: Namespace) -> None:
     costs, costs_file = cost_table(space, args.out)
     known, table = Known(args.benchmark, space, costs), Table(args.out / "macro.csv")
     shared = ["--config", ROOT / "config_file" / "search" / MACRO, "--data-path", args.data_path]
-    for seed, sampler, mflops in itertools.product(range(args.seeds), MACRO_ORDER, args.budgets):
+    for seed, sampler, mflops in itertools.product(range(args.seeds), ORDER, args.budgets):
         key = {"seed": seed, "sampler": sampler, "budget": mflops}
         if table.has(**key) or not wanted(sampler, args):
             continue
-        warm = args.out / f"warm_{seed}"
-        if not (warm / "done").exists():
-            fair = ["--sample-strategy", "fair", "--epochs", args.warm_epochs, "--lr", 0.01]
-            command("train_supernet.py", warm.name, args, *shared, *fair, "--random-seed", seed)
-            (warm / "done").touch()
-        flags = [*SAMPLERS[sampler], "--random-seed", seed, "--init-from", warm / "supernet.pt"]
+        fair = ["--sample-strategy", "fair", "--epochs", args.warm_epochs, "--lr", 0.01]
+        start = trained(f"warm_{seed}", args, *shared, *fair, "--random-seed", seed)
+        flags = [*SAMPLERS[sampler], "--random-seed", seed, "--init-from", start]
         flags += ["--lookup-table", costs_file, "--info-metric", "macs32", "--target-hc", mflops]
         title = f"{sampler}_{mflops:g}_{seed}"
         spent = command("train_supernet.py", title, args, *shared, *flags)
-        row = known.row(probabilities(args.out / title / "supernet.pt"), mflops)
-        table.add({**key, **row, "seconds": round(spent)})
+        table.add({**key, **known.row(probabilities(title, args), mflops), "seconds": round(spent)})
 
 
 @user_errors

@@ -13,10 +13,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
+from benchmarks._common import interleaved
 from lookup_table import Budget, BudgetCounts, Equivalence, Limit, build_budget
 from lookup_table.builder import count_macs, load_table
 from model import SearchSpace, Subnet, load_space
@@ -26,23 +28,19 @@ REPEATS = 5
 COSTED, SAMPLED, PROFILED, REJECTED = 2_000_000, 200_000, 2, 1_000_000
 
 
-def rate(work: Callable[[], int]) -> float:
-    """Units of work per CPU second."""
-    start = time.process_time()
-    done = work()
-    return done / max(time.process_time() - start, 1e-9)
+def rates(**works: Callable[[], int]) -> dict[str, float]:
+    """Return units of work per CPU second of several ways, medians of runs in turns."""
+    done: dict[str, int] = {}
 
+    def run(name: str) -> None:
+        done[name] = works[name]()
 
-def medians(**works: Callable[[], int]) -> dict[str, float]:
-    """Rates of several ways, run in turns."""
-    rates: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(REPEATS):
-        for name, work in works.items():
-            rates[name].append(rate(work))
-    return {name: statistics.median(values) for name, values in rates.items()}
+    seconds = interleaved({name: partial(run, name) for name in works}, REPEATS)
+    return {name: done[name] / statistics.median(times) for name, times in seconds.items()}
 
 
 def costing(space: SearchSpace, rng: np.random.Generator) -> None:
+    """Print costs per second of the table, and of thop on candidates."""
     table = load_table(space)
     codes = rng.integers(0, space.num_choices, size=(COSTED, space.num_layers))
     codes = np.asfortranarray(codes.astype(np.uint8))
@@ -52,51 +50,42 @@ def costing(space: SearchSpace, rng: np.random.Generator) -> None:
             count_macs(Subnet(space, architecture), 3, space.input_size)
         return PROFILED
 
-    rates = medians(
-        table=lambda: len(table.cost(codes, "flops")),
-        thop=by_thop,
-    )
+    found = rates(table=lambda: len(table.cost(codes, "flops")), thop=by_thop)
     print(
-        f"{space.name}: table {rates['table'] / 1e6:.0f} M architectures/s, thop "
-        f"{rates['thop']:.1f}/s, ratio {rates['table'] / rates['thop']:.3g}"
+        f"{space.name}: table {found['table'] / 1e6:.0f} M architectures/s, thop "
+        f"{found['thop']:.1f}/s, ratio {found['table'] / found['thop']:.3g}"
     )
-
-
-def rejection(budget: Budget, space: SearchSpace, rng: np.random.Generator) -> int:
-    drawn = rng.integers(0, space.num_choices, size=(REJECTED, space.num_layers))
-    return int(budget.contains(drawn).sum())
 
 
 def sampling(space: SearchSpace, rng: np.random.Generator) -> None:
-    table = load_table(space)
-    counts = BudgetCounts(table, "flops", Equivalence(space))
+    """Print draws per second within budgets, and within the medians of MACs and params at once."""
+    table, equivalence = load_table(space), Equivalence(space)
+    counts = BudgetCounts(table, "flops", equivalence)
     lowest, highest = table.range("flops")
     targets = {"tightest": lowest, "median": counts.median, "all": highest}
     for share in (0.02, 0.1, 0.25):
         targets[f"{share:.0%} of the range"] = lowest + int(share * (highest - lowest))
+
+    def rejection(budget: Budget) -> int:
+        drawn = rng.integers(0, space.num_choices, size=(REJECTED, space.num_layers))
+        return int(budget.contains(drawn).sum())
+
     for name, target in sorted(targets.items(), key=lambda item: item[1]):
         budget = Budget(counts, None, target)
-        rates = medians(
+        found = rates(
             exact=lambda budget=budget: len(budget.sample(SAMPLED, rng)),
-            rejection=lambda budget=budget: rejection(budget, space, rng),
+            rejection=partial(rejection, budget),
         )
-        ratio = rates["exact"] / rates["rejection"] if rates["rejection"] else float("inf")
+        ratio = found["exact"] / found["rejection"] if found["rejection"] else float("inf")
         print(
-            f"{space.name}, {name} ({target / 1e6:.1f} M): exact {rates['exact']:,.0f}/s, "
-            f"rejection {rates['rejection']:,.0f}/s, ratio {ratio:.3g}"
+            f"{space.name}, {name} ({target / 1e6:.1f} M): exact {found['exact']:,.0f}/s, "
+            f"rejection {found['rejection']:,.0f}/s, ratio {ratio:.3g}"
         )
-
-
-def several_limits(space: SearchSpace, rng: np.random.Generator) -> None:
-    """Draws within the medians of MACs and parameters at once."""
-    table, equivalence = load_table(space), Equivalence(space)
-    limits = [
-        Limit(metric, None, BudgetCounts(table, metric, equivalence).median)
-        for metric in ("flops", "params")
-    ]
+    medians = {m: BudgetCounts(table, m, equivalence).median for m in ("flops", "params")}
+    limits = [Limit(metric, None, median) for metric, median in medians.items()]
     budget = build_budget(table, limits, equivalence)
-    rates = medians(exact=lambda: len(budget.sample(SAMPLED, rng)))
-    print(f"{space.name}, median MACs and params: exact {rates['exact']:,.0f}/s")
+    found = rates(exact=lambda: len(budget.sample(SAMPLED, rng)))
+    print(f"{space.name}, median MACs and params: exact {found['exact']:,.0f}/s")
 
 
 def main() -> None:
@@ -104,16 +93,13 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for name in shipped_spaces():
         start = time.process_time()
-        space = load_space(name, 224, 1000)
-        load_table(space)
+        load_table(load_space(name, 224, 1000))
         print(f"{name}: table built at 224 px in {time.process_time() - start:.2f} s")
     for name in shipped_spaces():
         costing(load_space(name, 32, 10), rng)
     for name in shipped_spaces():
         small = name == "nas_bench_macro"  # a space of 32 px images
-        space = load_space(name, 32 if small else 224, 10 if small else 1000)
-        sampling(space, rng)
-        several_limits(space, rng)
+        sampling(load_space(name, 32 if small else 224, 10 if small else 1000), rng)
 
 
 if __name__ == "__main__":

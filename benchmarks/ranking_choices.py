@@ -26,13 +26,9 @@ from config_file.arg_config.fields import flag
 from config_file.arg_config.ranking_config import RankingConfig
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.types import integer, widths
-from data import Splits, load_splits
-from evaluate_ranking import choose_networks, draw_images
+from evaluate_ranking import Inputs
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
-from model import Supernet, build_supernet, load_space
-from model.supernet_file import load_supernet, supernet_facts
-from search_strategy.benchmark import Benchmark
-from search_strategy.evaluator import Batches, Evaluator
+from search_strategy.evaluator import Batches, Evaluator, uncalibrated_top1
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.run_folder import start_log
@@ -47,139 +43,108 @@ class ChoicesConfig(RankingConfig):
     reference: int = flag(20, integer(1), "batches to agree with", "N")
 
 
+class Setting(Inputs):
+    """A trained supernet, its images, and networks whose accuracy is known."""
+
+    config: ChoicesConfig
+
+    def evaluator(self) -> Evaluator:
+        """An evaluator calibrated on the last of --sizes batches."""
+        images = first_images(self.splits.calibration, self.config.sizes[-1])
+        return Evaluator(self.supernets[0], images, self.images)
+
+    def agreement(
+        self,
+        score: np.ndarray,
+        others: dict[str, np.ndarray] | None = None,
+        rows: np.ndarray | slice = slice(None),
+    ) -> tuple[dict, dict]:
+        """Return τ and its interval of a score of some networks, and the same of others."""
+        rng = np.random.default_rng(self.config.run.random_seed)
+        accuracy, draws = self.benchmark.accuracy[rows], self.config.bootstrap
+        found = rank_agreement(score, accuracy, others or {}, (), draws, rng)
+        own = {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")}
+        return own, found["baselines"]  # ahead_interval: by how much `score` is ahead of it
+
+
 def first_images(batches: Batches, n: int) -> list[Tensor]:
-    """The images of the first n batches. Raises ValueError where there are fewer."""
+    """Return the images of the first n batches. Raises ValueError where there are fewer."""
     images = [x for x, _ in itertools.islice(batches, n)]
     if len(images) < n:
         raise ValueError(f"the training images fill only {len(images)} batches, not {n}")
     return images
 
 
-@torch.inference_mode()
-def uncalibrated_top1(supernet: Supernet, architectures: np.ndarray, batches: Batches) -> list:
-    """Top-1 in percent with the running statistics that training left behind."""
-    supernet.eval()
-    scores = []
-    for path in architectures:
-        hits = torch.cat([supernet(x, path).argmax(1) == y for x, y in batches])
-        scores.append(100 * hits.double().mean().item())
-    return scores
-
-
-def compare_calibrations(
-    supernet: Supernet,
-    splits: Splits,
-    validation: Batches,
-    benchmark: Benchmark,
-    config: ChoicesConfig,
-) -> list[dict]:
-    """One row per rule: mean |top-1 - reference's| in points, τ and its interval."""
+def compare_calibrations(setting: Setting) -> list[dict]:
+    """Return a row per rule: mean |top-1 - reference's| in points, τ and its interval."""
+    config, splits, supernet = setting.config, setting.splits, setting.supernets[0]
     plain = first_images(splits.calibration, max(*config.sizes, config.reference))
-    largest = max(config.sizes)
+    largest, paths = max(config.sizes), setting.benchmark.architectures
     rules = {f"{n} batches": plain[:n] for n in (*config.sizes, config.reference)}
     rules[f"{largest} batches, augmented"] = first_images(splits.train, largest)
-    paths = benchmark.architectures
-    scores = {name: Evaluator(supernet, x, validation)(paths) for name, x in rules.items()}
-    scores = {"none": np.array(uncalibrated_top1(supernet, paths, validation)), **scores}
-    reference = scores[f"{config.reference} batches"]
-    rng = np.random.default_rng(config.run.random_seed)
-    rows = []
+    left = [uncalibrated_top1(supernet, path, setting.images) for path in paths]
+    scores = {"none": np.array(left)}  # the running statistics that training left behind
+    for name, images in rules.items():
+        scores[name] = Evaluator(supernet, images, setting.images)(paths)
+    reference, rows = scores[f"{config.reference} batches"], []
     for name, score in scores.items():
-        found = rank_agreement(score, benchmark.accuracy, {}, (), config.bootstrap, rng)
         gap = float(np.abs(score - reference).mean())
         row = {"calibration": name, "mean_gap": gap, "mean_top1": float(score.mean())}
-        rows.append(row | {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")})
+        rows.append(row | setting.agreement(score)[0])
     return rows
 
 
-def compare_representatives(
-    supernet: Supernet,
-    splits: Splits,
-    validation: Batches,
-    benchmark: Benchmark,
-    config: ChoicesConfig,
-) -> dict:
-    """τ over the networks that have several codes, by the code that is scored."""
-    space = supernet.space
-    last, first = (
-        Equivalence(space, skips).canonical(benchmark.architectures)
-        for skips in (SKIPS_LAST, SKIPS_FIRST)
-    )
+def compare_representatives(setting: Setting) -> dict:
+    """Return τ over the networks that have several codes, by the code that is scored."""
+    codes, space = setting.benchmark.architectures, setting.space
+    last, first = (Equivalence(space, s).canonical(codes) for s in (SKIPS_LAST, SKIPS_FIRST))
     several = np.flatnonzero((last != first).any(axis=1))
-    evaluator = Evaluator(supernet, first_images(splits.calibration, config.sizes[-1]), validation)
+    evaluator = setting.evaluator()
     by_last, by_first = evaluator(last[several]), evaluator(first[several])
-    found = rank_agreement(
-        by_last,
-        benchmark.accuracy[several],
-        {"skips_first": by_first, "mean_of_both": (by_last + by_first) / 2},
-        (),
-        config.bootstrap,
-        np.random.default_rng(config.run.random_seed),
-    )
+    others = {"skips_first": by_first, "mean_of_both": (by_last + by_first) / 2}
+    own, baselines = setting.agreement(by_last, others, several)
     return {
         "networks": len(several),
         "mean_top1": {"skips_last": by_last.mean(), "skips_first": by_first.mean()},
-        "skips_last": {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")},
-        **found["baselines"],  # ahead_interval: by how much skips_last is ahead of it
+        "skips_last": own,
+        **baselines,
     }
 
 
 @torch.inference_mode()
-def compare_scores(
-    supernet: Supernet,
-    splits: Splits,
-    validation: Batches,
-    benchmark: Benchmark,
-    config: ChoicesConfig,
-) -> dict:
-    """τ of what could be maximised instead of top-1; ahead_interval: by how much top-1 leads."""
-    evaluator = Evaluator(supernet, first_images(splits.calibration, config.sizes[-1]), validation)
-    keys = sorted(map(tuple, benchmark.architectures.tolist()))
+def compare_scores(setting: Setting) -> dict:
+    """Return τ of what could be maximised instead of top-1."""
+    evaluator, architectures = setting.evaluator(), setting.benchmark.architectures.tolist()
+    keys = sorted(map(tuple, architectures))
     nodes = evaluator.calibrate(keys)
     sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
-    for images, labels in validation:
+    for images, labels in setting.images:
         for key, logits in evaluator.walk(images, keys, nodes, calibrate=False):
             log_p = logits.double().log_softmax(1).gather(1, labels[:, None])
             hits = logits.argmax(1) == labels
             sums[key] += torch.stack([hits.sum(), log_p.exp().sum(), log_p.sum()]).cpu()
-    columns = torch.stack([sums[tuple(a)] for a in benchmark.architectures.tolist()], dim=1)
+    columns = torch.stack([sums[tuple(a)] for a in architectures], dim=1)
     top1, probability, log_likelihood = columns.numpy()
-    found = rank_agreement(
-        top1,
-        benchmark.accuracy,
-        {"probability": probability, "negative_loss": log_likelihood},
-        (),
-        config.bootstrap,
-        np.random.default_rng(config.run.random_seed),
-    )
-    top1_row = {key: found[key] for key in ("kendall_tau", "kendall_tau_interval")}
-    return {"top1": top1_row, **found["baselines"]}
+    others = {"probability": probability, "negative_loss": log_likelihood}
+    own, baselines = setting.agreement(top1, others)
+    return {"top1": own, **baselines}
 
 
 @user_errors
 def main() -> None:
     start_log(stream=sys.stderr)
     config = load_config(ChoicesConfig, __doc__)
-    data = config.data
     tune_malloc()
     seed_everything(config.run.random_seed)
-    device = pick_device(config.run.device)
     # augmented batches are as large as plain ones
-    augment = AugmentConfig(augment=True)
-    run, named = config.run, config.space
-    splits = load_splits(data, augment, data.eval_batch_size, run.random_seed, device, run.cache)
-    space = load_space(named.search_space, data.input_size, splits.num_classes, named.widths)
-    benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
-    supernet = build_supernet(space).to(device, memory_format=torch.channels_last)
-    facts = supernet_facts(space, data.dataset, data.train_portion)
-    load_supernet(config.checkpoint[0], supernet, facts)
-    validation = draw_images(splits.validation, config.validation_images, config.run.random_seed)
+    augment, batch_size = AugmentConfig(augment=True), config.data.eval_batch_size
+    setting = Setting.load(config, augment, batch_size, pick_device(config.run.device))
     found = {
-        "images_per_batch": data.eval_batch_size,
-        "num_architectures": len(benchmark.accuracy),
-        "calibration": compare_calibrations(supernet, splits, validation, benchmark, config),
-        "representatives": compare_representatives(supernet, splits, validation, benchmark, config),
-        "scores": compare_scores(supernet, splits, validation, benchmark, config),
+        "images_per_batch": config.data.eval_batch_size,
+        "num_architectures": len(setting.benchmark.accuracy),
+        "calibration": compare_calibrations(setting),
+        "representatives": compare_representatives(setting),
+        "scores": compare_scores(setting),
     }
     print(json.dumps(without_nan(found), indent=2))
 

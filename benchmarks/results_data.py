@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import integer, path
@@ -32,7 +34,6 @@ from data.datasets import DATASETS
 from data.images import fit
 from utils.errors import user_errors
 from utils.files import write_text
-from utils.progress import progress_bar
 
 CIFAR_SIZE = 32  # px
 MACRO_COMMIT = "61a2bfc2ca0dce04d0997e6cf498047c27d6acf2"
@@ -44,13 +45,6 @@ MACRO_SHA256 = "686dee8363cc21cca8c1f321ad5749454f2d9b9ca5972682e137e539bc522297
 HALF = Path(__file__).with_suffix(".txt")  # hexadecimal: a bit per code, in lexicographic order
 
 
-def as_jpeg(pixels: np.ndarray) -> bytes:
-    """The JPEG file of uint8 [H, W, 3] at Pillow's default quality of 75."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
-    return file.getvalue()
-
-
 def write_part(
     images: np.ndarray, labels: Iterable[int], classes: tuple[str, ...], folder: Path, size: int
 ) -> None:
@@ -58,16 +52,15 @@ def write_part(
     for name in classes:
         (folder / name).mkdir(parents=True)
     written = [0] * len(classes)
-    with progress_bar(len(images), str(folder), "img") as bar:
-        for pixels, label in zip(images, labels, strict=True):
-            file = folder / classes[label] / f"{written[label]:04}"
-            written[label] += 1
-            jpeg = as_jpeg(pixels)
-            if size == CIFAR_SIZE:
-                file.with_suffix(".jpg").write_bytes(jpeg)
-            else:
-                fit(Image.open(io.BytesIO(jpeg)), size).save(file.with_suffix(".png"))
-            bar.update(1)
+    for pixels, label in zip(tqdm(images, str(folder), unit="img"), labels, strict=True):
+        file = folder / classes[label] / f"{written[label]:04}"
+        written[label] += 1
+        jpeg = io.BytesIO()
+        Image.fromarray(pixels).save(jpeg, "JPEG")  # of Pillow's default quality, 75
+        if size == CIFAR_SIZE:
+            file.with_suffix(".jpg").write_bytes(jpeg.getvalue())
+        else:
+            fit(Image.open(jpeg), size).save(file.with_suffix(".png"))
 
 
 def make_cifar10(out: Path, size: int, source: Path | None) -> None:
@@ -79,16 +72,13 @@ def make_cifar10(out: Path, size: int, source: Path | None) -> None:
     if out.exists():
         raise ValueError(f"{out} exists; take another --out, or remove it")
     raw = DATASETS["cifar10"](source)
-    for part, images, labels in (
-        ("train", raw.train_images, raw.train_labels),
-        ("test", raw.test_images, raw.test_labels),
-    ):
-        assert isinstance(images, np.ndarray)
-        write_part(images, labels, raw.classes, out / part, size)
+    assert isinstance(raw.train_images, np.ndarray) and isinstance(raw.test_images, np.ndarray)
+    write_part(raw.train_images, raw.train_labels, raw.classes, out / "train", size)
+    write_part(raw.test_images, raw.test_labels, raw.classes, out / "test", size)
 
 
 def half_of(content: dict[str, dict], chosen: str) -> dict[str, dict]:
-    """The chosen codes with mean and std rounded to four decimals, sorted.
+    """Return the chosen codes with mean and std rounded to four decimals, sorted.
 
     Args:
         content: all entries by code.
@@ -96,11 +86,10 @@ def half_of(content: dict[str, dict], chosen: str) -> dict[str, dict]:
     """
     bits = f"{int(chosen, 16):0{len(content)}b}"
     half = {}
-    for code, bit in zip(sorted(content), bits, strict=True):
-        if bit == "1":
-            entry = content[code]
-            rounded = {name: round(entry[name], 4) for name in ("mean_acc", "std")}
-            half[code] = {**rounded, "params": entry["params"], "flops": entry["flops"]}
+    for code in itertools.compress(sorted(content), map(int, bits)):
+        entry = content[code]
+        rounded = {name: round(entry[name], 4) for name in ("mean_acc", "std")}
+        half[code] = {**rounded, "params": entry["params"], "flops": entry["flops"]}
     return half
 
 

@@ -28,7 +28,7 @@ PATHS = 5  # in a row, of active and of all parameters
 
 
 def steps(supernet: Supernet, rounds: int, pause: float) -> dict[str, tuple[float, float]]:
-    """kind -> median seconds of a step, and mean bytes of gradients in it."""
+    """Return median seconds of a step, and mean bytes of gradients in it, of each kind."""
     rng = np.random.default_rng(0)
     parameters = list(supernet.parameters())
     seconds: dict[str, list[float]] = {"active": [], "all": []}

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,13 +33,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._common import checkout, competitor, hardware, interleaved, ratio
+from benchmarks._common import BASE, ROOT, checkout, hardware, interleaved, ratio
 from config_file.arg_config.fields import Parser
 from model import Subnet, load_space
 from model.small_maps import conv2d
 
-ROOT = Path(__file__).resolve().parent.parent
-BASE = "68b736b"  # the last commit without small_maps.py
 FLOOR_PATHS = 5  # random paths whose matrix products are timed
 
 
@@ -100,16 +99,20 @@ def side(root: Path, case: Case, **environment: str) -> Iterator[Callable[[], fl
 
 
 def compare(root: Path, case: Case, rounds: int) -> dict[str, list[float]]:
-    """Seconds of steps of the earlier commit and of this one, in turns."""
+    """Return the seconds of steps of the earlier commit and of this one, in turns."""
     with side(root, case) as before, side(ROOT, case) as now:
-        sides = {"before": before, "now": now}
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for i in range(2 + rounds):
-            for name, step in sides.items():
-                spent = step()
-                if i >= 2:
-                    seconds[name].append(spent)
-    return seconds
+        turns = [(before(), now()) for _ in range(2 + rounds)][2:]
+    return {"before": [b for b, _ in turns], "now": [n for _, n in turns]}
+
+
+@contextlib.contextmanager
+def competitor(busy: bool) -> Iterator[None]:
+    """Keep one core busy inside, if asked to."""
+    with contextlib.ExitStack() as stack:
+        if busy:
+            words = [sys.executable, "-c", "while True: pass"]
+            stack.callback(stack.enter_context(subprocess.Popen(words)).kill)
+        yield
 
 
 def compare_threads(rounds: int) -> None:
@@ -132,7 +135,7 @@ def compare_threads(rounds: int) -> None:
 
 
 def products(case: Case) -> list[list[tuple[int, int, int]]]:
-    """Sizes (rows, inner, columns) of every convolution as a matrix product, for random paths.
+    """Return sizes (rows, inner, columns) of convolutions as matrix products, for random paths.
 
     A depthwise one counts as a product of its pixels' taps with as many MACs.
     """
@@ -158,7 +161,7 @@ def products(case: Case) -> list[list[tuple[int, int, int]]]:
 
 
 def floor(case: Case) -> float:
-    """Seconds of the matrix products of one step, the mean over paths.
+    """Time the matrix products of one step, the mean over paths.
 
     Scoring has a forward pass only, training a backward pass too.
     """
@@ -176,9 +179,10 @@ def floor(case: Case) -> float:
     return total / FLOOR_PATHS
 
 
-def layer_times(run: Callable[[Tensor, Tensor], Tensor], x: Tensor, w: Tensor) -> object:
-    y = run(x, w)
-    return torch.autograd.grad(y, (x, w), torch.ones_like(y))
+def both_passes(conv: Callable[..., Tensor], x: Tensor, w: Tensor, stride: int) -> None:
+    """Run a convolution forward and backward."""
+    y = conv(x, w, None, stride, w.shape[2] // 2, groups=x.shape[1] // w.shape[1])
+    torch.autograd.grad(y, (x, w), torch.ones_like(y))
 
 
 def compare_layers(batch: int, rounds: int) -> None:
@@ -187,17 +191,12 @@ def compare_layers(batch: int, rounds: int) -> None:
     columns = ("channels", "kernel", "stride", "map", "F.conv2d, ms", "here, ms", "ratio")
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for in_chs, out_chs, kernel, stride, size in shapes:
-        groups = in_chs if kernel > 1 else 1
         x = torch.randn(batch, in_chs, size, size).contiguous(memory_format=torch.channels_last)
-        w = torch.randn(out_chs, in_chs // groups, kernel, kernel, requires_grad=True)
+        w = torch.randn(out_chs, 1 if kernel > 1 else in_chs, kernel, kernel, requires_grad=True)
         x.requires_grad_()
-        rest = None, stride, kernel // 2
-        runs = {
-            "stock": lambda x, w, r=rest, g=groups: F.conv2d(x, w, *r, groups=g),
-            "here": lambda x, w, r=rest, g=groups: conv2d(x, w, *r, groups=g),
-        }
-        calls = {name: (lambda f=f, x=x, w=w: layer_times(f, x, w)) for name, f in runs.items()}
-        seconds = interleaved(calls, rounds, warm_up=3)
+        ways = {"stock": F.conv2d, "here": conv2d}
+        runs = {name: partial(both_passes, conv, x, w, stride) for name, conv in ways.items()}
+        seconds = interleaved(runs, rounds, warm_up=3)
         stock, here = (1e3 * statistics.median(seconds[name]) for name in runs)
         chs = in_chs if in_chs == out_chs else f"{in_chs} to {out_chs}"
         print(

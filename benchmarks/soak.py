@@ -3,23 +3,22 @@
 python -m benchmarks.soak                      # some minutes on one core
 python -m benchmarks.soak --candidates 2000
 
-Prints the resident memory over the search, and the sizes of what it writes. It fails (exit code 1)
-where memory grows by more than 50 MB between the first tenth of the candidates and the last, or
-where a file is larger than its number of rows explains.
+Linux only. Prints the resident memory over the search, and the sizes of what it writes. It fails
+(exit code 1) where memory grows by more than 50 MB between the first tenth of the candidates and
+the last, or where a file is larger than its number of rows explains.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch.utils.tensorboard import SummaryWriter
 
+from benchmarks._common import resident
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.search_config import SearchConfig
 from lookup_table import Budget, BudgetCounts
@@ -35,32 +34,24 @@ LIMIT_MB = 50
 BYTES_PER_ROW = 120  # of history.csv: eight names and four numbers
 BYTES_PER_ROUND = 2000  # of TensorBoard: six scalars
 
-SPACE = {  # 4^3 * 5^5 and more: enough for 10,000 that differ
-    "name": "soak",
-    "supernet": "multipath",
-    "stem": {"width": 4, "stride": 1},
-    "first": None,
-    "stages": [{"width": 4, "layers": 4, "stride": 1}, {"width": 8, "layers": 4, "stride": 2}],
-    "choices": ["k3_e1", "k3_e2", "k5_e1", "k5_e2", "skip"],
-    "last": 16,
-    "classifier": {"bias": True, "dropout": 0.0},
-    "activation": "relu",
-    "bn": {"eps": 0.001, "affine_in_supernet": True},
-    "expand_e1": False,
-    "small_images": "as_is",
-}
-
-
-def resident_mb() -> float:
-    """Resident memory of this process now (Linux), else its peak."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+SPACE = """
+name: soak  # 4^3 * 5^5 networks and more: enough for 10,000 that differ
+supernet: multipath
+stem: {width: 4, stride: 1}
+first: null
+stages: [{width: 4, layers: 4, stride: 1}, {width: 8, layers: 4, stride: 2}]
+choices: [k3_e1, k3_e2, k5_e1, k5_e2, skip]
+last: 16
+classifier: {bias: true, dropout: 0.0}
+activation: relu
+bn: {eps: 0.001, affine_in_supernet: true}
+expand_e1: false
+small_images: as_is
+"""
 
 
 class Watching(Evaluator):
-    """Notes the memory after every group of candidates."""
+    """Evaluator that notes the memory after every group of candidates."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
@@ -70,13 +61,13 @@ class Watching(Evaluator):
     def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
         scores = super().score(architectures, on_progress)
         self.scored += len(scores)
-        self.memory.append((self.scored, resident_mb()))
+        self.memory.append((self.scored, resident("VmRSS") / 1e3))
         return scores
 
 
 def run(folder: Path, candidates: int, population: int) -> Watching:
-    """The search as search.py does it, its files in `folder`."""
-    (folder / "soak.yaml").write_text(yaml.safe_dump(SPACE))
+    """Search as search.py does, with its files in `folder`."""
+    (folder / "soak.yaml").write_text(SPACE)
     space = load_space(folder / "soak.yaml", 8, 10)
     table = load_table(space)
     torch.manual_seed(0)
@@ -84,11 +75,9 @@ def run(folder: Path, candidates: int, population: int) -> Watching:
     batches = [(images, torch.randint(0, 10, (40,)))]
     evaluator = Watching(build_supernet(space), [images], batches)
     budget = Budget(BudgetCounts(table, "flops"), None, None)
-    strategy = EvolutionSearch(
-        EvolutionConfig(generation_num=-(-candidates // population), population=population),
-        budget,
-        np.random.default_rng(0),
-    )
+    generations = -(-candidates // population)
+    config = EvolutionConfig(generation_num=generations, population=population)
+    strategy = EvolutionSearch(config, budget, np.random.default_rng(0))
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         scores = ScoreLog(evaluator, folder / "candidates.log", space)
         searches = Searches(SearchConfig(), space, budget, None, scores, folder, writer)

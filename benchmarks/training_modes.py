@@ -12,9 +12,9 @@ resident set, each mode in a process of its own.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ SAMPLED_STEPS = 30  # of which the largest counts
 
 
 def modes(net: Supernet, x: Tensor, y: Tensor) -> dict[str, Step]:
-    """Each mode's weight step and, where it has one, architecture step."""
+    """Return each mode's weight step and, where it has one, architecture step."""
     num_choices = net.space.num_choices
 
     def rng() -> np.random.Generator:
@@ -85,12 +85,12 @@ def setting(options: argparse.Namespace) -> tuple[Supernet, Tensor, Tensor]:
 
 
 def median_times(steps: dict[str, Step], repeats: int) -> dict[str, float]:
-    """Seconds per step; all steps in turn, over and over."""
+    """Return seconds per step; all steps in turn, over and over."""
     return {name: statistics.median(t) for name, t in interleaved(steps, repeats).items()}
 
 
-def peak_memory(name: str, options: argparse.Namespace, queue: multiprocessing.Queue) -> None:
-    """MB that steps need at most on top of weights and gradients; put into the queue.
+def peak_memory(name: str, options: argparse.Namespace) -> float:
+    """Return the MB that steps need at most on top of weights and gradients.
 
     Sampled paths differ in size, so modes that sample are looked at for SAMPLED_STEPS paths.
     """
@@ -113,23 +113,17 @@ def peak_memory(name: str, options: argparse.Namespace, queue: multiprocessing.Q
         step()
     peak = peak_mib(x.device)
     assert peak is not None, "resident() would have failed before"
-    queue.put(peak - before / 2**20)
+    return peak - before / 2**20
 
 
-def all_memory(names: list[str], options: argparse.Namespace) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    result = {}
-    for name in names:
-        queue = context.Queue()
-        process = context.Process(target=peak_memory, args=(name, options, queue))
-        process.start()
-        result[name] = queue.get()
-        process.join()
-    return result
+def all_memory(names: Iterable[str], options: argparse.Namespace) -> dict[str, float]:
+    """Measure each mode in a process of its own."""
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return {name: pool.apply(peak_memory, (name, options)) for name in names}
 
 
 def superkernel(options: argparse.Namespace) -> None:
-    """One kernel for all choices, beside its largest network alone."""
+    """Print the time of one kernel for all choices, over its largest network alone."""
     options = argparse.Namespace(**{**vars(options), "space": "singlepath"})
     net, x, y = setting(options)
     space = net.space
@@ -145,17 +139,13 @@ def superkernel(options: argparse.Namespace) -> None:
 
         return step
 
-    times = median_times(
-        {
-            "largest network alone": run(lambda: alone(x), alone),
-            "superkernel, largest path": run(lambda: net(x, largest), net),
-            "superkernel, thresholds": run(lambda: net(x, thresholds), net),
-            "superkernel, random path": run(
-                lambda: net(x, rng.integers(0, space.num_choices)), net
-            ),
-        },
-        options.repeats,
-    )
+    steps = {
+        "largest network alone": run(lambda: alone(x), alone),
+        "superkernel, largest path": run(lambda: net(x, largest), net),
+        "superkernel, thresholds": run(lambda: net(x, thresholds), net),
+        "superkernel, random path": run(lambda: net(x, rng.integers(0, space.num_choices)), net),
+    }
+    times = median_times(steps, options.repeats)
     base = times["largest network alone"]
     print(f"\nsinglepath, {options.size} px, batch {options.batch}: time (largest alone = 1)")
     for name, seconds in times.items():
@@ -164,12 +154,12 @@ def superkernel(options: argparse.Namespace) -> None:
 
 
 def bias(options: argparse.Namespace) -> None:
-    """Mean gradients of alpha over many draws: exact straight-through and sampled choices only."""
+    """Compare mean gradients of alpha over many draws: exact straight-through, sampled choices."""
     torch.manual_seed(0)
     space = load_space(options.space, 8, 10)
     net = build_supernet(space).train()
     x, y = torch.randn(16, 3, 8, 8), torch.arange(16) % 10
-    sums, halves = [], []
+    means, halves = [], []
     for sampled in (False, True):
         sampler = GumbelSampler(space.num_choices, np.random.default_rng(0), True, sampled)
         gradients = []
@@ -178,11 +168,11 @@ def bias(options: argparse.Namespace) -> None:
             loss = F.cross_entropy(net(x, drawn.weights, drawn.used), y)
             gradients.append(torch.autograd.grad(loss, [sampler.alpha])[0].flatten())
         stacked = torch.stack(gradients)
-        sums.append(stacked.mean(0))
+        means.append(stacked.mean(0))
         halves.append(F.cosine_similarity(stacked[::2].mean(0), stacked[1::2].mean(0), dim=0))
-    exact, sampled_mean = sums
+    exact, sampled_mean = means
     print(f"\nhard Gumbel on {space.name}, 8 px, {options.bias} draws of the gradient of alpha")
-    print(f"cosine of the means, sampled and exact  {F.cosine_similarity(*sums, dim=0):8.2f}")
+    print(f"cosine of the means, sampled and exact  {F.cosine_similarity(*means, dim=0):8.2f}")
     difference = (sampled_mean - exact).norm() / exact.norm()
     print(f"norm of the difference / of the exact   {difference:8.2f}")
     print(f"cosine of two halves, exact (noise)     {halves[0]:8.2f}")
@@ -201,7 +191,7 @@ def main() -> None:
         return
     net, x, y = setting(options)
     steps = modes(net, x, y)
-    times, memory = median_times(steps, options.repeats), all_memory(list(steps), options)
+    times, memory = median_times(steps, options.repeats), all_memory(steps, options)
     print(f"{options.space}, {options.size} px, batch {options.batch}, {x.device.type}")
     print(f"{'step':<40}{'time':>8}{'memory':>8}{'ms':>10}{'MB':>8}")
     for name, seconds in times.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from config_file.arg_config.fields import changed, values_of
-from config_file.arg_config.sources import Command
+from config_file.arg_config.run_config import Command
 from data.augment import Augmentation
 from data.datasets import DATASETS, SPLIT_SEED, Color, RawData
 from data.images import Images, fingerprint

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config_file.arg_config.sources import RECIPES
+from config_file.arg_config.run_config import RECIPES
 from data.datasets import DATASETS
 from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
 from lookup_table.blocks import INDEX_FILE, export_blocks

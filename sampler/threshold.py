@@ -51,7 +51,7 @@ class ThresholdSampler(ArchitectureSampler):
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> ThresholdSampler:
-        superkernel = cast(SuperkernelSupernet, supernet)  # check_sampling refuses others
+        superkernel = cast(SuperkernelSupernet, supernet)  # sampling_problems refuses others
         return cls(superkernel, supernet.space.num_choices, rng, config.alpha.indicator_dropout)
 
     def probabilities(self) -> Tensor:

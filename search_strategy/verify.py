@@ -17,8 +17,7 @@ import torch
 import yaml
 
 from config_file.arg_config.fields import plain
-from config_file.arg_config.subnet_config import SubnetConfig
-from config_file.arg_config.verify_config import VerifyConfig
+from config_file.arg_config.subnet_config import SubnetConfig, VerifyConfig
 from lookup_table import METRICS, LookupTable, architecture_keys
 from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits

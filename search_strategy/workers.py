@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
-from config_file.arg_config.evaluation_config import EvaluationConfig
+from config_file.arg_config.data_config import EvaluationConfig
 from data import Loader
 from data.streaming import StreamingLoader
 from model import Supernet

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import functools
 import io
 import itertools
 import json
@@ -37,6 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from config_file.arg_config.fields import make_parser, take  # noqa: E402
 from config_file.arg_config.ranking_config import RankingConfig  # noqa: E402
+from config_file.arg_config.run_config import Command  # noqa: E402
 from config_file.arg_config.search_config import SearchConfig  # noqa: E402
 from config_file.arg_config.sources import load_config  # noqa: E402
 from config_file.arg_config.subnet_config import SubnetConfig  # noqa: E402
@@ -198,14 +200,25 @@ def dump(document: Any) -> str:
 
 # What the targets do with a file.
 
-_tables: dict[str, LookupTable] = {}
+_tables: dict[str, LookupTable] = {}  # by fingerprint; of equal spaces one is enough
+
+
+def table_of(space: SearchSpace) -> LookupTable:
+    if space.fingerprint not in _tables:
+        _tables[space.fingerprint] = load_table(space)
+    return _tables[space.fingerprint]
+
+
+def check_titled(config: Command) -> None:
+    """Check the title as the start of a run does."""
+    if config.run.title is not None:
+        check_title(config.run.title)
 
 
 def plan_search(argv: list[str]) -> None:
     """All of search.py that comes before data and training."""
     config = load_config(SearchConfig, "search", argv)
-    if config.run.title is not None:
-        check_title(config.run.title)
+    check_titled(config)
     given = config.space
     space = load_space(given.search_space, config.data.input_size, 10, given.widths)
     config = config.resolve(space, None, 1)
@@ -213,9 +226,7 @@ def plan_search(argv: list[str]) -> None:
     if metric == "latency":  # measured, which is no part of a plan
         return
     if max(space.widths) <= 64 and space.input_size <= 32 and space.num_layers <= 8:
-        if space.fingerprint not in _tables:
-            _tables[space.fingerprint] = load_table(space)
-        table = _tables[space.fingerprint]
+        table = table_of(space)
         budget = build_budget(table, config.resolve(space, table, 1).budget.limits(table))
         flags = config.strategies[config.search_strategy]
         config.strategy(flags, budget, np.random.default_rng(0))
@@ -269,24 +280,20 @@ def space_examples() -> list[Any]:
     return [own, own, extended, overridden, *shipped]
 
 
+@functools.cache
 def checkpoint_examples() -> list[bytes]:
-    if not _checkpoint:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "c.pt"
-            state = {"supernet": {"w": torch.ones(2, 2)}, "optimizer": {}, "scheduler": {}}
-            state |= {"sampler": {}, "loader": {}, "epoch": 1, "facts": {"a": 1}, "config": {}}
-            save_checkpoint(path, **state)
-            _checkpoint.append(path.read_bytes())
-    return _checkpoint
-
-
-_checkpoint: list[bytes] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.pt"
+        state = {"supernet": {"w": torch.ones(2, 2)}, "optimizer": {}, "scheduler": {}}
+        state |= {"sampler": {}, "loader": {}, "epoch": 1, "facts": {"a": 1}, "config": {}}
+        save_checkpoint(path, **state)
+        return [path.read_bytes()]
 
 
 def use_checkpoint(path: Path) -> None:
-    """What is accepted has the content of the example."""
+    """Check that what is accepted has the content of the example."""
     loaded, tree = tree_flatten(load_checkpoint(path))
-    example, wanted = tree_flatten(torch.load(io.BytesIO(_checkpoint[0])))
+    example, wanted = tree_flatten(torch.load(io.BytesIO(checkpoint_examples()[0])))
     same = [
         torch.equal(a, b) if isinstance(b, torch.Tensor) else a == b
         for a, b in zip(loaded, example, strict=True)
@@ -299,10 +306,7 @@ def tiny_space() -> SearchSpace:
 
 
 def tiny_table() -> LookupTable:
-    space = tiny_space()
-    if space.fingerprint not in _tables:
-        _tables[space.fingerprint] = load_table(space)
-    return _tables[space.fingerprint]
+    return table_of(tiny_space())
 
 
 def table_examples() -> list[str]:
@@ -332,9 +336,7 @@ def use_table(path: Path) -> None:
 
 
 def subnet_plan(argv: list[str]) -> None:
-    config = load_config(SubnetConfig, "subnet", argv)
-    if config.run.title is not None:
-        check_title(config.run.title)
+    check_titled(load_config(SubnetConfig, "subnet", argv))
 
 
 TARGETS: dict[str, Target] = {
@@ -343,8 +345,7 @@ TARGETS: dict[str, Target] = {
         lambda f: plan_search(["--config", str(f)]),
     ),
     "train_subnet --config": Target(
-        lambda: [SUBNET_CONFIG, {"arch": "fbnet_c"}],
-        lambda f: subnet_plan(["--config", str(f)]),
+        lambda: [SUBNET_CONFIG, {"arch": "fbnet_c"}], lambda f: subnet_plan(["--config", str(f)])
     ),
     "--arch": Target(architecture_examples, use_architecture),
     "--search-space": Target(space_examples, lambda f: run_meta(load_space(f, 16, 10))),

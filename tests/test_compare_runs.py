@@ -1,4 +1,4 @@
-"""`python compare_runs.py` in subprocesses."""
+"""compare_runs.py on folders of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import Command, Main
 from fake_runs import fake_run, read_rows
 
 import compare_runs
@@ -55,17 +55,10 @@ def test_the_table_and_the_csv_say_what_the_runs_hold(
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_tables_fit_a_narrow_terminal(
-    runs: Path,
-    width: int,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    runs: Path, width: int, main: Main, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, sorted(runs.iterdir()))])
     monkeypatch.setattr(compare_runs, "terminal_width", lambda: width)
-    compare_runs.main()
-    shown = capsys.readouterr().out
+    shown = main(compare_runs, *sorted(runs.iterdir()))
     assert max(map(len, shown.splitlines())) <= width
     assert "top-1" in shown and "MACs (M)" in shown and ("budget" in shown) == (width == 120)
 
@@ -74,17 +67,15 @@ def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
     tmp_path: Path,
     tiny: SearchSpace,
     tiny_table: LookupTable,
+    main: Main,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     drawn: list[tuple[object, ...]] = []
     monkeypatch.setattr(compare_runs, "plot_fronts", lambda *what: drawn.append(what))
-    monkeypatch.chdir(tmp_path)
     fake_run(tmp_path / "a", tiny, tiny_table, 0, "energy")
     fake_run(tmp_path / "b", tiny, tiny_table, 1, "energy", oracle="macro.json")
-    monkeypatch.setattr("sys.argv", ["compare_runs.py", "a", "b", "--metric", "energy"])
-    compare_runs.main()
-    assert "energy (mJ)" in capsys.readouterr().out
+    words = ("a", "b", "--metric", "energy")
+    assert "energy (mJ)" in main(compare_runs, *words)
     _, candidates, _, label, accuracy, remark = drawn[0]
     assert remark == "accuracies of different supernets or images"
     assert label == "energy (mJ)" and accuracy == "validation top-1 or true accuracy"
@@ -93,32 +84,24 @@ def test_any_metric_is_compared_in_its_unit_and_an_accuracy_says_what_it_is(
     assert [row["accuracy"] for row in rows] == ["validation top-1", "true accuracy"]
     text = (tmp_path / "a" / "lookup_table.yaml").read_text()
     (tmp_path / "a" / "lookup_table.yaml").write_text(text.replace("mJ", "J"))
-    with pytest.raises(SystemExit):
-        compare_runs.main()
-    assert "error: the runs have energy in J and in mJ" in capsys.readouterr().err
+    assert "the runs have energy in J and in mJ" in main(compare_runs, *words, ok=False)
 
 
 def test_searches_are_grouped_by_who_scored_them_and_networks_come_by_themselves(
-    tmp_path: Path,
-    tiny: SearchSpace,
-    tiny_table: LookupTable,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable, main: Main
 ) -> None:
     """A search of another's checkpoint is of its group; one on other images is not."""
-    monkeypatch.chdir(tmp_path)
-    checkpoint = {"checkpoint": "runs/a/supernet.pt"}
+    folder, checkpoint = tmp_path / "runs", {"checkpoint": "runs/a/supernet.pt"}
     for name, flags in (("a", {}), ("b", {}), ("on_a", checkpoint), ("other_split", checkpoint)):
-        fake_run(tmp_path / "runs" / name, tiny, tiny_table, 0, **flags)
+        fake_run(folder / name, tiny, tiny_table, 0, **flags)
         validation = np.arange(50) + (name == "other_split")
-        np.savez(tmp_path / "runs" / name / "splits.npz", validation=validation, test=np.arange(9))
-    net = fake_run(tmp_path / "runs" / "net", tiny, tiny_table, 0, arch="runs/a", epochs=3)
+        np.savez(folder / name / "splits.npz", validation=validation, test=np.arange(9))
+    net = fake_run(folder / "net", tiny, tiny_table, 0, arch="runs/a", epochs=3)
     (net / "history.csv").unlink()
     (net / "weights.safetensors").touch()
     np.savez(net / "splits.npz", test=np.arange(9))
-    monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, (tmp_path / "runs").iterdir())])
-    compare_runs.main()
-    searches, note, *_, trained = capsys.readouterr().out.split("written")[0].split("\n\n")[:-1]
+    out = main(compare_runs, *folder.iterdir())
+    searches, note, *_, trained = out.split("written")[0].split("\n\n")[:-1]
     groups: list[set[str]] = []
     for line in searches.splitlines()[2:]:
         if "(uniform): " in line:  # a heading
@@ -128,31 +111,17 @@ def test_searches_are_grouped_by_who_scored_them_and_networks_come_by_themselves
     assert sorted(map(sorted, groups)) == [["a", "on_a"], ["b"], ["other_split"]]
     assert "3 different supernets or validation splits" in note
     assert "net" in trained and "runs/a" in trained and "71.25 ± 15.09" in trained
-    with (tmp_path / "comparison.csv").open() as file:
-        assert "net" in [line.split(",")[0] for line in file]
-    monkeypatch.setattr("sys.argv", ["compare_runs.py", str(net)])
-    compare_runs.main()
-    assert "comparison.png" not in capsys.readouterr().out
+    assert "net" in [row["title"] for row in read_rows(tmp_path / "comparison.csv")]
+    assert "comparison.png" not in main(compare_runs, net)
 
 
-def test_what_cannot_be_compared_is_one_line(
-    runs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def error_of(*words: object) -> str:
-        monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            compare_runs.main()
-        assert stopped.value.code == 2
-        return capsys.readouterr().err
-
-    assert "missing does not exist" in error_of("missing")
-    assert "none of these is the folder of a finished search" in error_of(runs / "half")
-    assert "has no latency" in error_of(runs / "fair_0", "--metric", "latency")
+def test_what_cannot_be_compared_is_one_line(runs: Path, tmp_path: Path, main: Main) -> None:
+    for words, says in (
+        (["missing"], "missing does not exist"),
+        ([runs / "half"], "none of these is the folder of a finished search"),
+        ([runs / "fair_0", "--metric", "latency"], "has no latency"),
+    ):
+        assert says in main(compare_runs, *words, ok=False)
     (runs / "fair_1" / "history.csv").write_text("index,round\n0,0\n")
-    assert "history.csv is damaged" in error_of(runs / "fair_1")
+    assert "history.csv is damaged" in main(compare_runs, runs / "fair_1", ok=False)
     assert not list(tmp_path.glob("comparison*"))

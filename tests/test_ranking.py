@@ -8,30 +8,25 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, Command
+from conftest import ROOT, TINY, Command, Main
 from helpers import all_codes
 from scipy.stats import binned_statistic, kendalltau, norm, spearmanr
 
 import evaluate_ranking
 from benchmarks import ranking_choices
+from config_file.arg_config.fields import values_of
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table import Equivalence, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, load_space
-from search_strategy.benchmark import (
-    Benchmark,
-    budget_regret,
-    trivial_scores,
-)
+from search_strategy.benchmark import Benchmark, budget_regret, trivial_scores
 from utils.checkpoint import load_checkpoint
-from utils.run_folder import log
 from utils.statistics import (
     best_of_bins,
     bootstrap_intervals,
@@ -202,17 +197,9 @@ def test_a_bad_benchmark_is_named(text: str, says: str, tiny: SearchSpace, tmp_p
 # -- the command
 
 
-@pytest.fixture(autouse=True)
-def no_log_left() -> Iterator[None]:
-    """A command run in this process logs to its own, captured, standard error."""
-    before = list(log.handlers)
-    yield
-    log.handlers[:] = before
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny supernet, runs/s, and a benchmark of all its codes."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny supernet C, and a benchmark B of all its codes."""
     folder = tmp_path_factory.mktemp("trained")
     words = [sys.executable, str(ROOT / "train_supernet.py"), "--search-space", str(TINY)]
     words += ["--device", "cpu", "--epochs", "2", "--lr", "0.05", "--title", "s"]
@@ -223,12 +210,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for code in all_codes(space).tolist()
     }
     (folder / "bench.json").write_text(json.dumps(entries))
-    return folder
+    return {"B": folder / "bench.json", "C": folder / "runs" / "s" / "supernet.pt"}
 
 
-def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> None:
-    checkpoint = trained / "runs" / "s" / "supernet.pt"
-    flags = ("--checkpoint", checkpoint, "--benchmark", trained / "bench.json", "--device", "cpu")
+def test_command_and_resume(
+    trained: dict[str, Path], command: Command, main: Main, tmp_path: Path
+) -> None:
+    flags = ("--checkpoint", trained["C"], "--benchmark", trained["B"], "--device", "cpu")
     flags += ("--num-architectures", 40, "--bootstrap", 50, "--validation-images", 200)
     done = command("evaluate_ranking.py", *flags, "--budgets", "0.3,0.6", "--title", "r")
     found = json.loads(done.stdout)  # nothing but JSON there
@@ -255,30 +243,26 @@ def test_command_and_resume(trained: Path, command: Command, tmp_path: Path) -> 
     (run / "candidates.log").write_text("".join(logged[:20]))  # interrupted
     (run / "ranking.csv").unlink()
     (run / "ranking.json").unlink()
-    again = json.loads(command("evaluate_ranking.py", "--title", "r", "--resume").stdout)
+    again = json.loads(main(evaluate_ranking, "--title", "r", "--resume"))
     assert (run / "ranking.csv").read_text() == text
     assert (run / "candidates.log").read_text().splitlines(keepends=True)[:20] == logged[:20]
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
 
 
-def test_several_supernets(trained: Path, command: Command, tmp_path: Path) -> None:
+def test_several_supernets(trained: dict[str, Path], main: Main, tmp_path: Path) -> None:
     """Mean and spread of what each one gives alone; resumable."""
-    state = load_checkpoint(trained / "runs" / "s" / "supernet.pt")
+    state = load_checkpoint(trained["C"])
     generator = torch.Generator().manual_seed(0)
     for weight in state["supernet"].values():
         if weight.dim() == 4:
             weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
     torch.save(state, tmp_path / "other.pt")
-    both = (trained / "runs" / "s" / "supernet.pt", tmp_path / "other.pt")
-    flags = ("--benchmark", trained / "bench.json", "--device", "cpu", "--num-architectures", 20)
+    both = (trained["C"], tmp_path / "other.pt")
+    flags = ("--benchmark", trained["B"], "--device", "cpu", "--num-architectures", 20)
     flags += ("--bootstrap", 10, "--validation-images", 100)
-    alone = [
-        json.loads(command("evaluate_ranking.py", *flags, "--checkpoint", path).stdout)
-        for path in both
-    ]
-    done = command("evaluate_ranking.py", *flags, "--title", "two", "--checkpoint", *both)
-    found = json.loads(done.stdout)
-    again = json.loads(command("evaluate_ranking.py", "--title", "two", "--resume").stdout)
+    alone = [json.loads(main(evaluate_ranking, *flags, "--checkpoint", path)) for path in both]
+    found = json.loads(main(evaluate_ranking, *flags, "--title", "two", "--checkpoint", *both))
+    again = json.loads(main(evaluate_ranking, "--title", "two", "--resume"))
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     for one, of_both in zip(alone, found["supernets"], strict=True):
         assert of_both.items() >= {k: one[k] for k in ("kendall_tau", "regret")}.items()
@@ -301,58 +285,31 @@ def test_several_supernets(trained: Path, command: Command, tmp_path: Path) -> N
         (("--checkpoint", "C", "--benchmark", "B", "--validation-images", 900), "part has 270"),
         (("--checkpoint", "C", "--benchmark", "B", "--budgets", "0,x"), "list of numbers"),
         (("--checkpoint", "C", "--benchmark", "B", "--num-architectures", 900), "156 distinct"),
-        (
-            ("--checkpoint", "C", "--benchmark", "B", "--search-space", "fbnet"),
-            "4 digits, but fbnet",
-        ),
+        (("--checkpoint", "C", "--benchmark", "B", "--search-space", "fbnet"), "4 digits, but"),
     ],
 )
 def test_bad_input_is_one_line(
-    flags: tuple,
-    says: str,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    flags: tuple, says: str, trained: dict[str, Path], main: Main
 ) -> None:
-    files = {"B": trained / "bench.json", "C": trained / "runs" / "s" / "supernet.pt"}
-    words = ["evaluate_ranking.py", *(str(files.get(flag, flag)) for flag in flags)]
-    monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        evaluate_ranking.main()
-    out, err = capsys.readouterr()
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert stop.value.code == 2 and len(errors) == 1 and says in errors[0] and not out
-    assert not (tmp_path / "runs").exists()
+    assert says in main(evaluate_ranking, *(trained.get(f, f) for f in flags), ok=False)
+    assert not Path("runs").exists()
 
 
-def test_macs_are_counted_at_the_size_that_is_asked(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_macs_are_counted_at_the_size_that_is_asked(trained: dict[str, Path], main: Main) -> None:
     """At twice the size four times the MACs, but for what the classifier costs."""
-    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
-    words = ["evaluate_ranking.py", "--checkpoint", files[0], "--benchmark", files[1]]
-    words += ["--num-architectures=5", "--validation-images=20", "--bootstrap=10"]
-    monkeypatch.chdir(tmp_path)
+    flags = ("--checkpoint", trained["C"], "--benchmark", trained["B"], "--num-architectures=5")
+    flags += ("--validation-images=20", "--bootstrap=10")
     budgets = []
     for more in ([], ["--cost-input-size=16"]):
-        monkeypatch.setattr(sys, "argv", [*words, *more])
-        evaluate_ranking.main()
-        rows = json.loads(capsys.readouterr().out)["regret"]
+        rows = json.loads(main(evaluate_ranking, *flags, *more))["regret"]
         budgets.append(np.array([row["budget"] for row in rows]))
     assert (budgets[1] / budgets[0] > 3.5).all() and (budgets[1] / budgets[0] <= 4).all()
 
 
-def test_measuring_the_choices(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    files = [str(trained / "runs" / "s" / "supernet.pt"), str(trained / "bench.json")]
-    words = ["ranking_choices", "--checkpoint", files[0], "--benchmark", files[1], "--bootstrap=10"]
-    words += ["--num-architectures=20", "--sizes=1", "--reference=3", "--cache-dir", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
-    ranking_choices.main()
-    found = json.loads(capsys.readouterr().out)
+def test_measuring_the_choices(trained: dict[str, Path], main: Main) -> None:
+    flags = ("--checkpoint", trained["C"], "--benchmark", trained["B"], "--bootstrap=10")
+    flags += ("--num-architectures=20", "--sizes=1", "--reference=3")
+    found = json.loads(main(ranking_choices, *flags))
     rows = {row["calibration"]: row for row in found["calibration"]}
     assert list(rows) == ["none", "1 batches", "3 batches", "1 batches, augmented"]
     assert rows["3 batches"]["mean_gap"] == 0 < rows["none"]["mean_gap"]
@@ -364,16 +321,8 @@ def test_measuring_the_choices(
 
 def test_the_recipe_of_the_real_ranking_is_a_config() -> None:
     recipe = ROOT / "config_file" / "search" / "nas_bench_macro_cifar10.yaml"
-    config = load_config(
-        TrainSupernetConfig, "", ["--config", str(recipe), "--data-path", "images"]
-    )
-    assert (config.space.search_space, config.sampling.sample_strategy, config.training.epochs) == (
-        "nas_bench_macro",
-        "fair",
-        10,
-    )
-    assert (config.training.lr, config.training.label_smoothing, config.augment.augment) == (
-        0.01,
-        0.1,
-        False,
-    )
+    words = ["--config", str(recipe), "--data-path", "images"]
+    values = values_of(load_config(TrainSupernetConfig, "", words))
+    expected = {"search_space": "nas_bench_macro", "sample_strategy": "fair", "epochs": 10}
+    expected |= {"lr": 0.01, "label_smoothing": 0.1, "augment": False}
+    assert {name: values[name] for name in expected} == expected

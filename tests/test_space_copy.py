@@ -12,8 +12,8 @@ import yaml
 from conftest import TINY, Command
 
 from config_file.arg_config.ranking_config import RankingConfig
+from config_file.arg_config.run_config import Command as Flags
 from config_file.arg_config.search_config import SearchConfig
-from config_file.arg_config.sources import Command as Flags
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table.builder import load_table

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import TINY, Command
+from conftest import TINY, Command, Main
 
 import lookup_table.speed
+import search
 import train_subnet
 import utils.training
 from config_file.arg_config.sources import load_config
@@ -21,7 +21,6 @@ from config_file.arg_config.subnet_config import SubnetConfig
 from model import load_architecture, load_subnet
 from utils.checkpoint import load_checkpoint
 
-Main = Callable[..., str]
 ARCH = {"search_space": "tiny.yaml", "input_size": 8, "num_classes": 10}
 FEW = ("--epochs", 1, "--batch-size", 256)
 
@@ -38,23 +37,8 @@ def arch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def main(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Main:
-    """The command inside this process; `ok=False` expects a user error and returns its line."""
-
-    def run(*flags: object, ok: bool = True) -> str:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["train_subnet.py", *map(str, flags)])
-        if ok:
-            train_subnet.main()
-            return capsys.readouterr().out
-        with pytest.raises(SystemExit) as stopped:
-            train_subnet.main()
-        assert stopped.value.code == 2
-        return capsys.readouterr().err
-
-    return run
+def subnet(main: Main) -> Main:
+    return functools.partial(main, train_subnet)
 
 
 def read_top1(text: str, part: str) -> float:
@@ -63,10 +47,10 @@ def read_top1(text: str, part: str) -> float:
 
 def test_from_an_architecture_to_a_network_in_use(command: Command, arch: Path) -> None:
     pytest.importorskip("onnxruntime")
-    flags = ("--title", "net", "--epochs", 4, "--lr", 0.01, "--batch-size", 64, "--ema-decay", 0.9)
-    flags = (*flags, "--no-augment")  # which takes longer to learn
-    exports = ("--export-onnx", "n.onnx", "--export-torch", "n.pt2")
-    done = command("train_subnet.py", "--arch", arch, *flags, *exports)
+    flags = "--title net --epochs 4 --lr 0.01 --batch-size 64 --ema-decay 0.9"
+    flags += " --no-augment"  # which takes longer to learn
+    flags += " --export-onnx n.onnx --export-torch n.pt2"
+    done = command("train_subnet.py", "--arch", arch, *flags.split())
     folder = arch.parent.parent / "runs" / "net"
     names = "best.pt last.pt weights.safetensors best_architecture.yaml README.md"
     for name in (*names.split(), "config.yaml", "log.txt", "architecture.png", "confusion.png"):
@@ -92,26 +76,28 @@ def test_from_an_architecture_to_a_network_in_use(command: Command, arch: Path) 
     assert torch.allclose(net(images), program(images), atol=1e-4)
 
 
-def test_evaluate_repeats_the_training_s_numbers(main: Main, arch: Path) -> None:
-    main("--arch", arch, "--title", "net", "--lr", 0.01, *FEW)
+def test_evaluate_repeats_the_training_s_numbers(subnet: Main, arch: Path) -> None:
+    subnet("--arch", arch, "--title", "net", "--lr", 0.01, *FEW)
     spec = yaml.safe_load(Path("runs/net/best_architecture.yaml").read_text())
     for weights in ("weights.safetensors", "best.pt"):
-        out = main("--arch", "runs/net/best_architecture.yaml", "--evaluate", f"runs/net/{weights}")
+        out = subnet(
+            "--arch", "runs/net/best_architecture.yaml", "--evaluate", f"runs/net/{weights}"
+        )
         assert read_top1(out, "validation") == pytest.approx(spec["top1"], abs=0.01)
         assert read_top1(out, "test") == pytest.approx(spec["test_top1"], abs=0.01)
     assert list(Path("runs").iterdir()) == [Path("runs/net")]  # evaluation leaves no run
-    out = main("--title", "again", "--config", "runs/net/config.yaml")
+    out = subnet("--title", "again", "--config", "runs/net/config.yaml")
     assert read_top1(out, "test") == pytest.approx(spec["test_top1"], abs=0.01)
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(
-    main: Main, arch: Path, monkeypatch: pytest.MonkeyPatch
+    subnet: Main, arch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, with everything that draws random numbers switched on."""
     flags = ("--arch", arch, "--epochs", 3, "--batch-size", 256, "--lr", 0.01, "--augment")
     flags += ("--ema-decay", 0.8, "--mixup", 0.5, "--cutmix", 0.5, "--drop-path", 0.3)
     flags += ("--dropout", 0.2, "--randaugment", 1, "--cutout", 2)
-    main(*flags, "--title", "whole")
+    subnet(*flags, "--title", "whole")
 
     class Stop(Exception):
         pass
@@ -125,9 +111,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(utils.training, "save_checkpoint", stop_in_the_second_epoch)
-        main(*flags, "--title", "parts")
+        subnet(*flags, "--title", "parts")
     arch.unlink()  # the run has its own copy
-    main("--title", "parts", "--resume")
+    subnet("--title", "parts", "--resume")
     for name in ("last.pt", "best.pt"):
         whole, parts = (
             load_checkpoint(f"runs/{run}/{name}", "subnet") for run in ("whole", "parts")
@@ -142,22 +128,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert weights[0] == weights[1]
 
 
-def test_inherited_weights_score_as_in_the_search(command: Command, main: Main) -> None:
+def test_inherited_weights_score_as_in_the_search(main: Main, subnet: Main) -> None:
     """--epochs 0: the search's own validation accuracy of its winner, to the image."""
-    small = ("--epochs", 6, "--batch-size", 64, "--random-iteration", 4, "--no-random-control")
-    command(
-        "search.py", "--search-strategy", "random", "--search-space", TINY, "--title", "s", *small
-    )
-    main(
-        "--arch",
-        "runs/s/best_architecture.yaml",
-        "--init-from",
-        "runs/s/supernet.pt",
-        "--epochs",
-        0,
-        "--title",
-        "net",
-    )
+    small = "--epochs 6 --batch-size 64 --random-iteration 4 --no-random-control --title s"
+    main(search, "--search-strategy", "random", "--search-space", TINY, *small.split())
+    inherited = ["--arch", "runs/s/best_architecture.yaml", "--init-from", "runs/s/supernet.pt"]
+    subnet(*inherited, "--epochs", 0, "--title", "net")
     found, got = (
         yaml.safe_load(Path(f"runs/{run}/best_architecture.yaml").read_text())
         for run in ("s", "net")
@@ -167,47 +143,29 @@ def test_inherited_weights_score_as_in_the_search(command: Command, main: Main) 
     with open("runs/s/history.csv") as file:
         assert max(float(row["top1"]) for row in csv.DictReader(file)) == pytest.approx(got["top1"])
     # fine-tuning never ends below what it began with, on the validation images
-    main(
-        "--arch",
-        "runs/s/best_architecture.yaml",
-        "--init-from",
-        "runs/s/supernet.pt",
-        "--title",
-        "tuned",
-        "--lr",
-        1e-6,
-        *FEW,
-    )
+    subnet(*inherited, "--title", "tuned", "--lr", 1e-6, *FEW)
     assert load_checkpoint("runs/tuned/best.pt", "subnet")["best"]["top1"] >= got["top1"]
     # a trained network teaches another, and other classes keep its features
-    main(
-        "--arch",
-        "mnasnet_100",
-        "--teacher",
-        "runs/net/best_architecture.yaml",
-        "--teacher-weights",
-        "runs/net/weights.safetensors",
-        "--title",
-        "student",
-        *FEW,
-    )
+    teacher = "--teacher runs/net/best_architecture.yaml"
+    teacher += " --teacher-weights runs/net/weights.safetensors --title student"
+    subnet("--arch", "mnasnet_100", *teacher.split(), *FEW)
     assert load_architecture("runs/student/best_architecture.yaml")[0].input_size == 8
 
 
-def test_benchmark_and_list(main: Main, arch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_and_list(subnet: Main, arch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup_table.speed, "SPEED_SECONDS", 0.01)
-    out = main("--arch", arch, "--benchmark", "--eval-batch-size", 4)
+    out = subnet("--arch", arch, "--benchmark", "--eval-batch-size", 4)
     for way in ("as trained", "batch norms folded", "ONNX Runtime", "torch.export"):
         assert out.count(way) == 2
     assert out.count(" ×)") == 4 and "latency model: over 12 networks: rank correlation" in out
     assert "M MACs" in out and "M params" in out and not Path("runs").exists()
-    lines = main("--list-architectures").splitlines()
+    lines = subnet("--list-architectures").splitlines()
     assert any(
         line.split()[:5] == ["fbnet_c", "fbnet_expand_e1", "224", "385.0", "5.6"] for line in lines
     )
 
 
-def test_user_errors_are_one_line(main: Main, arch: Path, tmp_path: Path) -> None:
+def test_user_errors_are_one_line(subnet: Main, arch: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({"x": 1}, other)
     cases = {
@@ -222,8 +180,7 @@ def test_user_errors_are_one_line(main: Main, arch: Path, tmp_path: Path) -> Non
         ("--arch", arch, "--batch-size", 5000): "1077 training images",
     }
     for flags, words in cases.items():
-        line = main(*flags, ok=False)
-        assert words in line and line.count("\n") == 1, line
+        assert words in subnet(*flags, ok=False)
     assert not Path("runs").exists()
 
 

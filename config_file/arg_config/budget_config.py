@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from config_file.arg_config.fields import BY_RECIPE, flag
 from config_file.arg_config.types import Limits, budget, count, integer, limits, number, path
-from lookup_table import (
-    Limit,
-    LookupTable,
-    median_cost,
-    parse_limit,
-    resolve_limits,
-    run_limits,
-)
+from lookup_table import Limit, LookupTable, median_cost, parse_limit, resolve_limits, run_limits
 from utils.metrics import MILLION
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Flags of the search space, the dataset and the augmentation of training images."""
+"""Flags of the search space, the images, and how candidates are scored on them."""
 
 from __future__ import annotations
 
@@ -90,3 +90,31 @@ class AugmentConfig:
 
 
 NO_AUGMENTATION = AugmentConfig(augment=False)
+
+
+def calibration_batches_flag(whose: str) -> int:
+    return flag(None, count, f"batches that estimate {whose} BN statistics", marks=[BY_RECIPE])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    title: ClassVar[str] = "evaluation"
+
+    calibration_batches: int = calibration_batches_flag("a candidate's")
+    eval_precision: str = flag(
+        "fp32",
+        ("fp32", "bf16"),
+        "of convolutions and activations; bf16 is faster where the hardware has it, and may swap "
+        "candidates whose scores are close",
+    )
+    score: str = flag(
+        "top1",
+        ("top1", "probability"),
+        "what candidates are chosen by; probability: the mean probability of the true class, which "
+        "tells more of few validation images",
+    )
+    eval_cache_mb: int = flag(
+        512,
+        integer(0),
+        "MiB of activations kept to share work between candidates; less computes more again",
+    )

@@ -12,9 +12,9 @@
         seeds: int = flag(1, integer(1), "searches with different random numbers", "K")
         evolution: EvolutionConfig = part(EvolutionConfig)
 
-`make_parser(SearchConfig, text)` reads the flags, `take(SearchConfig, namespace)` is the value of
-what was read, `changed(config, seeds=3)` another value. Flag names are unique within a command. A
-class that inherits flags has them in the group of the class that declares them.
+`make_parser(SearchConfig, text)` reads the flags, `take(SearchConfig, namespace)` makes a value of
+what was read, `changed(config, seeds=3)` another value. Flag names are unique within a command.
+Flags that a class inherits stand in the group of the class that declares them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from argparse import HelpFormatter as WrappingFormatter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from config_file.arg_config.types import Kind
 from utils.errors import nearest, one_line, wrapped
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 Values = dict[str, Any]  # by flag, with underscores
 
 NOT_SAVED = "not saved"  # not in config.yaml: it names the run or how it is shown
@@ -49,9 +52,9 @@ def flag(
     metavar: str | tuple[str, ...] | None = None,
     *,
     marks: Sequence[str] = (),
-    **more: Any,
+    **more: object,
 ) -> Any:
-    """A dataclass field that is a flag.
+    """Declare a dataclass field that is a flag.
 
     Args:
         default: its value if nothing sets it; a tuple for flags with several values.
@@ -68,17 +71,17 @@ def flag(
 
 
 def switch(default: bool | None, help: str, marks: Sequence[str] = ()) -> Any:
-    """A field that is `--name` or `--no-name`; None: whatever a recipe says."""
+    """Declare a field that is `--name` or `--no-name`; None: whatever a recipe says."""
     return _field(default, marks, action=BooleanOptionalAction, help=help)
 
 
 def only(help: str, marks: Sequence[str] = ()) -> Any:
-    """A field that is False unless `--name` is given."""
+    """Declare a field that is False unless `--name` is given."""
     return _field(False, marks, action="store_true", help=help)
 
 
-def _field(default: object, marks: Sequence[str], *, help: str, **options: Any) -> Any:
-    """A flag's field; its help states the default that it has of its own, or by a recipe."""
+def _field(default: object, marks: Sequence[str], *, help: str, **options: object) -> Any:
+    """Make the field; its help states the default that it has of its own, or by a recipe."""
     shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else default
     if BY_RECIPE in marks:
         shown = "the dataset's recipe" if default is None else f"recipe, or {shown}"
@@ -89,7 +92,7 @@ def _field(default: object, marks: Sequence[str], *, help: str, **options: Any) 
 
 
 def part(kind: type | Mapping[str, type], title: str | None = None) -> Any:
-    """A field that is a group of flags, or a mapping of names to such groups.
+    """Declare a field that is a group of flags, or a mapping of names to such groups.
 
     Args:
         title: of its flags in --help, in place of the titles of the classes that declare them.
@@ -99,37 +102,36 @@ def part(kind: type | Mapping[str, type], title: str | None = None) -> Any:
 
 
 def groups(config: type, title: str | None = None) -> Iterator[tuple[str, dataclasses.Field]]:
-    """List the flags of a class and of its parts, with the title of its group in --help."""
+    """Yield the flags of a class and of its parts, with the title of their group in --help."""
     for field in dataclasses.fields(config):
         if "flag" in field.metadata:
-            owners = (
-                c for c in reversed(config.__mro__) if field.name in inspect.get_annotations(c)
-            )
-            yield title or next(owners).title, field  # type: ignore[attr-defined]
+            bases = reversed(config.__mro__)
+            owner = next(c for c in bases if field.name in inspect.get_annotations(c))
+            yield title or owner.title, field  # type: ignore[attr-defined]
         kind = field.metadata.get("part", {})
         for inner in (kind,) if isinstance(kind, type) else kind.values():
             yield from groups(inner, title or field.metadata["title"])
 
 
 def flags(config: type) -> dict[str, dataclasses.Field]:
-    """The flags of a class and of its parts, by name."""
+    """Return the flags of a class and of its parts, by name."""
     return {field.name: field for _, field in groups(config)}
 
 
-def marked(config: type, mark: str) -> set[str]:
-    """Names of the flags that carry a mark."""
-    return {name for name, field in flags(config).items() if mark in field.metadata["marks"]}
+def marked(config: type, *marks: str) -> set[str]:
+    """Return the names of the flags that carry one of the marks."""
+    return {k for k, field in flags(config).items() if set(marks) & set(field.metadata["marks"])}
 
 
 def option(name: str) -> str:
-    """The flag as it is typed."""
+    """Return the flag as it is typed."""
     return "--" + name.replace("_", "-")
 
 
 def fill(config: type[T], values: Mapping[str, Any]) -> T:
-    """The value of a class whose flags have these values, or their defaults."""
+    """Return the value of a class whose flags have these values, or their defaults."""
     filled: Values = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+    for field in dataclasses.fields(config):
         kind = field.metadata.get("part")
         if isinstance(kind, type):
             filled[field.name] = fill(kind, values)
@@ -141,12 +143,12 @@ def fill(config: type[T], values: Mapping[str, Any]) -> T:
 
 
 def take(config: type[T], read: Namespace) -> T:
-    """The value of what argparse has read; lists become tuples."""
+    """Return the value of what argparse has read; lists become tuples."""
     return fill(config, {k: tuple(v) if isinstance(v, list) else v for k, v in vars(read).items()})
 
 
-def values_of(config: Any) -> Values:
-    """The value of every flag of a config, by name."""
+def values_of(config: DataclassInstance) -> Values:
+    """Return the value of every flag of a config, by name."""
     values: Values = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -158,17 +160,17 @@ def values_of(config: Any) -> Values:
     return values
 
 
-def changed(config: T, /, **values: Any) -> T:
-    """The config with other values of some flags, given by name."""
+def changed(config: T, /, **values: object) -> T:
+    """Return the config with other values of some flags, given by name."""
     unknown = values.keys() - flags(type(config)).keys()
     assert not unknown, f"no flags of {type(config).__name__}: {sorted(unknown)}"
     return fill(type(config), {**vars(config), **values_of(config), **values})
 
 
-def plain(config: Any) -> Values:
-    """The flags that describe a run as plain YAML values, by name: what config.yaml holds."""
+def plain(config: DataclassInstance) -> Values:
+    """Return the flags that describe a run as plain YAML values, by name, as in config.yaml."""
 
-    def as_yaml(value: Any) -> Any:
+    def as_yaml(value: object) -> object:
         if isinstance(value, tuple):
             return [as_yaml(part) for part in value]
         return str(value) if isinstance(value, Path) else value
@@ -228,10 +230,9 @@ class Parser(ArgumentParser):
 
 
 def make_parser(config: type, description: str | None, usage: str = "%(prog)s [flags]") -> Parser:
-    """The parser of a command's flags, in groups; of two with one name the first counts."""
+    """Make the parser of a command's flags, in groups; of two with one name the first counts."""
     parser = Parser(description or "", usage)
-    there = set()
-    titled = {}
+    there, titled = set(), {}
     for title, field in groups(config):
         if field.name in there:
             continue

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from config_file.arg_config.data_config import SPACE_AND_DATA, DataConfig, SpaceConfig
-from config_file.arg_config.evaluation_config import EvaluationConfig
+from config_file.arg_config.data_config import (
+    SPACE_AND_DATA,
+    DataConfig,
+    EvaluationConfig,
+    SpaceConfig,
+)
 from config_file.arg_config.fields import Values, flag, part
-from config_file.arg_config.run_config import THE_RUN, RunConfig
-from config_file.arg_config.sources import Command, from_checkpoint
+from config_file.arg_config.run_config import THE_RUN, Command, RunConfig
+from config_file.arg_config.sources import from_checkpoint
 from config_file.arg_config.types import count, integer, numbers, path
 from utils.metrics import METRICS
 
@@ -61,7 +66,7 @@ class RankingConfig(Command):
         first = given[0] if isinstance(given, list) else given
         return from_checkpoint(cls, {**chosen, "checkpoint": first})
 
-    def check(self) -> None:
+    def problems(self) -> Iterator[str]:
         for name, given in (("checkpoint", self.checkpoint), ("benchmark", self.benchmark)):
             if not given:
-                raise ValueError(f"--{name} FILE is missing; see --help")
+                yield f"--{name} FILE is missing; see --help"

@@ -1,15 +1,19 @@
-"""Flags of every run: its folder, its seed, the device."""
+"""Flags of every run (its folder, its seed, the device), and what every command has."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
-from config_file.arg_config.fields import MAY_DIFFER, NOT_SAVED, flag, only, switch
+from config_file.arg_config.fields import MAY_DIFFER, NOT_SAVED, Values, flag, only, switch
 from config_file.arg_config.types import integer, path, threads
 
+C = TypeVar("C", bound="Command")
 DEVICES = ("auto", "cuda", "cpu", "mps")
 THE_RUN = "the run"  # its group in --help
+RECIPES = Path(__file__).resolve().parent.parent / "dataset"
 
 
 def cache_dir_flag() -> Path:
@@ -71,7 +75,43 @@ class PlannedRunConfig(RunConfig):
     def cache(self) -> Path | None:
         return None if self.dry_run else self.cache_dir  # a dry run reads no cache and writes none
 
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """The flags of a command whose values come from several sources.
+
+    Attributes:
+        recipes: folders of YAML files by dataset; of two that set a flag the later wins.
+        typed: names of the flags that stand on the command line.
+    """
+
+    run: RunConfig
+    recipes: ClassVar[tuple[Path, ...]] = (RECIPES,)
+    typed: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @classmethod
+    def inherited(cls, chosen: Values) -> Values:
+        """Return values that follow from flags of --config and the command line."""
+        return {}
+
+    @property
+    def sampler_section(self) -> str | None:
+        """The name under which a file holds settings of the run's sampler; None: it has none."""
+        return None
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the flags, taken together; a user sees the first."""
+        yield from ()
+
     def check(self) -> None:
-        """Raise ValueError where a dry run is to resume."""
-        if self.dry_run and self.resume:
-            raise ValueError("--dry-run plans a new run; leave --resume out")
+        """Raise ValueError where flags make no sense together."""
+        for problem in self.problems():
+            raise ValueError(problem)
+
+    def ignored_flags(self) -> list[str]:
+        """Return the typed flags that have no effect in this run."""
+        return []
+
+    def with_threads(self: C, threads: int | str) -> C:
+        """Return the config with what --threads comes to on this machine."""
+        return replace(self, run=replace(self.run, threads=threads))

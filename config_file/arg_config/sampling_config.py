@@ -55,7 +55,7 @@ class SamplingConfig:
     )
 
     def resolve(self, needs_alpha: bool, superkernel: bool) -> SamplingConfig:
-        """The sampler by its own name.
+        """Fill in the sampler by its own name.
 
         Args:
             needs_alpha: architecture parameters must be trained.
@@ -129,7 +129,7 @@ class AlphaConfig:
     )
 
     def resolve(self, epochs: int) -> AlphaConfig:
-        """The warm-up of a training of so many epochs, and the weight of the loss."""
+        """Fill in the warm-up of a training of so many epochs, and the weight of the loss."""
         warmup, weight = self.a_warmup_epochs, self.hc_weight
         return replace(
             self,
@@ -150,9 +150,7 @@ class GumbelConfig:
     )
     temperature_init: float = flag(5.0, positive, "temperature of the first epoch")
     temperature_final: float = flag(
-        0.09,
-        positive,
-        "temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90",
+        0.09, positive, "temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90"
     )
     temperature_decay: float = flag(
         None,
@@ -162,7 +160,7 @@ class GumbelConfig:
     )
 
     def resolve(self, epochs: int) -> GumbelConfig:
-        """The decay that reaches the final temperature in the last of so many epochs."""
+        """Fill in the decay that reaches the final temperature in the last of so many epochs."""
         if self.temperature_decay is not None:
             return self
         ratio = min(1.0, self.temperature_final / self.temperature_init)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
 from config_file.arg_config.data_config import (
     SPACE_AND_DATA,
     AugmentConfig,
     DataConfig,
+    EvaluationConfig,
     SpaceConfig,
 )
-from config_file.arg_config.evaluation_config import EvaluationConfig
 from config_file.arg_config.fields import Values, flag, flags, part, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
@@ -29,7 +30,8 @@ from config_file.arg_config.supernet_config import (
     SupernetConfig,
 )
 from config_file.arg_config.types import integer, one_of, path
-from search_strategy import STRATEGIES, SearchStrategy
+from search_strategy import STRATEGIES
+from search_strategy.strategy import SearchStrategy, StrategyConfig
 
 STRATEGY_NAMES = {
     spelling: name for name, kind in STRATEGIES.items() for spelling in (name, *kind.aliases)
@@ -38,7 +40,7 @@ BY_SCORE = ", ".join(name for name, kind in STRATEGIES.items() if kind.by_score)
 
 
 def strategy_help() -> str:
-    """The strategies with their other names and what is said about them."""
+    """Format the strategies with their other names and what is said about them."""
     parts = []
     for name, kind in STRATEGIES.items():
         notes = [f"also: {alias}" for alias in kind.aliases] + ([kind.about] if kind.about else [])
@@ -87,7 +89,9 @@ class SearchConfig(SupernetCommand):
         "selection noise",
     )
     evaluation: EvaluationConfig = part(EvaluationConfig)
-    strategies: dict[str, Any] = part({name: kind.Config for name, kind in STRATEGIES.items()})
+    strategies: dict[str, StrategyConfig] = part(
+        {name: kind.Config for name, kind in STRATEGIES.items()}
+    )
     budget: BudgetConfig = part(BudgetConfig)
     latency: LatencyConfig = part(LatencyConfig)
     training: SupernetConfig = part(SupernetConfig, SUPERNET_TRAINING)
@@ -118,32 +122,27 @@ class SearchConfig(SupernetCommand):
         more = self.strategy.costs(self.strategies[self.search_strategy])
         return sorted({*self.budget.metrics, *more})
 
-    def check(self) -> None:
-        kind, name = self.strategy, self.search_strategy
+    def problems(self) -> Iterator[str]:
+        kind, name, sampler = self.strategy, self.search_strategy, self.sampling.sample_strategy
         if self.oracle and self.checkpoint:
-            raise ValueError("--oracle takes the place of a supernet; leave --checkpoint out")
+            yield "--oracle takes the place of a supernet; leave --checkpoint out"
         if self.supernet_seeds > 1 and (self.oracle or self.checkpoint):
-            raise ValueError(
-                "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
-            )
+            yield "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
         if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
-            others = [name for name, other in STRATEGIES.items() if not other.needs_top1]
-            raise ValueError(
-                f"--score probability needs a supernet and {', '.join(others)} search; leave it out"
-            )
+            others = ", ".join(k for k, other in STRATEGIES.items() if not other.needs_top1)
+            yield f"--score probability needs a supernet and {others} search; leave it out"
         if self.smooth and not kind.by_score:
-            raise ValueError(
+            yield (
                 f"--smooth goes with {BY_SCORE} search, which choose by the highest score; leave "
                 f"it out with {name}"
             )
         if self.oracle and kind.needs_prior:
-            raise ValueError("--oracle has no gradients; take another --search-strategy")
+            yield "--oracle has no gradients; take another --search-strategy"
         self.strategies[name].check()
-        super().check()
-        sampler = self.sampling.sample_strategy
+        yield from super().problems()
         trained = (None, "differentiable", *DIFFERENTIABLE)
         if self.trains and kind.needs_prior and sampler not in trained:
-            raise ValueError(
+            yield (
                 f"--search-strategy {name}: --sample-strategy {sampler} trains no architecture "
                 f"parameters; take {', '.join(DIFFERENTIABLE)}, or another search"
             )

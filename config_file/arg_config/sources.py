@@ -16,9 +16,9 @@ import io
 import sys
 from argparse import Action, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 import yaml
 
@@ -34,7 +34,7 @@ from config_file.arg_config.fields import (
     take,
 )
 from config_file.arg_config.names import DATASETS, SAMPLERS
-from config_file.arg_config.run_config import RunConfig
+from config_file.arg_config.run_config import C, Command
 from config_file.arg_config.types import Kind, Words
 from utils.errors import nearest
 from utils.files import write_text
@@ -43,60 +43,19 @@ from utils.yaml_file import read_yaml, shown
 RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
-RECIPES = Path(__file__).resolve().parent.parent / "dataset"
 REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
-
-
-C = TypeVar("C", bound="Command")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """The flags of a command whose values come from several sources.
-
-    Attributes:
-        recipes: folders of YAML files by dataset; of two that set a flag the later wins.
-        typed: names of the flags that stand on the command line.
-    """
-
-    run: RunConfig
-    recipes: ClassVar[tuple[Path, ...]] = (RECIPES,)
-    typed: frozenset[str] = field(default=frozenset(), compare=False)
-
-    @classmethod
-    def inherited(cls, chosen: Values) -> Values:
-        """The values that the flags given by --config and typed decide; None: not given."""
-        return {}
-
-    @property
-    def sampler_section(self) -> str | None:
-        """The name under which a file holds settings of the run's sampler; None: it has none."""
-        return None
-
-    def check(self) -> None:
-        """Raise ValueError where flags make no sense together."""
-
-    def ignored_flags(self) -> list[str]:
-        """Typed flags that have no effect in this run."""
-        return []
-
-    def with_threads(self: C, threads: int | str) -> C:
-        """The config with what --threads comes to on this machine."""
-        return replace(self, run=replace(self.run, threads=threads))
-
-
 Layer = dict[str | None, Values]  # of a file: values by section; under None those of all samplers
 
 
 def load_config(kind: type[C], description: str | None, argv: Sequence[str] | None = None) -> C:
-    """The flags of a command, all sources applied, checked against each other.
+    """Return the flags of a command, all sources applied, checked against each other.
 
     Raises:
         ValueError: a file of flags, a checkpoint or a run to resume is not usable, or flags do not
             go together.
     """
     reader = Reader(kind, description, sys.argv[1:] if argv is None else argv)
-    values = reader.resumed() if reader.typed.resume else reader.all()
+    values = reader.resumed() if reader.typed.resume else reader.new()
     config = replace(take(kind, values), typed=frozenset(reader.given))
     config.check()
     return config
@@ -139,38 +98,29 @@ class Reader:
         words = {word.split("=", 1)[0] for word in argv if word.startswith("--")}
         self.given = {a.dest for a in self.parser._actions if words & set(a.option_strings)}
 
-    def all(self) -> Namespace:
-        """The values of a new run."""
+    def new(self) -> Namespace:
+        """Return the values of a new run."""
         path = self.typed.config
         config = self.file(path) if path else {None: {}}
         if path and path.name == RUN_CONFIG:
-            config[None] = {**config[None], **own_files(config[None], path.parent)}
-        chosen = {**config[None], **{name: vars(self.typed)[name] for name in self.given}}
+            config[None] |= own_files(config[None], path.parent)
+        chosen = config[None] | {name: vars(self.typed)[name] for name in self.given}
         inherited = self.kind.inherited(chosen)
-        recipe = self.recipe(
-            chosen.get("dataset") or inherited.get("dataset") or self.typed.dataset
-        )
+        dataset = chosen.get("dataset") or inherited.get("dataset") or self.typed.dataset
+        recipe = self.recipe(dataset)
         where = str(path or chosen.get("checkpoint"))
 
         def parse(section: str | None) -> Namespace:
-            merged: Values = {}
-            for values in (
-                recipe[None],
-                recipe.get(section),
-                inherited,
-                config[None],
-                config.get(section),
-            ):
-                merged |= values or {}
+            merged = recipe[None] | recipe.get(section, {}) | inherited
+            merged |= config[None] | config.get(section, {})
             return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
         values = parse(None)
-        if not recipe.keys() | config.keys() > {None}:
-            return values
-        return parse(take(self.kind, values).sampler_section)
+        section = take(self.kind, values).sampler_section
+        return parse(section) if section else values
 
     def resumed(self) -> Namespace:
-        """The values in the run's own config.yaml; what is typed may only repeat them."""
+        """Return the values in the run's own config.yaml; what is typed may only repeat them."""
         from utils.run_folder import check_run_folder, command_to_resume
 
         typed = vars(self.typed)
@@ -187,8 +137,7 @@ class Reader:
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         stored = vars(self.parser.parse_args(words))
-        free = marked(self.kind, MAY_DIFFER) | marked(self.kind, NOT_SAVED)
-        for name in sorted(self.given - free):
+        for name in sorted(self.given - marked(self.kind, MAY_DIFFER, NOT_SAVED)):
             resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
             if typed[name] != stored[name] and not resolved:
                 trained = path.parent / "supernet.pt"
@@ -204,11 +153,11 @@ class Reader:
                 f"--search-space {typed['search_space']} has changed since the run began, or is "
                 f"gone; leave the flag out to go on with the run's own {own['search_space']}"
             )
-        words = words_of(self.actions, {**written, **own}, str(path))
+        words = words_of(self.actions, written | own, str(path))
         return self.parser.parse_args([*words, *self.argv])
 
     def file(self, path: Path, shared: bool = False) -> Layer:
-        """Flags by name out of a YAML file, and those of each sampler; '-' and '_' are the same.
+        """Return the flags in a YAML file by name, and those of each sampler.
 
         Args:
             shared: by commands; flags that this one has not are left out.
@@ -232,7 +181,7 @@ class Reader:
         return {name: self.mapping(path, part, shared) for name, part in parts.items()}
 
     def mapping(self, path: Path, content: dict[object, object], shared: bool) -> Values:
-        """The checked flags of one mapping."""
+        """Return the checked flags of one mapping; '-' and '_' are the same."""
         values: Values = {}
         for key, value in content.items():
             name = str(key).replace("-", "_")
@@ -252,7 +201,7 @@ class Reader:
         return values
 
     def recipe(self, dataset: object) -> Layer:
-        """A dataset's values of the flags that the command has; later folders win."""
+        """Return a dataset's values of the flags that the command has; later folders win."""
         recipe: Layer = {None: {}}
         for path in (folder / f"{dataset}.yaml" for folder in self.kind.recipes):
             if dataset in DATASETS and path.is_file():  # else an error later
@@ -272,18 +221,15 @@ def command_of(flags: Iterable[str]) -> str:
 
 
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
-    """Values as words of a command line.
+    """Return values as words of a command line.
 
     Raises:
         ValueError: a value is no switch's, or a list where one value is wanted; names `where`.
     """
     words = []
     for name, value in values.items():
-        action = actions[name]
+        action, is_list = actions[name], isinstance(value, (list, tuple))
         if value is None:
-            continue
-        if action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
-            words += [option(name), *map(str, value)] if value else []  # they may hold commas
             continue
         if action.nargs == 0:  # a switch
             if not isinstance(value, bool):
@@ -292,18 +238,19 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
                 words.append(option(name))
             elif isinstance(action, BooleanOptionalAction):
                 words.append(option(f"no_{name}"))
-            continue
-        if isinstance(value, (list, tuple)):
-            is_list = isinstance(action.type, Kind) and action.type.is_list
-            if not (is_list or action.nargs in ("+", "*")):
+        elif action.nargs == "+" and isinstance(value, list) and not isinstance(action, Words):
+            words += [option(name), *map(str, value)] if value else []  # they may hold commas
+        else:
+            takes_list = isinstance(action.type, Kind) and action.type.is_list
+            if is_list and not (takes_list or action.nargs in ("+", "*")):
                 raise ValueError(f"{where}: '{name}' takes one value, not {shown(value)}")
-            value = ",".join(map(str, value))
-        words.append(f"{option(name)}={value}")
+            word = ",".join(map(str, value)) if is_list else value
+            words.append(f"{option(name)}={word}")
     return words
 
 
 def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
-    """Space and data of the training that the chosen --checkpoint comes from.
+    """Return space and data of the training that the chosen --checkpoint comes from.
 
     Raises:
         ValueError: it is not usable.
@@ -313,21 +260,21 @@ def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
     from utils.checkpoint import load_checkpoint  # lazily, as it loads torch: --help is quick
 
     stored = load_checkpoint(str(chosen["checkpoint"]))["config"]
-    names = marked(kind, FROM_CHECKPOINT)
-    if chosen.get("search_space") not in (None, stored.get("search_space")):
-        names -= {"widths"}  # another space has other layers
+    other_space = chosen.get("search_space") not in (None, stored.get("search_space"))
     stored |= own_files(stored, Path(chosen["checkpoint"]).parent)
+    return inheritable(kind, stored | ({"widths": None} if other_space else {}))
+
+
+def inheritable(kind: type[Command], stored: Values) -> Values:
+    """Return the values of another run that a command takes as its defaults."""
+    names = marked(kind, FROM_CHECKPOINT)
     return {name: stored[name] for name in names if stored.get(name) is not None}
 
 
 def own_files(values: Values, folder: Path) -> Values:
-    """Replacements of files that a run's flags name by the copies that the run has of them.
+    """Return replacements of files that a run's flags name by the copies in the run's folder.
 
     A folder may have been moved; the search space may have been edited or deleted since.
-
-    Args:
-        values: of the run.
-        folder: of the run.
     """
     own: Values = {}
     if (folder / "search_space.yaml").is_file() and "search_space" in values:
@@ -342,20 +289,6 @@ def own_files(values: Values, folder: Path) -> Values:
     if table and not Path(table).exists() and (folder / Path(table).name).is_file():
         own["lookup_table"] = str(folder / Path(table).name)
     return own
-
-
-def from_search(kind: type[Command], folder: Path) -> Values:
-    """Dataset flags of a run of search.py.
-
-    Raises:
-        ValueError: it is no run.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{folder} is no run of search.py: {path} is missing")
-    stored = {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()}
-    names = marked(kind, FROM_CHECKPOINT)
-    return {name: stored[name] for name in names if stored.get(name) is not None}
 
 
 def write_config(path: Path, config: Command) -> None:

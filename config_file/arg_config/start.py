@@ -8,8 +8,8 @@ from typing import TextIO
 import torch
 
 from config_file.arg_config.fields import changed
-from config_file.arg_config.run_config import RunConfig
-from config_file.arg_config.sources import Command, write_config
+from config_file.arg_config.run_config import Command, RunConfig
+from config_file.arg_config.sources import write_config
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.environment import note_environment
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
@@ -17,7 +17,7 @@ from utils.threads import threads_text
 
 
 def set_up(run: RunConfig, stream: TextIO | None = None) -> torch.device:
-    """Check the title before anything is loaded, seed every generator; the device of the run.
+    """Check the title before anything is loaded, seed every generator, return the device.
 
     Args:
         stream: of messages; standard output if None.

@@ -1,27 +1,19 @@
-"""Flags of train_subnet.py, and what an architecture file decides of them."""
+"""Flags of train_subnet.py, and which of them an architecture file decides."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from config_file.arg_config.data_config import AugmentConfig, DataConfig
-from config_file.arg_config.evaluation_config import calibration_batches_flag
-from config_file.arg_config.fields import (
-    BY_RECIPE,
-    NOT_SAVED,
-    Values,
-    flag,
-    only,
-    part,
-    switch,
-)
-from config_file.arg_config.run_config import THE_RUN, RunConfig
-from config_file.arg_config.sources import RECIPES, Command, from_search
+from config_file.arg_config.data_config import AugmentConfig, DataConfig, calibration_batches_flag
+from config_file.arg_config.fields import BY_RECIPE, NOT_SAVED, Values, flag, only, part, switch
+from config_file.arg_config.run_config import RECIPES, THE_RUN, Command, RunConfig
+from config_file.arg_config.sources import inheritable
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import integer, number, path
-from config_file.arg_config.verify_config import VerifyConfig
+from utils.yaml_file import read_yaml
 
 SUBNET_RECIPES = RECIPES.parent / "subnet_recipe"
 
@@ -71,10 +63,7 @@ class RegularisationConfig:
         marks=[BY_RECIPE],
     )
     drop_path: float = flag(
-        0.0,
-        number(0, 0.9),
-        "stochastic depth: rate of the last residual branch",
-        marks=[BY_RECIPE],
+        0.0, number(0, 0.9), "stochastic depth: rate of the last residual branch", marks=[BY_RECIPE]
     )
     mixup: float = mix_flag("mixup")
     cutmix: float = mix_flag("cutmix")
@@ -101,6 +90,28 @@ class SubnetTrainingConfig(RecipeConfig):
     epochs: int = flag(None, integer(0), marks=[BY_RECIPE])
     decay_all: bool = switch(False, "decay batch norms and biases too, not kernels only")
     zero_init: bool = switch(True, "residual branches start at zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    title: ClassVar[str] = "verification of a search"
+
+    verify: Path | None = flag(
+        None,
+        path,
+        "train the answer of this run of search.py, the largest network of its budget and random "
+        "ones of the budget, all from scratch by one recipe, and compare them",
+        "RUN",
+    )
+    random: int = flag(8, integer(2), "random networks that the answer is compared with")
+    trainings: int = flag(1, integer(1), "trainings of each network, with seeds of their own")
+    truth: Path | None = flag(
+        None,
+        path,
+        "JSON to which the accuracies are added, for evaluate_ranking.py and --oracle (default: "
+        "truth.json in the run folder)",
+        "FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +148,12 @@ class SubnetConfig(Command):
 
     @classmethod
     def inherited(cls, chosen: Values) -> Values:
-        """Dataset and input size of a found architecture; published ones take the dataset's size.
+        """Return dataset and size of a found architecture; published ones take the dataset's size.
 
         A benchmark needs no dataset, so it takes the architecture's size unless one is given.
         """
         if chosen.get("verify") is not None:
-            return from_search(cls, Path(chosen["verify"]))
+            return cls.from_search(Path(chosen["verify"]))
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
@@ -157,22 +168,34 @@ class SubnetConfig(Command):
             values["input_size"] = spec["input_size"]
         return values
 
+    @classmethod
+    def from_search(cls, folder: Path) -> Values:
+        """Return dataset flags of a run of search.py.
+
+        Raises:
+            ValueError: it is no run.
+        """
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise ValueError(f"{folder} is no run of search.py: {path} is missing")
+        return inheritable(cls, {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()})
+
     @property
     def trains(self) -> bool:
         """True if the network is trained, not only evaluated or measured."""
         return self.use.evaluate is None and not self.use.benchmark
 
-    def check(self) -> None:
-        """Raise ValueError where flags that need each other are not all given."""
+    def problems(self) -> Iterator[str]:
+        teacher = self.distillation
         if self.list_architectures:
             return
         if self.verification.verify is not None:
             if self.arch is not None:
-                raise ValueError("--verify trains the networks of a search; leave --arch out")
+                yield "--verify trains the networks of a search; leave --arch out"
             return
         if self.arch is None:
-            raise ValueError("--arch is missing: a file, or a name that --list-architectures shows")
-        if (self.distillation.teacher is None) != (self.distillation.teacher_weights is None):
-            raise ValueError("--teacher and --teacher-weights belong together; give both")
+            yield "--arch is missing: a file, or a name that --list-architectures shows"
+        if (teacher.teacher is None) != (teacher.teacher_weights is None):
+            yield "--teacher and --teacher-weights belong together; give both"
         if self.trains and self.training.epochs == 0 and self.init_from is None:
-            raise ValueError("--epochs 0 evaluates the weights of --init-from; give that too")
+            yield "--epochs 0 evaluates the weights of --init-from; give that too"

@@ -1,11 +1,12 @@
-"""Flags of train_supernet.py, and what all commands that train a supernet resolve and check."""
+"""Flags of train_supernet.py; what commands that train a supernet have in common."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from config_file.arg_config.budget_config import BudgetConfig, LatencyConfig
 from config_file.arg_config.data_config import (
@@ -14,8 +15,17 @@ from config_file.arg_config.data_config import (
     DataConfig,
     SpaceConfig,
 )
-from config_file.arg_config.fields import BY_RECIPE, flag, flags, option, part, plain, switch
-from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
+from config_file.arg_config.fields import (
+    BY_RECIPE,
+    Values,
+    flag,
+    flags,
+    option,
+    part,
+    plain,
+    switch,
+)
+from config_file.arg_config.run_config import THE_RUN, Command, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
     DIFFERENTIABLE,
     WEIGHTED_SUMS,
@@ -23,7 +33,6 @@ from config_file.arg_config.sampling_config import (
     GumbelConfig,
     SamplingConfig,
 )
-from config_file.arg_config.sources import Command
 from config_file.arg_config.training_config import CLIP, RecipeConfig
 from config_file.arg_config.types import number, path
 
@@ -37,8 +46,6 @@ SUPERNET_TRAINING = "supernet training"  # a group of --help
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetConfig(RecipeConfig):
-    """Flags of supernet training beside the recipe."""
-
     title: ClassVar[str] = SUPERNET_TRAINING
 
     supernet_init: str = flag(
@@ -67,17 +74,17 @@ class SupernetConfig(RecipeConfig):
 
     @property
     def zeroes_residuals(self) -> bool:
-        """--zero-init, or its default."""
+        """True if residual branches start at zero: --zero-init, or its default."""
         return self.supernet_init == "aligned" if self.zero_init is None else self.zero_init
 
     def resolve(self, strategy: str | None) -> SupernetConfig:
-        """The clipping that goes with a sampler."""
+        """Fill in the clipping that goes with a sampler."""
         clip = CLIP if strategy in DIFFERENTIABLE else 0.0
         return self if self.grad_clip is not None else replace(self, grad_clip=clip)
 
 
 class SupernetCommand(Command):
-    """A command that trains a supernet. Each names these parts itself, in its order of --help."""
+    """A command that trains a supernet; each declares these parts itself, in --help's order."""
 
     run: PlannedRunConfig
     space: SpaceConfig
@@ -120,16 +127,12 @@ class SupernetCommand(Command):
         strategy = self.resolved_sampling(superkernel).sampling.sample_strategy
         return "gumbel-hard" if strategy == "gumbel" and self.gumbel.gumbel_hard else strategy
 
-    def check(self) -> None:
-        """Check the flags against each other.
-
-        Raises:
-            ValueError: flags that make no sense together; the message says why.
-        """
-        self.run.check()
+    def problems(self) -> Iterator[str]:
+        if self.run.dry_run and self.run.resume:
+            yield "--dry-run plans a new run; leave --resume out"
         if self.trains:
             superkernel = is_superkernel(self.space.search_space)
-            self.resolved_sampling(superkernel).check_sampling(superkernel)
+            yield from self.resolved_sampling(superkernel).sampling_problems(superkernel)
 
     def resolved_sampling(self: C, superkernel: bool) -> C:
         """Fill in the sampler, and what follows from it and from other flags."""
@@ -143,56 +146,52 @@ class SupernetCommand(Command):
             gumbel=self.gumbel.resolve(epochs),
         )
 
-    def check_sampling(self, superkernel: bool) -> None:
-        """Raise ValueError naming the first flag that does not go with the (resolved) sampler."""
+    def sampling_problems(self, superkernel: bool) -> Iterator[str]:
+        """Yield what does not go with the (resolved) sampler."""
         sampling, gumbel, name = self.sampling, self.gumbel, Path(self.space.search_space).stem
         strategy = sampling.sample_strategy
         if superkernel and strategy in WEIGHTED_SUMS:
-            raise ValueError(
+            yield (
                 f"--sample-strategy {strategy}: {name} is a superkernel, whose choices share one "
-                f"kernel and have no outputs to weigh; take threshold, uniform or fair"
+                "kernel and have no outputs to weigh; take threshold, uniform or fair"
             )
         if not superkernel and strategy == "threshold":
-            raise ValueError(
+            yield (
                 f"--sample-strategy threshold: {name} is no superkernel, its choices have no norms "
                 f"to compare; take {', '.join(WEIGHTED_SUMS)}"
             )
         if strategy != "uniform" and (sampling.sample_in_budget or sampling.sandwich):
             form = "sample-in-budget" if sampling.sample_in_budget else "sandwich"
-            raise ValueError(f"--{form} is a form of --sample-strategy uniform, not of {strategy}")
+            yield f"--{form} is a form of --sample-strategy uniform, not of {strategy}"
         if sampling.sandwich and not superkernel:
-            raise ValueError(f"--sandwich needs a superkernel: choices of {name} have no order")
+            yield f"--sandwich needs a superkernel: choices of {name} have no order"
         if sampling.sandwich and sampling.sample_in_budget:
-            raise ValueError(
+            yield (
                 "--sandwich trains the largest and the smallest path, which --sample-in-budget "
                 "rules out; take one of them"
             )
         if sampling.sample_bins > 1 and not sampling.sample_in_budget:
-            raise ValueError("--sample-bins divides the budget: it needs --sample-in-budget")
+            yield "--sample-bins divides the budget: it needs --sample-in-budget"
         if sampling.sample_bins > 1 and self.budget.limit:
-            raise ValueError(
+            yield (
                 "--sample-bins divides the window of --info-metric, --min-hc to --target-hc; leave "
                 "--limit out"
             )
         sums = strategy == "softmax" or (strategy == "gumbel" and not gumbel.gumbel_hard)
         if sampling.checkpoint_activations and not sums:
-            raise ValueError(
-                f"--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
+            yield (
+                "--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} keeps the activations of one path anyway"
             )
         if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
-            raise ValueError(
-                "--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled"
-            )
+            yield "--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled"
         if self.alpha.indicator_dropout and strategy != "threshold":
-            raise ValueError(
-                f"--indicator-dropout closes the gates of threshold; {strategy} has none"
-            )
+            yield f"--indicator-dropout closes the gates of threshold; {strategy} has none"
         warmup, epochs = self.alpha.a_warmup_epochs, self.training.epochs
         if strategy in DIFFERENTIABLE and warmup >= epochs:
-            raise ValueError(
+            yield (
                 f"--a-warmup-epochs {warmup} leaves none of {epochs} epochs to train the "
-                f"architecture; lower it"
+                "architecture; lower it"
             )
 
     def resolve(self: C, space: SearchSpace, table: LookupTable | None, threads: int | str) -> C:
@@ -221,11 +220,11 @@ class SupernetCommand(Command):
         return {name for kind in self.idle_parts for name in flags(kind)}
 
     def ignored_flags(self) -> list[str]:
-        """Typed flags that have no effect in this run, to be named and not silently ignored."""
+        """Return the typed flags that have no effect: they are named, not silently ignored."""
         return sorted(option(name) for name in self.idle_flags & self.typed)
 
-    def in_effect(self) -> dict[str, Any]:
-        """The flags that have an effect as plain values, by name."""
+    def in_effect(self) -> Values:
+        """Return the flags that have an effect as plain values, by name."""
         return {k: v for k, v in plain(self).items() if k not in self.idle_flags}
 
 
@@ -243,8 +242,6 @@ def is_superkernel(search_space: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSupernetConfig(SupernetCommand):
-    """Flags of train_supernet.py."""
-
     run: PlannedRunConfig = part(PlannedRunConfig, THE_RUN)
     space: SpaceConfig = part(SpaceConfig)
     data: DataConfig = part(DataConfig, SPACE_AND_DATA)

@@ -22,10 +22,7 @@ class RecipeConfig:
     optimizer: str = flag(None, OPTIMIZERS, marks=[BY_RECIPE])
     lr: float = flag(None, positive, "peak learning rate", marks=[BY_RECIPE])
     momentum: float = flag(
-        0.9,
-        number(0, 0.9999),
-        "of sgd and rmsprop; first beta of adam(w)",
-        marks=[BY_RECIPE],
+        0.9, number(0, 0.9999), "of sgd and rmsprop; first beta of adam(w)", marks=[BY_RECIPE]
     )
     nesterov: bool = switch(True, "sgd's momentum looks ahead")
     rmsprop_alpha: float = flag(0.99, number(0, 0.99999), "rmsprop's decay of the mean square")

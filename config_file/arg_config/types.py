@@ -19,11 +19,11 @@ MOST_MILLIONS = 1e12  # of a budget: single MACs stay below 2^63
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """The parser of a word, what --help shows in its place, and True if it makes a list."""
+    """The parser of a word, and what --help shows in its place."""
 
     parse: Callable[[str], T]
     metavar: str | None = None
-    is_list: bool = False
+    is_list: bool = False  # parse gives a list
 
     def __call__(self, text: str) -> T:
         return self.parse(text)
@@ -43,20 +43,20 @@ def _within(
 
 
 def integer(low: int, high: int = MOST) -> Kind[int]:
-    """An integer of at least `low`, at most `high`."""
+    """Parse an integer of at least `low`, at most `high`."""
     upper = f" to {high}" if high < MOST else f" upwards (at most {MOST:,})"
     return _within(int, low, high, False, f"an integer from {low}{upper}", "N")
 
 
 def number(low: float, high: float = math.inf, open_low: bool = False) -> Kind[float]:
-    """A finite number in [low, high], or (low, high]."""
+    """Parse a finite number in [low, high], or (low, high]."""
     bounds = f"{'above' if open_low else 'from'} {low:g}"
     bounds += f" to {high:g}" if math.isfinite(high) else ""
     return _within(float, low, high, open_low, f"a number {bounds}", "F")
 
 
 def or_word(kind: Kind[T], words: Mapping[str, U], what: str, metavar: str) -> Kind[T | U]:
-    """A value, or one of some words; `what` is the rest of "is neither ..."."""
+    """Parse a value, or one of some words; `what` is the rest of "is neither ..."."""
 
     def parse(text: str) -> T | U:
         if text in words:
@@ -70,7 +70,7 @@ def or_word(kind: Kind[T], words: Mapping[str, U], what: str, metavar: str) -> K
 
 
 def several(kind: Kind[T], what: str, metavar: str, length: int | None = None) -> Kind[list[T]]:
-    """Values with commas between them, any number or `length`; `what` ends "is not ..."."""
+    """Parse values with commas between them, any number or `length`; `what` ends "is not ..."."""
 
     def parse(text: str) -> list[T]:
         try:
@@ -85,7 +85,7 @@ def several(kind: Kind[T], what: str, metavar: str, length: int | None = None) -
 
 
 def one_of(names: Mapping[str, str]) -> Kind[str]:
-    """A name out of every accepted spelling -> the name used inside."""
+    """Parse any accepted spelling of a name into the name used inside."""
 
     def parse(text: str) -> str:
         if text not in names:
@@ -145,12 +145,12 @@ betas = several(
 
 
 def words(text: str) -> list[str]:
-    """Words with commas between them."""
+    """Split words with commas between them."""
     return [word for word in text.split(",") if word]
 
 
 class Words(Action):
-    """A list of words, with spaces or commas between them; of `type=words, nargs="+"`."""
+    """Store a list of words with spaces or commas between them; of `type=words, nargs="+"`."""
 
     def __call__(
         self,
@@ -163,7 +163,7 @@ class Words(Action):
 
 
 class Limits(Action):
-    """A limit per metric, of `type=limits`: the flag may be repeated, the last of a metric wins."""
+    """Store a limit per metric, of `type=limits`: of repeated flags the last of a metric wins."""
 
     def __call__(
         self,
