@@ -29,14 +29,7 @@ from utils.files import atomic_path
 from utils.metrics import KNOWN, METRICS, TRUE_ACCURACY, Metric, standard_error
 from utils.plots import plot_fronts
 from utils.report import terminal_width, text_table, without_columns
-from utils.run_files import (
-    SearchRun,
-    TrainedNetwork,
-    metrics_of,
-    read_config,
-    read_run,
-    read_trained,
-)
+from utils.run_files import Run, SearchRun, metrics_of, read_config, read_run, read_trained
 
 Row = dict[str, Any]  # name of a column -> value; None where it was not measured
 
@@ -66,7 +59,7 @@ class CompareConfig:
     plot: Path = flag(Path("comparison.png"), path, "plot to write")
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[TrainedNetwork]]:
+def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[Run]]:
     """Read finished searches and trained networks; name other folders and leave them out.
 
     Raises:
@@ -131,7 +124,7 @@ def search_row(run: SearchRun, title: str, metrics: Sequence[Metric]) -> Row:
     }
 
 
-def trained_row(net: TrainedNetwork) -> Row:
+def trained_row(net: Run) -> Row:
     """Return the line of a network that was trained alone."""
     return {
         "title": net.folder.name,

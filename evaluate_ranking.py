@@ -54,10 +54,10 @@ from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors
 from utils.files import write_text
 from utils.plots import plot_ranking
+from utils.report import Phases
 from utils.run_folder import log, start_log
 from utils.statistics import kendall_tau, rank_agreement, training_agreement, without_nan
 from utils.threads import set_threads
-from utils.timing import Phases
 
 TOP_K = (10, 50, 100)
 AGREEMENT_DRAWS = 20

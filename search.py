@@ -46,11 +46,10 @@ from search_strategy.strategy import FinishedSearch, SearchStrategy
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
 from utils.checkpoint import load_checkpoint
-from utils.errors import user_errors
-from utils.memory import memory_hint
+from utils.errors import memory_hint, user_errors
+from utils.report import Phases
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
-from utils.timing import Phases
 from utils.tracker import Tracker, load_callback
 
 

@@ -58,14 +58,13 @@ from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
-from utils.classifier import ClassifierTask
-from utils.draw import draw_architecture, plot_confusion
-from utils.errors import user_errors
+from utils.classifier import ClassifierTask, Objective, build_mixing
+from utils.draw import network_figure, plot_confusion
+from utils.errors import memory_hint, user_errors
 from utils.evaluation import Scores, evaluate
 from utils.files import atomic_path, write_text
-from utils.losses import Objective, build_mixing
-from utils.memory import memory_hint
 from utils.model_card import ModelCard
+from utils.plots import save_png
 from utils.report import clock
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
@@ -259,7 +258,8 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     with atomic_path(folder / WEIGHTS) as temporary:
         save_weights(net, temporary, splits.preprocessing)
     picture = f"{space.name}, {space.input_size} px: {inputs.macs} MACs"
-    draw_architecture(folder / "architecture.png", describe(space, architecture), picture)
+    figure = network_figure(describe(space, architecture), picture)
+    save_png(figure, folder / "architecture.png")
     epoch = f"epoch {best['epoch']} of {config.training.epochs}, the best"
     scores = {"test top-1": f"{test.top1:.2f} % of {test.images:,} images"}
     scores["validation top-1"] = f"{best['top1']:.2f} % ({epoch})"

@@ -49,12 +49,11 @@ from sampler.alpha import write_architecture
 from utils import distributed
 from utils.acceleration import Precision, compile_blocks
 from utils.device import SAMPLER_STREAM, stream
-from utils.epochs import TRAINING_FILE, add_epoch
-from utils.errors import user_errors
+from utils.errors import memory_hint, user_errors
 from utils.finite import LossGuard
-from utils.memory import memory_hint
 from utils.optim import state_size
-from utils.plan import TRAINING_FILES, plan_text, training_rows
+from utils.report import TRAINING_FILES, plan_text
+from utils.run_files import TRAINING_FILE, add_epoch
 from utils.run_folder import log, start_log
 from utils.threads import set_threads
 from utils.tracker import Tracker, load_callback
@@ -228,14 +227,14 @@ def train(
 
 def supernet_rows(supernet: Supernet, loader: Loader, training: SupernetConfig) -> dict[str, str]:
     """Rows of a plan about the training."""
-    return training_rows(
-        training.epochs,
-        len(loader),
-        loader.batch_size,
-        loader.num_images,
-        count_params(supernet),
-        1 + state_size(training.optimizer, training.momentum),
-    )
+    epochs, weights = training.epochs, count_params(supernet)
+    copies = 1 + state_size(training.optimizer, training.momentum)
+    return {
+        "training": f"{epochs * len(loader):,} steps of {loader.batch_size} images ({epochs} "
+        f"epochs of {loader.num_images:,} images)",
+        "supernet": f"{weights:,} parameters, {4 * weights / 1e6:,.1f} MB of weights; supernet.pt "
+        f"takes {4 * copies * weights / 1e6:,.1f} MB with the optimiser's state",
+    }
 
 
 @user_errors

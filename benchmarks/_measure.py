@@ -23,7 +23,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import ROOT, peak_mib, reset_peak, run_python, synchronize
-from utils import timing
+from utils import report
 
 WINDOWS = (3, 7)  # fewest and most; between them, until the work has taken `enough_s`
 
@@ -172,14 +172,14 @@ def run_search(flags: list[str]) -> dict:
 
 def child() -> None:
     """Run `search.py` with this process's flags; then print its phases and memory as JSON."""
-    made: list[timing.Phases] = []
+    made: list[report.Phases] = []
 
-    class Kept(timing.Phases):
+    class Kept(report.Phases):
         def __init__(self) -> None:
             super().__init__()
             made.append(self)
 
-    timing.Phases = Kept  # type: ignore[misc]
+    report.Phases = Kept  # type: ignore[misc]
     runpy.run_path(str(ROOT / "search.py"), run_name="__main__")
     device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
     print(json.dumps({"phases": made[0].seconds, "peak_mib": peak_mib(device)}))

@@ -35,9 +35,8 @@ from data.loader import BatchSpec, MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
 from search_strategy.evaluator import Evaluator
 from utils.device import tune_malloc
-from utils.errors import one_line, user_errors
+from utils.errors import one_line, out_of_memory, user_errors
 from utils.files import write_text
-from utils.memory import out_of_memory
 
 COLUMNS = ("measured", "ms", "per second", "GPU busy", "launches", "peak MiB", "note")
 USABLE = 0.97  # of --minutes; the rest is start-up, and what cannot be interrupted

@@ -54,11 +54,6 @@ class Draws:
     cutout_column: Tensor
     seed: Tensor  # of torchvision's transforms
 
-    @staticmethod
-    def of(numbers: Tensor) -> Draws:
-        """Name the rows of int64 [NUM_DRAWS, B]."""
-        return Draws(*numbers)
-
 
 def to_device(numbers: Tensor, device: torch.device) -> Tensor:
     """Copy a batch's numbers to the device, without waiting for the work that a GPU has queued.

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageFiles, fit
 from utils.files import atomic_folder
-from utils.progress import progress_bar
+from utils.run_folder import progress_bar
 
 FORMAT = 1
 FOLDER = ".oneshot_nas_cache"  # in the data path; hidden, so that it is no class

@@ -7,24 +7,25 @@ config_file/dataset/.
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data.images import EXTENSIONS, FakeImages, ImageFiles, Images, left_out_text, list_files
 from data.stratified import stratified_split
+from utils.run_folder import log
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
 DIGITS_TEST_SHARE = 0.25
 TEST_SHARE = 0.2  # of a folder that is not split into train and test
 Color = tuple[float, ...]  # one number per channel
 IMAGENET_MEAN_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Part = tuple[ImageFiles, np.ndarray, tuple[str, ...]]  # images, labels int64 [N], class names
-log = logging.getLogger("oneshot_nas")
+Some = TypeVar("Some", bound=Images)
+Part = tuple[Some, np.ndarray, tuple[str, ...]]  # images, labels int64 [N], class names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,28 @@ class RawData:
     mean_std: tuple[Color, Color] | None  # of the train part in [0, 1]; None: to be computed
     flip: bool  # a mirrored image is of the same class
 
+    @classmethod
+    def of(
+        cls,
+        train: Part[Images],
+        test: Part[Images],
+        mean_std: tuple[Color, Color] | None,
+        flip: bool = True,
+    ) -> RawData:
+        (train_images, train_labels, classes), (test_images, test_labels, _) = train, test
+        return cls(
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            classes=classes,
+            mean_std=mean_std,
+            flip=flip,
+        )
+
 
 def _digits_file() -> Path:
-    """Find the file of the installed scikit-learn, without importing it, which takes a second.
-
-    Raises:
-        ValueError: it is not there.
-    """
+    """Find the file of the installed scikit-learn, without importing it, which takes a second."""
     package = importlib.util.find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
@@ -76,18 +92,14 @@ def load_digits(folder: Path | None) -> RawData:
     grey = np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=3)
     labels = rows[:, -1].astype(np.int64)
-    train, test = stratified_split(labels, 1 - DIGITS_TEST_SHARE, SPLIT_SEED)
-    pixels = images[train] / 255
-    mean, std = float(pixels.mean()), float(pixels.std())
-    return RawData(
-        train_images=images[train],
-        train_labels=labels[train],
-        test_images=images[test],
-        test_labels=labels[test],
-        classes=tuple(str(digit) for digit in range(10)),
-        mean_std=((mean,) * 3, (std,) * 3),
-        flip=False,  # a mirrored digit is another sign
+    classes = tuple(str(digit) for digit in range(10))
+    train, test = (
+        (images[rows], labels[rows], classes)
+        for rows in stratified_split(labels, 1 - DIGITS_TEST_SHARE, SPLIT_SEED)
     )
+    pixels = train[0] / 255
+    mean_std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+    return RawData.of(train, test, mean_std, flip=False)  # a mirrored digit is another sign
 
 
 def _load_cifar(name: str, folder: Path | None) -> RawData:
@@ -105,10 +117,15 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
             f"--data-path"
         )
     root = folder or Path("datasets")
-    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    kind, mean, std = {
+        "cifar10": (CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        "cifar100": (CIFAR100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    }[name]
     try:
-        train = kind(str(root), train=True, download=True)
-        test = kind(str(root), train=False, download=True)
+        train, test = (
+            (part.data, np.array(part.targets, dtype=np.int64), tuple(part.classes))
+            for part in [kind(str(root), train=train, download=True) for train in (True, False)]
+        )
     except RuntimeError as error:  # torchvision's word for a checksum that does not match
         raise ValueError(
             f"{name} in {root} is damaged or incomplete ({str(error).splitlines()[0]}); remove "
@@ -119,27 +136,11 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
             f"{name} is not in {root} and cannot be downloaded ({error}); put "
             f"{kind.filename} there, or use --dataset digits"
         ) from error
-    statistics = {
-        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-        "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    }
-    return RawData(
-        train_images=train.data,
-        train_labels=np.array(train.targets, dtype=np.int64),
-        test_images=test.data,
-        test_labels=np.array(test.targets, dtype=np.int64),
-        classes=tuple(train.classes),
-        mean_std=statistics[name],
-        flip=True,
-    )
+    return RawData.of(train, test, (mean, std))
 
 
 def sub_folders(folder: Path) -> list[str]:
-    """Names of the visible folders in a folder, sorted.
-
-    Raises:
-        ValueError: it does not exist or cannot be read.
-    """
+    """List the names of the visible folders in a folder. Raises ValueError if it is none."""
     try:
         return sorted(x.name for x in folder.iterdir() if x.is_dir() and x.name[0] != ".")
     except OSError as error:
@@ -149,7 +150,7 @@ def sub_folders(folder: Path) -> list[str]:
         ) from error
 
 
-def read_part(root: Path, part: str) -> Part:
+def read_part(root: Path, part: str) -> Part[ImageFiles]:
     """List the images of every class folder in root/part, and log what is left out.
 
     Raises:
@@ -180,7 +181,7 @@ def read_part(root: Path, part: str) -> Part:
     return ImageFiles(root, tuple(names)), np.array(labels, dtype=np.int64), tuple(classes)
 
 
-def read_parts(root: Path, train: str, test: str) -> tuple[Part, Part]:
+def read_parts(root: Path, train: str, test: str) -> tuple[Part[ImageFiles], Part[ImageFiles]]:
     """List the images of both parts. Raises ValueError where their classes differ."""
     first, second = read_part(root, train), read_part(root, test)
     for name in sorted(set(first[2]) ^ set(second[2])):
@@ -210,29 +211,6 @@ def find_test(root: Path) -> str:
     return there[0]
 
 
-def take(part: Part, rows: np.ndarray) -> Part:
-    """Some of a part's images."""
-    files, labels, classes = part
-    return ImageFiles(files.root, tuple(files.names[i] for i in rows)), labels[rows], classes
-
-
-def _from_parts(
-    train: tuple[Images, np.ndarray, tuple[str, ...]],
-    test: tuple[Images, np.ndarray, tuple[str, ...]],
-    mean_std: tuple[Color, Color] | None,
-) -> RawData:
-    (train_images, train_labels, classes), (test_images, test_labels, _) = train, test
-    return RawData(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        classes=classes,
-        mean_std=mean_std,
-        flip=True,
-    )
-
-
 def load_imagenet(folder: Path | None) -> RawData:
     """List ImageNet as folders train/ and val/ of class folders; val/ is the test set here.
 
@@ -245,7 +223,7 @@ def load_imagenet(folder: Path | None) -> RawData:
             f"{root} is not ImageNet; give --data-path the folder that has train/ and val/ with "
             f"one folder per class (it cannot be downloaded freely)"
         )
-    return _from_parts(*read_parts(root, "train", "val"), IMAGENET_MEAN_STD)
+    return RawData.of(*read_parts(root, "train", "val"), IMAGENET_MEAN_STD)
 
 
 def load_image_folder(folder: Path | None) -> RawData:
@@ -259,9 +237,8 @@ def load_image_folder(folder: Path | None) -> RawData:
     if folder is None:
         raise ValueError("image_folder needs --data-path, the folder that has your images by class")
     if is_split(folder):
-        return _from_parts(*read_parts(folder, "train", find_test(folder)), None)
-    whole = read_part(folder, "")
-    _, labels, classes = whole
+        return RawData.of(*read_parts(folder, "train", find_test(folder)), None)
+    files, labels, classes = read_part(folder, "")
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     chosen = []
     for i, name in enumerate(classes):
@@ -273,8 +250,11 @@ def load_image_folder(folder: Path | None) -> RawData:
             )
         chosen.append(of_class[: max(1, round(TEST_SHARE * len(of_class)))])
     test = np.sort(np.concatenate(chosen))
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    return _from_parts(take(whole, train), take(whole, test), None)
+
+    def some(rows: np.ndarray) -> Part[ImageFiles]:
+        return ImageFiles(folder, tuple(files.names[i] for i in rows)), labels[rows], classes
+
+    return RawData.of(some(np.setdiff1d(np.arange(len(labels)), test)), some(test), None)
 
 
 def load_fake(folder: Path | None) -> RawData:
@@ -288,7 +268,7 @@ def load_fake(folder: Path | None) -> RawData:
     train, test = FakeImages(number=240, offset=0), FakeImages(number=60, offset=240)
     classes = tuple(f"class {i}" for i in range(train.num_classes))
     parts = (train, train.labels(), classes), (test, test.labels(), classes)
-    return _from_parts(*parts, IMAGENET_MEAN_STD)
+    return RawData.of(*parts, IMAGENET_MEAN_STD)
 
 
 DATASETS: dict[str, Callable[[Path | None], RawData]] = {

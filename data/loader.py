@@ -129,7 +129,7 @@ class Loader:
         for i in range(len(self)):  # every process draws for the whole batch: the same numbers
             numbers = torch.randint(2**62, (NUM_DRAWS, self.batch_size), generator=generator)
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield indices[rows[mine]], Draws.of(numbers[:, mine])
+            yield indices[rows[mine]], Draws(*numbers[:, mine])
 
     def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
         """Yield uint8 [B, H, W, 3] on the device for each batch of a plan."""

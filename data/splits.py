@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +22,9 @@ from data.stratified import stratified_split
 from utils import ranks
 from utils.files import atomic_path
 from utils.preprocessing import Preprocessing, short_side
+from utils.run_folder import log
 
 C = TypeVar("C", bound=Command)
-log = logging.getLogger("oneshot_nas")
 PADDING_SHARE = 1 / 8  # of an image's side, for random crops: 4 px of CIFAR's 32
 
 
@@ -101,17 +100,23 @@ class Splits:
             log.info(f"note: there are {number} training images, so {', '.join(changes)}")
         return changed(config, **lower)
 
-    def save(self, path: Path) -> None:
-        """Write which image is in which part, as .npz."""
-        test = np.arange(self.test.num_images)
-        train, validation = self.indices["train"], self.indices["validation"]
-        fingerprint = np.array(self.fingerprint)
-        np.savez_compressed(
-            path, train=train, validation=validation, test=test, fingerprint=fingerprint
-        )
+    def keep(self, folder: Path) -> None:
+        """Write splits.npz of a run, which image is in which part.
 
-    def check(self, path: Path) -> None:
-        """Raise ValueError where a saved file is not of these splits."""
+        Raises:
+            ValueError: the run is resumed, and its file is damaged or not of these splits.
+        """
+        path = folder / "splits.npz"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                np.savez_compressed(
+                    temporary,
+                    train=self.indices["train"],
+                    validation=self.indices["validation"],
+                    test=np.arange(self.test.num_images),
+                    fingerprint=np.array(self.fingerprint),
+                )
+            return
         try:
             with np.load(path) as saved:
                 stored = {name: saved[name] for name in saved.files}
@@ -127,45 +132,29 @@ class Splits:
                 f"renamed; restore them, or start another run"
             )
 
-    def keep(self, folder: Path) -> None:
-        """Write splits.npz of a run; in one that is resumed, check that its images are the same."""
-        path = folder / "splits.npz"
-        if path.exists():
-            self.check(path)
-            return
-        with atomic_path(path) as temporary:
-            self.save(temporary)
 
-
-def split_train(
-    labels: np.ndarray, train_portion: float, classes: tuple[str, ...] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw stratified indices of train and validation, the same for every run.
+def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
+    """Load a dataset and draw stratified indices of train and validation, the same for every run.
 
     Raises:
         ValueError: a part would lack images of a class.
     """
-    counts = np.bincount(labels)
+    raw = DATASETS[data.dataset](data.data_path)
+    counts = np.bincount(raw.train_labels)
     if counts.min() < 2:
         few = int(counts.argmin())
-        name = classes[few] if classes else few
         raise ValueError(
-            f"class '{name}' has {counts[few]} training image(s); it needs 2 or more, one to train "
-            f"and one to validate"
+            f"class '{raw.classes[few]}' has {counts[few]} training image(s); it needs 2 or more, "
+            f"one to train and one to validate"
         )
     try:
-        train, validation = stratified_split(labels, train_portion, SPLIT_SEED)
+        parts = stratified_split(raw.train_labels, data.train_portion, SPLIT_SEED)
     except ValueError as error:
         raise ValueError(
-            f"--train-portion {train_portion} leaves too few images for one of the parts: {error}"
+            f"--train-portion {data.train_portion} leaves too few images for one of the parts: "
+            f"{error}"
         ) from error
-    return np.sort(train), np.sort(validation)
-
-
-def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
-    """Load a dataset, and draw the indices of train and validation."""
-    raw = DATASETS[data.dataset](data.data_path)
-    train, validation = split_train(raw.train_labels, data.train_portion, raw.classes)
+    train, validation = map(np.sort, parts)
     log.info(
         f"{data.dataset}: {len(raw.classes)} classes; {len(train):,} images to train, "
         f"{len(validation):,} to validate, {len(raw.test_labels):,} to test"

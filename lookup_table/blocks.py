@@ -22,7 +22,7 @@ from model.space import SearchSpace
 from model.subnet import fold_batch_norms
 from model.supernet import IN_CHS, build_choice, build_first, build_head, build_stem
 from utils.files import atomic_path, write_text
-from utils.progress import progress_bar
+from utils.run_folder import progress_bar
 
 INDEX_FILE = "index.json"
 FIXED = "fixed"  # in place of a layer's number: stem, first block, head

@@ -27,7 +27,7 @@ from model.space import SearchSpace
 from model.subnet import Subnet
 from model.supernet import IN_CHS
 from utils.metrics import MILLION
-from utils.progress import progress_bar
+from utils.run_folder import progress_bar
 
 if TYPE_CHECKING:
     from torch.utils.benchmark import Timer

@@ -6,7 +6,7 @@ from config_file.arg_config.search_config import SearchConfig
 from lookup_table import Budget, Equivalence, in_millions
 from model import SearchSpace
 from search_strategy.strategy import SearchStrategy
-from utils.plan import TRAINING_FILES, plan_text
+from utils.report import TRAINING_FILES, plan_text
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
 SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets

@@ -16,10 +16,9 @@ from search_strategy.report_page import report_page
 from utils.files import write_text
 from utils.metrics import METRICS, MILLION, accuracy_name, accuracy_text, standard_error
 from utils.plots import CostPlot, Points, pareto_figure, save_png
-from utils.report import clock, command_line, summary_table, write_hparams
+from utils.report import Phases, clock, command_line, summary_table, write_hparams
 from utils.run_files import count_images
 from utils.run_folder import log
-from utils.timing import Phases
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

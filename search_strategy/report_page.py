@@ -15,7 +15,6 @@ from markupsafe import Markup
 from model import choice_colors, describe
 from model.space import SearchSpace
 from utils.draw import network_figure
-from utils.epochs import read_epochs
 from utils.metrics import MILLION, number
 from utils.plots import (
     PANEL,
@@ -26,6 +25,7 @@ from utils.plots import (
     progress_figure,
 )
 from utils.report import command_line
+from utils.run_files import read_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

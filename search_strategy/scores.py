@@ -20,8 +20,8 @@ from tqdm import tqdm
 from lookup_table import architecture_keys
 from model import SearchSpace
 from utils.distributed import from_main, gather
-from utils.progress import progress_bar
 from utils.ranks import is_main, rank, world_size
+from utils.run_folder import progress_bar
 
 Key = tuple[int, ...]  # an architecture, or the prefix of one
 Scored = tuple[float, float]  # what an architecture is chosen by, and its top-1; both in percent

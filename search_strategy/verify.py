@@ -25,9 +25,9 @@ from search_strategy.evaluator import SCORES
 from search_strategy.history import candidates_csv
 from search_strategy.searched_run import SearchedRun
 from utils import distributed, ranks
-from utils.child import run_script
 from utils.device import stream
 from utils.files import write_text
+from utils.interruption import run_script
 from utils.metrics import MILLION
 from utils.plots import plot_ranking
 from utils.report import clock, summary_table

@@ -22,8 +22,8 @@ from utils.checkpoint import (
     restore_generators,
     save_checkpoint,
 )
+from utils.errors import memory_hint
 from utils.finite import CHECK_EVERY, MAX_SKIPS_IN_A_ROW, LossGuard, reset_nonfinite_bn
-from utils.memory import memory_hint
 
 CPU = torch.device("cpu")
 

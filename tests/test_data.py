@@ -156,16 +156,16 @@ def test_an_epoch_gives_every_image_at_most_once() -> None:
 
 def test_saved_splits_are_checked(tmp_path: Path) -> None:
     splits = digits()
-    splits.save(tmp_path / "splits.npz")
-    digits(seed=5).check(tmp_path / "splits.npz")  # a split does not depend on the seed
+    splits.keep(tmp_path)
+    digits(seed=5).keep(tmp_path)  # a split does not depend on the seed
     with np.load(tmp_path / "splits.npz") as saved:
         parts = [saved[name] for name in ("train", "validation")]
         assert sorted(np.concatenate(parts).tolist()) == list(range(1347))
     with pytest.raises(ValueError, match=r"splits.npz has other images"):
-        digits(train_portion=0.7).check(tmp_path / "splits.npz")
+        digits(train_portion=0.7).keep(tmp_path)
     (tmp_path / "splits.npz").write_bytes(b"PK no more")
     with pytest.raises(ValueError, match="damaged"):
-        splits.check(tmp_path / "splits.npz")
+        splits.keep(tmp_path)
 
 
 def test_other_input_sizes_are_resized() -> None:

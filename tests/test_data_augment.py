@@ -21,7 +21,7 @@ SIZE, PADDING = 6, 2  # 25 shifts
 
 def draw(number: int, seed: int = 0) -> Draws:
     generator = torch.Generator().manual_seed(seed)
-    return Draws.of(torch.randint(2**62, (NUM_DRAWS, number), generator=generator))
+    return Draws(*torch.randint(2**62, (NUM_DRAWS, number), generator=generator))
 
 
 def coded_images(number: int) -> np.ndarray:

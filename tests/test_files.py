@@ -11,13 +11,13 @@ import pytest
 import torch
 import yaml
 
-from utils.environment import note_environment
-from utils.epochs import TRAINING_FILE, add_epoch, read_epochs
+from utils.device import note_environment
 from utils.errors import user_errors
 from utils.files import atomic_path, write_text
 from utils.metrics import metric_of
 from utils.plots import CostPlot, Points, pareto_figure, save_png
 from utils.report import clock, summary_table
+from utils.run_files import TRAINING_FILE, add_epoch, read_epochs
 from utils.run_folder import check_title, log, make_run_folder, start_log
 from utils.statistics import pareto_front
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from utils.progress import progress_bar, set_up_bars
+from utils.run_folder import progress_bar, start_log
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def not_quiet() -> Iterator[None]:
     yield
-    set_up_bars(quiet=False)
+    start_log()
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def not_quiet() -> Iterator[None]:
 )
 def test_bars(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, quiet: bool, shown: bool):
     monkeypatch.setattr("sys.stderr", stream)
-    set_up_bars(quiet)
+    start_log(quiet=quiet)
     with progress_bar(100, "search", "net", initial=10) as bar:
         bar.update(90)
         bar.set_postfix(best="91.20")

@@ -21,6 +21,7 @@ from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.subnet_config import SUBNET_RECIPES, SubnetConfig
 from config_file.arg_config.supernet_config import TrainSupernetConfig
+from config_file.arg_config.training_config import RecipeConfig
 from data import DATASETS
 from data.augment import Augmentation
 from lookup_table import Budget, BudgetCounts
@@ -28,7 +29,7 @@ from model import build_supernet, load_space
 from model.blocks import residual_blocks
 from sampler.uniform import draw_from_bins
 from train_supernet import new_supernet
-from utils.optim import build_optimizer, decay_groups, lr_factor
+from utils.optim import build_optimizer, build_scheduler, decay_groups
 from utils.training import Optimisation, Pass
 
 SEARCHES = sorted((ROOT / "config_file" / "search").glob("*.yaml"))
@@ -103,7 +104,11 @@ def test_rmsprop_by_its_formula() -> None:
 
 def test_steps_of_a_fraction_of_an_epoch() -> None:
     """0.97 every 2.4 epochs of 5 steps, a staircase: MnasNet's, which Single-Path NAS takes."""
-    rates = [lr_factor(step, 100, 0, "step", 2.4 * 5, 0.97) for step in range(40)]
+    staircase = {"lr_scheduler": "step", "decay_step": 2.4, "decay_ratio": 0.97}
+    recipe = RecipeConfig(epochs=20, warmup_epochs=0, **staircase)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0)
+    (factor,) = build_scheduler(optimizer, recipe, 5).lr_lambdas
+    rates = [factor(step) for step in range(40)]
     assert rates == pytest.approx([0.97 ** (step * 10 // 120) for step in range(40)])
 
 

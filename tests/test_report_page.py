@@ -27,10 +27,10 @@ from search_strategy.history import History
 from search_strategy.report import SearchReport
 from search_strategy.report_page import report_page
 from search_strategy.strategy import Findings
-from utils.epochs import TRAINING_FILE, add_epoch
 from utils.files import write_text
 from utils.plots import pareto_figure
-from utils.timing import Phases
+from utils.report import Phases
+from utils.run_files import TRAINING_FILE, add_epoch
 
 NASTY = "a<b>&\"'`</script><img src=x onerror=alert(1)>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -15,7 +15,7 @@ from conftest import TINY, Command, Main
 import lookup_table.speed
 import search
 import train_subnet
-import utils.training
+import utils.checkpoint
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.subnet_config import SubnetConfig
 from model import load_architecture, load_subnet
@@ -102,7 +102,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     class Stop(Exception):
         pass
 
-    save = utils.training.save_checkpoint
+    save = utils.checkpoint.save_checkpoint
 
     def stop_in_the_second_epoch(path: Path, *rest: object, **state: object) -> None:
         if state["epoch"] == 2:
@@ -110,7 +110,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         save(path, *rest, **state)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(utils.training, "save_checkpoint", stop_in_the_second_epoch)
+        patch.setattr(utils.checkpoint, "save_checkpoint", stop_in_the_second_epoch)
         subnet(*flags, "--title", "parts")
     arch.unlink()  # the run has its own copy
     subnet("--title", "parts", "--resume")

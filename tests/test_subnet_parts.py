@@ -27,9 +27,10 @@ from model.export import check_onnx_packages, export_onnx, export_torch
 from model.supernet_file import load_from_supernet
 from search_strategy.evaluator import Evaluator
 from utils.checkpoint import save_checkpoint
-from utils.draw import DrawnBlock, draw_architecture, plot_confusion
+from utils.classifier import build_mixing, distillation_loss
+from utils.draw import DrawnBlock, network_figure, plot_confusion
 from utils.evaluation import evaluate
-from utils.losses import build_mixing, distillation_loss
+from utils.plots import save_png
 
 
 def living_network(space: SearchSpace, seed: int = 0) -> Subnet:
@@ -195,7 +196,7 @@ def test_figures_are_pngs(tmp_path: Path) -> None:
     blocks = [
         DrawnBlock("1", "added", kernel, 48, 8, 8, 2, 8, "#00ff00") for kernel in (3, 0, None)
     ]
-    draw_architecture(tmp_path / "a.png", blocks, "a")
+    save_png(network_figure(blocks, "a"), tmp_path / "a.png")
     plot_confusion(tmp_path / "c.png", np.diag([3, 0, 2]), ["x", "yy", "zzz"], "c")
     for name in ("a.png", "c.png"):
         assert min(imread(tmp_path / name).shape[:2]) > 200

@@ -16,8 +16,7 @@ import search
 import train_supernet
 from lookup_table import Equivalence, LookupTable
 from model import SearchSpace
-from utils.epochs import read_epochs
-from utils.run_files import read_run
+from utils.run_files import read_epochs, read_run
 
 SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--lr", 0.05)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
-from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS
+from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS, RecipeConfig
 from model import build_supernet, load_space, zero_residuals
 from model.supernet import align_choices
 from sampler import UniformSampler
@@ -125,14 +126,17 @@ def test_schedules_equal_torch(name: str) -> None:
             scheduler.step()
         return rates
 
-    ours = schedule(lambda o: build_scheduler(o, name, 8, 5, 0, 3, 0.5))
+    recipe = RecipeConfig(
+        epochs=8, lr_scheduler=name, warmup_epochs=0, decay_step=3.0, decay_ratio=0.5
+    )
+    ours = schedule(lambda o: build_scheduler(o, recipe, 5))
     theirs = {
         "cosine": lambda o: CosineAnnealingLR(o, 40),
         "step": lambda o: StepLR(o, 15, 0.5),
         "linear": lambda o: LinearLR(o, 1.0, 1e-9, 40),
     }[name]
     assert ours == pytest.approx(schedule(theirs), abs=1e-6)
-    warm = schedule(lambda o: build_scheduler(o, name, 8, 5, 2, 3, 0.5))
+    warm = schedule(lambda o: build_scheduler(o, replace(recipe, warmup_epochs=2), 5))
     assert warm[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
     assert warm[10] == pytest.approx(0.4)
 

@@ -19,10 +19,9 @@ import torch
 from utils.files import atomic_path
 
 FORMAT = 3  # 1 had no kind, 2 a SHA-256 as the archive's comment; such files are still read
-KEYS = ("supernet", "optimizer", "scheduler", "sampler", "loader", "epoch", "facts", "config")
-SUBNET_KEYS = ("subnet", "averaged", "optimizer", "scheduler", "loader", "epoch", "facts", "config")
+COMMON = {"optimizer", "scheduler", "loader", "epoch", "facts", "config"}
 # what a checkpoint of a kind has at least; other kinds: nothing
-KINDS = {"supernet": KEYS, "subnet": SUBNET_KEYS}
+KINDS = {"supernet": COMMON | {"supernet", "sampler"}, "subnet": COMMON | {"subnet", "averaged"}}
 
 
 def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> None:
@@ -31,7 +30,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
     Raises:
         OSError: it cannot be written; what `path` held before is as it was.
     """
-    missing = set(KINDS.get(kind, ())) - set(state)
+    missing = KINDS.get(kind, set()) - state.keys()
     assert not missing, f"a checkpoint of a {kind} has {sorted(missing)}"
     kind_of, words, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     generators = {
@@ -46,7 +45,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
 
 
 def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
-    """A checkpoint on the CPU.
+    """Read a checkpoint to the CPU.
 
     Raises:
         ValueError: missing, damaged, of another program, format or kind; says which.
@@ -80,15 +79,15 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     state.setdefault("kind", "supernet")  # all that format 1 could hold
     if state["kind"] != kind:
         raise ValueError(f"checkpoint {path} is of a {state['kind']}, not of a {kind}")
-    if missing := sorted(set(KINDS.get(kind, ())) - set(state)):
-        raise ValueError(f"checkpoint {path} lacks {', '.join(missing)}; train it again")
+    if missing := KINDS.get(kind, set()) - state.keys():
+        raise ValueError(f"checkpoint {path} lacks {', '.join(sorted(missing))}; train it again")
     if not all(isinstance(state.get(key, {}), dict) for key in ("facts", "config")):
         raise ValueError(f"{foreign}: its facts and config are no mappings")
     return state
 
 
 def _check_archive(path: Path) -> None:
-    """Raises ValueError unless the file is a whole zip archive of unchanged records."""
+    """Raise ValueError unless the file is a whole zip archive of unchanged records."""
     with open(path, "rb") as file:
         head = file.read(4)
     if head and head != b"PK\x03\x04":
@@ -144,7 +143,7 @@ def restore(path: str | Path, state: dict[str, Any], parts: dict[str, Any]) -> N
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """Torch's, numpy's and Python's global generators as they were at `save_checkpoint`."""
+    """Set torch's, numpy's and Python's global generators as they were at `save_checkpoint`."""
     generators = state["generators"]
     torch.set_rng_state(generators["cpu"])
     if (cuda := generators["cuda"]) and torch.cuda.device_count() == len(cuda):

@@ -1,18 +1,31 @@
-"""The device of a run, its memory allocator, and its random seeds."""
+"""The device of a run, its memory allocator and random seeds, and a record of its set-up.
+
+A result depends on the set-up to the last bit: versions, device, processor, threads.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 import random
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from utils.distributed import join
+from utils.files import write_text
+from utils.ranks import world_size
+from utils.run_folder import log
+from utils.threads import processor
+from utils.yaml_file import read_yaml
 
 SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
+ENVIRONMENT = "environment.yaml"  # in a run folder
 
 
 def tune_malloc() -> None:
@@ -58,3 +71,34 @@ def seed_everything(seed: int) -> None:
 def stream(seed: int, which: int) -> np.random.Generator:
     """Make an independent generator per purpose: more candidates leave the training paths as is."""
     return np.random.default_rng([seed, which])
+
+
+def note_environment(folder: Path, device: torch.device, config_file: Path | None) -> None:
+    """Write environment.yaml of a new run; note where that of the run it repeats is another.
+
+    Call it after the number of threads is set.
+
+    Args:
+        config_file: the --config of a new run; beside that of a run stands its environment.
+    """
+    now = {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # with the build, as in +cpu
+        **{name: version(name) for name in ("torchvision", "numpy", "pillow")},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": processor(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "processes": str(world_size()),
+    }
+    path = folder / ENVIRONMENT
+    first = path if path.exists() or config_file is None else config_file.parent / ENVIRONMENT
+    if first.exists():
+        then = read_yaml(first)
+        changes = [f"{k} {then[k]}, now {v}" for k, v in now.items() if then.get(k, v) != v]
+        if changes:
+            log.info(
+                f"note: results may differ from {first.parent}, which had {'; '.join(changes)}"
+            )
+    if not path.exists():
+        write_text(path, yaml.safe_dump(now, sort_keys=False))

@@ -17,17 +17,19 @@ import functools
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.ranks import is_main, launched, rank, world_size
+from utils.ranks import launched, rank, world_size
 
 TIMEOUT = 600.0  # seconds that a rank waits for the others; ONESHOT_NAS_TIMEOUT overrides it
 CHECK_EVERY = 100  # steps between two comparisons of the paths that the ranks have drawn
+AnyPath = Sequence[int] | np.ndarray | Tensor  # choices, int [L], or weights, float [L, C]
+P = ParamSpec("P")
 T = TypeVar("T")
 N = TypeVar("N", bound=nn.Module)
 
@@ -50,18 +52,17 @@ def join(device: torch.device) -> torch.device:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    seconds = float(os.environ.get("ONESHOT_NAS_TIMEOUT", TIMEOUT))
-    timeout = datetime.timedelta(seconds=seconds)
+    timeout = datetime.timedelta(seconds=float(os.environ.get("ONESHOT_NAS_TIMEOUT", TIMEOUT)))
     _or_lost(dist.init_process_group)(backend, timeout=timeout)
     atexit.register(dist.destroy_process_group)
     return device
 
 
-def _or_lost(collective: Callable[..., T]) -> Callable[..., T]:
+def _or_lost(collective: Callable[P, T]) -> Callable[P, T]:
     """Decorate a collective: its failure is one clear line instead of a library's traceback."""
 
     @functools.wraps(collective)
-    def call(*args: Any, **options: Any) -> T:
+    def call(*args: P.args, **options: P.kwargs) -> T:
         try:
             return collective(*args, **options)
         except RuntimeError as error:
@@ -77,10 +78,9 @@ def _or_lost(collective: Callable[..., T]) -> Callable[..., T]:
 @_or_lost
 def from_main(value: T) -> T:
     """Broadcast rank 0's value; the value of the others does not matter."""
-    if not dist.is_initialized():
-        return value
-    box: list[Any] = [value if is_main() else None]
-    dist.broadcast_object_list(box, src=0)
+    box = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -89,7 +89,7 @@ def gather(value: T) -> list[T]:
     """Return every rank's value, in order of rank, on every rank."""
     if not dist.is_initialized():
         return [value]
-    values: list[Any] = [None] * world_size()
+    values = [value] * world_size()
     dist.all_gather_object(values, value)
     return values
 
@@ -104,8 +104,8 @@ def add_up(tensor: Tensor) -> None:
 def average_gradients(parameters: Sequence[Tensor], *scalars: Tensor | float) -> list[Tensor]:
     """Average the gradients there are, in place; and the scalars, which are returned.
 
-    All in one all-reduce of one flat buffer. Parameters without a gradient, those of paths that
-    the step did not take, are neither sent nor touched; every rank must have the same ones.
+    Parameters without a gradient, those of paths that the step did not take, are neither sent nor
+    touched; every rank must have the same ones.
     """
     device = parameters[0].device
     numbers = [  # a number is filled in, not copied: a copy waits for what a GPU has queued
@@ -148,8 +148,8 @@ class PathCheck:
         self.every = every
         self.steps = self.fingerprint = 0
 
-    def __call__(self, path: Any) -> None:
-        """Add a path, int [L], or weights, float [L, C]; compare where it is time to.
+    def __call__(self, path: AnyPath) -> None:
+        """Add a path; compare where it is time to.
 
         Raises:
             ValueError: ranks have drawn different paths.

@@ -7,18 +7,18 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.plots import INK, save_png
+from utils.plots import CONTROL as GREY
+from utils.plots import INK, Style, new_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HUES = {1: 0.13, 3: 0.59, 5: 0.44, 7: 0.09}  # by kernel size; other blocks are purple
-GREY = "#8f98a3"
 WIRE = 0.0  # y of the line that joins the blocks
 TALLEST = 1.0  # half the height of the block with the most channels
 
@@ -51,7 +51,7 @@ class DrawnBlock:
 
 
 def choice_color(kernel: int | None, shade: float) -> str:
-    """The hue of a kernel size, from dark (shade 0) to light (1)."""
+    """Return the hue of a kernel size, from dark (shade 0) to light (1)."""
     if kernel == 0:
         return GREY
     hue = 0.8 if kernel is None else HUES.get(kernel, 0.37 * kernel % 1)
@@ -61,7 +61,7 @@ def choice_color(kernel: int | None, shade: float) -> str:
 
 
 def network_figure(blocks: Sequence[DrawnBlock], title: str = "") -> Figure:
-    """The network from left to right.
+    """Draw the network from left to right.
 
     A block is as tall as its channels (square-root scale) where it begins, inside and where it
     ends, and as broad as its kernel; a dashed one is skipped. Bands share a resolution.
@@ -98,7 +98,7 @@ def network_figure(blocks: Sequence[DrawnBlock], title: str = "") -> Figure:
 
 
 def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float) -> None:
-    """The shape of one block, and its choice, stride and output channels below."""
+    """Draw the shape of one block, and its choice, stride and output channels below."""
     from matplotlib.patches import Polygon, Rectangle
 
     left, inside, right = (
@@ -107,11 +107,8 @@ def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float)
     )
     color = block.color or GREY
     if block.kernel == 0:
-        axes.add_patch(
-            Rectangle(
-                (x - 0.16, -0.25), 0.32, 0.5, facecolor="none", edgecolor=GREY, linestyle="--"
-            )
-        )
+        dashed: Style = {"facecolor": "none", "edgecolor": GREY, "linestyle": "--"}
+        axes.add_patch(Rectangle((x - 0.16, -0.25), 0.32, 0.5, **dashed))
     else:
         half = (0.09 + 0.0165 * (block.kernel or 5)) / (slot / 0.44)
         edge = 0.0 if block.kernel is None else 0.06 / (slot / 0.44)
@@ -121,32 +118,23 @@ def _draw_block(axes: Axes, x: float, block: DrawnBlock, most: int, slot: float)
         points = [(x + dx, WIRE + height) for dx, height in outline]
         shape = Polygon(points, facecolor=color, edgecolor=INK if block.kernel is None else "none")
         axes.add_patch(shape)
-    searched = block.color is not None
-    for i, part in enumerate(block.name.split("_") if searched else [block.place]):
-        mono: dict[str, Any] = dict(family="monospace", fontsize=8, ha="center", va="center")
-        axes.text(x, -1.25 - 0.18 * i, part, **mono)
+    centred: Style = {"ha": "center", "va": "center", "fontsize": 8}
+    for i, part in enumerate(block.name.split("_") if block.color else [block.place]):
+        axes.text(x, -1.25 - 0.18 * i, part, family="monospace", **centred)
     if block.stride > 1:
-        axes.text(x, -1.95, f"↓{block.stride}", ha="center", va="center", fontsize=8)
-    axes.text(x, -2.17, str(block.out_chs), ha="center", va="center", fontsize=8, alpha=0.7)
-
-
-def draw_architecture(path: Path, blocks: Sequence[DrawnBlock], title: str) -> None:
-    """Write `network_figure` to a PNG file."""
-    save_png(network_figure(blocks, title), path)
+        axes.text(x, -1.95, f"↓{block.stride}", **centred)
+    axes.text(x, -2.17, str(block.out_chs), alpha=0.7, **centred)
 
 
 def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], title: str) -> None:
-    """Images by true class (row) and answer (column), int [K, K]; colour: share of the row."""
-    from matplotlib.figure import Figure
-
+    """Draw images by true class (row) and answer (column), int [K, K]; colour: share of the row."""
     k = len(classes)
-    side = max(5.0, 0.16 * k + 3 if k > 25 else 0.5 * k + 2.2)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.add_subplot()
+    small = k > 25
+    side = max(5.0, 0.16 * k + 3 if small else 0.5 * k + 2.2)
+    figure, axes = new_axes((side + 1, side))
     share = 100 * confusion / np.maximum(1, confusion.sum(1, keepdims=True))
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
-    small = k > 25
     for row, column in np.argwhere(confusion) if not small else []:
         color = "white" if share[row, column] > 60 else "black"
         text = str(confusion[row, column])
@@ -155,7 +143,5 @@ def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], ti
     long = max(map(len, classes)) > 2
     axes.set_xticks(range(k), classes, fontsize=size, rotation=90 if long else 0)
     axes.set_yticks(range(k), classes, fontsize=size)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
-    axes.set_title(title)
+    axes.set(xlabel="answer", ylabel="true class", title=title)
     save_png(figure, path)

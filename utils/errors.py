@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.files import ROOT
 from utils.interruption import Interrupted, catch_signals
-from utils.memory import out_of_memory
 from utils.ranks import is_main, rank
 from utils.run_folder import log, resume_command
 
-ROOT = Path(__file__).resolve().parent.parent
 MAX_CHARS = 600  # of a line; a value out of a file can be of any length
 
 
@@ -55,6 +56,33 @@ def wrapped(line: str) -> str:
         return line
     width = shutil.get_terminal_size().columns
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return a line that memory ran out and how much was asked for; None for other errors."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
+        place = "the device"
+    elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        place = "the machine"
+    else:
+        return None
+    amount = re.search(r"to allocate ([\d.]+ \w+)", str(error))  # PyTorch and numpy name it
+    return f"{place} is out of memory" + (f" ({amount[1]} were asked for)" if amount else "")
+
+
+@contextlib.contextmanager
+def memory_hint(hint: str) -> Iterator[None]:
+    """Raise ValueError with the hint where memory runs out inside.
+
+    Args:
+        hint: what was being done, and what to lower: "--batch-size 256: lower it".
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if (line := out_of_memory(error)) is None:
+            raise
+        raise ValueError(f"{line}; {hint}") from error
 
 
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
@@ -111,6 +139,6 @@ def _say(line: str) -> None:
         bar.close()  # else the line would begin behind an unfinished bar
     print(wrapped(line), file=sys.stderr)
     for handler in log.handlers:
-        if hasattr(handler, "baseFilename"):
+        if isinstance(handler, logging.FileHandler):
             with contextlib.suppress(Exception):  # the disk may be what is full
                 handler.handle(log.makeRecord(log.name, 40, "", 0, line, (), None))

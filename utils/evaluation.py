@@ -1,4 +1,4 @@
-"""Accuracy and BN calibration of one network."""
+"""Accuracy and loss of one network, while it trains and after; BN calibration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from utils.distributed import add_up
+from utils.ranks import world_size
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images [B, 3, H, W], labels [B]
 
@@ -68,3 +71,42 @@ def calibrate_batch_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
         m.eval()
+
+
+class Meter:
+    """Mean loss and top-1 over the images of an epoch, and the share of steps that were clipped.
+
+    Summed on the device: read once, synced once.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, device=device)  # loss, correct answers
+        self.images = 0
+        self.clipped = torch.zeros(2, device=device)  # steps clipped, steps
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        correct = (logits.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * len(labels), correct.to(self.sums.dtype)])
+        self.images += len(labels)
+
+    def count_clipped(self, clipped: Tensor) -> None:
+        """Count a step; every process says the same."""
+        self.clipped += torch.stack([clipped, torch.ones_like(clipped)])
+
+    def read(self) -> tuple[float, float, float]:
+        """Return mean loss, top-1 and clipped steps (both in percent), over all ranks.
+
+        The other ranks have seen as many images as this one. On a GPU this waits for it.
+        """
+        add_up(self.sums)
+        loss, correct = (self.sums / max(1, self.images * world_size())).tolist()
+        clipped, steps = self.clipped.tolist()
+        return loss, 100 * correct, 100 * clipped / max(1, steps)
+
+    def state_dict(self) -> dict:
+        return {"sums": self.sums.clone(), "images": self.images, "clipped": self.clipped.clone()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sums.copy_(state["sums"])
+        self.images = state["images"]
+        self.clipped.copy_(state.get("clipped", self.clipped))  # older checkpoints have none

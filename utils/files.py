@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent  # of the toolkit
 TEMPORARY = ".tmp-"  # prefix of a file that is being written
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from utils.distributed import AnyPath
 
 CHECK_EVERY = 50  # steps between two looks on a GPU: each makes the host wait for it
 MAX_SKIPS_IN_A_ROW = 10
 
 
 class LossGuard:
-    """Checks losses and gradient norms, step by step.
+    """Check losses and gradient norms, step by step.
 
     With `stop` a value that is not finite ends the training (on a GPU up to CHECK_EVERY steps
     later, but before `flush` returns, so before any checkpoint). With `skip` its step is left out.
-
-    Args:
-        on_nan: "stop" or "skip".
-        device: where the losses are.
     """
 
     def __init__(self, on_nan: str, device: torch.device) -> None:
@@ -34,7 +29,7 @@ class LossGuard:
         value: Tensor,
         step: int,
         lr: float,
-        path: Sequence[int] | np.ndarray | Tensor | None = None,
+        path: AnyPath | None = None,
         what: str = "loss",
     ) -> None:
         """Remember a scalar of this step, to be checked in `keep_step`.
@@ -93,14 +88,11 @@ class LossGuard:
 @torch.no_grad()
 def reset_nonfinite_bn(module: nn.Module) -> int:
     """Reset BN statistics that a skipped step has made NaN or infinite; return in how many BNs."""
-    broken = [
-        m
-        for m in module.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm)
-        and m.running_mean is not None
-        and m.running_var is not None
-        and not (m.running_mean.isfinite().all() and m.running_var.isfinite().all())
-    ]
-    for m in broken:
-        m.reset_running_stats()
-    return len(broken)
+    number = 0
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            statistics = [x for x in (m.running_mean, m.running_var) if x is not None]
+            if not all(x.isfinite().all() for x in statistics):
+                m.reset_running_stats()
+                number += 1
+    return number

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: stop at a moment when nothing is lost.
+"""SIGTERM and Ctrl-C: stop at a moment when nothing is lost, and so do scripts started here.
 
 `catch_signals` turns both into an `Interrupted` exception. Inside `deferred()` a first signal only
 sets a flag, so that a training step is finished and a checkpoint written before; a second signal
@@ -10,10 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
+
+from utils.files import ROOT
+from utils.ranks import launched
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "LOCAL_", "TORCHELASTIC_")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -72,3 +80,35 @@ def deferred() -> Iterator[Deferral]:
         _deferral = outer
     if mine.asked:
         mine.stop()
+
+
+def run_script(script: str, words: Sequence[object], name: str) -> None:
+    """Run `python SCRIPT words`, quietly and alone: under torchrun it is no rank.
+
+    A signal to this process is passed on, so that the run leaves its checkpoint.
+
+    Args:
+        name: of the run, for the message of a failure.
+
+    Raises:
+        ValueError: the run failed; the message is its own.
+        Interrupted: a signal came, and the run has ended.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(TORCHRUN)}
+    if launched() and "CUDA_VISIBLE_DEVICES" not in kept:
+        kept["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")
+    command = [sys.executable, str(ROOT / script), "--quiet", *map(str, words)]
+    with deferred() as signals:
+        child = subprocess.Popen(
+            command, env=kept, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while child.poll() is None:
+            time.sleep(0.2)
+            if signals.asked:
+                child.terminate()  # it writes its checkpoint
+                child.wait()
+        assert child.stderr is not None
+        error = child.stderr.read()
+    if child.returncode:
+        reason = error.strip().splitlines() or [f"exit code {child.returncode}"]
+        raise ValueError(f"the run of {name} failed: {reason[-1].removeprefix('error: ')}")

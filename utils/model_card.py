@@ -6,17 +6,15 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import yaml
 
+from utils.files import ROOT
 from utils.preprocessing import Preprocessing
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def git_commit() -> str:
-    """The toolkit's commit, `-dirty` where files differ from it; `unknown` outside a clone."""
+    """Return the toolkit's commit, `-dirty` where files differ; `unknown` outside a clone."""
     if not (ROOT / ".git").exists():  # git would find a repository that we are installed inside
         return "unknown"
     words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
@@ -30,7 +28,7 @@ def git_commit() -> str:
 
 
 def provenance(seed: int, device: str) -> dict[str, str]:
-    """Facts with which the numbers can be judged and repeated."""
+    """List facts with which the numbers can be judged and repeated."""
     import numpy
     import torch
     import torchvision
@@ -78,15 +76,14 @@ class ModelCard:
             architecture, weights: names of the network's files.
             pictures: names of further files, by what they show.
         """
-        p, names = self.preprocessing, ", ".join(self.preprocessing.classes[:20])
+        p = self.preprocessing
         more = f", ... ({len(p.classes)})" if len(p.classes) > 20 else ""
-        size = f"{p.input_size} × {p.input_size} px"
         side = "" if p.resize == p.input_size else f"short side to {p.resize} px, centre crop to "
         rows = {
-            "input": f"RGB, {side}{size}, scaled to [0, 1]",
+            "input": f"RGB, {side}{p.input_size} × {p.input_size} px, scaled to [0, 1]",
             "mean": ", ".join(f"{v:.4f}" for v in p.mean),
             "std": ", ".join(f"{v:.4f}" for v in p.std),
-            "classes": names + more,
+            "classes": ", ".join(p.classes[:20]) + more,
         }
         lines = [f"# {self.title}", "", self.summary, ""]
         lines += [line for what, file in pictures.items() for line in (f"![{what}]({file})", "")]

@@ -63,33 +63,6 @@ def decay_groups(module: nn.Module, decay_all: bool = False) -> list[dict]:
     return [group for group in groups if group["params"]]  # a SPOS supernet has no vectors
 
 
-def recipe_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
-    """Make the optimiser of a net's parameters that a recipe asks for."""
-    return build_optimizer(
-        recipe.optimizer,
-        decay_groups(net, recipe.decay_all),
-        recipe.lr,
-        recipe.momentum,
-        recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        alpha=recipe.rmsprop_alpha,
-        eps=recipe.rmsprop_eps,
-    )
-
-
-def recipe_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LambdaLR:
-    """Make the schedule that a recipe asks for."""
-    return build_scheduler(
-        optimizer,
-        recipe.lr_scheduler,
-        recipe.epochs,
-        steps_per_epoch,
-        recipe.warmup_epochs,
-        recipe.decay_step,
-        recipe.decay_ratio,
-    )
-
-
 def build_optimizer(
     name: str,
     params: Iterable[nn.Parameter] | list[dict],
@@ -112,14 +85,8 @@ def build_optimizer(
     first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
     if name == "sgd":
-        optimizer = SGD(
-            groups,
-            lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            nesterov=nesterov and momentum > 0,
-            fused=fused,
-        )
+        nesterov = nesterov and momentum > 0
+        optimizer = SGD(groups, lr, momentum, 0, weight_decay, nesterov, fused=fused)
         prime_momentum(optimizer)
         optimizer.register_load_state_dict_post_hook(prime_momentum)
         return optimizer
@@ -130,7 +97,7 @@ def build_optimizer(
 
 
 def state_size(name: str, momentum: float) -> int:
-    """Number of tensors that an optimiser keeps for each parameter."""
+    """Count the tensors that an optimiser keeps for each parameter."""
     return {"sgd": int(momentum > 0), "rmsprop": 1 + int(momentum > 0), "adam": 2, "adamw": 2}[name]
 
 
@@ -148,45 +115,22 @@ def prime_momentum(optimizer: Optimizer) -> None:
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
-def lr_factor(
-    step: int,
-    total_steps: int,
-    warmup_steps: int,
-    name: str,
-    decay_steps: float,
-    decay_ratio: float,
-) -> float:
-    """Return the share of the base learning rate at a step: linear warm-up, then the schedule.
+def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LambdaLR:
+    """Make the schedule of a recipe, to be stepped after every optimiser step.
 
-    cosine and linear go from 1 at the end of warm-up to 0 after the last step; step multiplies by
-    `decay_ratio` every `decay_steps`, which may be fractional, counted from the start of training.
+    Linear warm-up; then cosine and linear go from 1 to 0 after the last step, and step multiplies
+    by `decay_ratio` every `decay_step` epochs, counted from the start of training.
     """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if name == "step":
-        return decay_ratio ** (step // decay_steps)
-    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * done)) if name == "cosine" else 1 - done
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    total = recipe.epochs * steps_per_epoch
+    decay_steps = recipe.decay_step * steps_per_epoch  # may be fractional
 
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if recipe.lr_scheduler == "step":
+            return recipe.decay_ratio ** (step // decay_steps)
+        done = (step - warmup) / max(1, total - warmup)
+        return 0.5 * (1 + math.cos(math.pi * done)) if recipe.lr_scheduler == "cosine" else 1 - done
 
-def build_scheduler(
-    optimizer: Optimizer,
-    name: str,
-    epochs: int,
-    steps_per_epoch: int,
-    warmup_epochs: int,
-    decay_step: float,
-    decay_ratio: float,
-) -> LambdaLR:
-    """Make a schedule to be stepped after every optimiser step. Durations are in epochs."""
-    return LambdaLR(
-        optimizer,
-        lambda step: lr_factor(
-            step,
-            epochs * steps_per_epoch,
-            warmup_epochs * steps_per_epoch,
-            name,
-            decay_step * steps_per_epoch,
-            decay_ratio,
-        ),
-    )
+    return LambdaLR(optimizer, factor)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Style = dict[str, Any]  # keyword arguments of matplotlib
+Layout = Literal["constrained", "tight"]
 INK = "#333435"  # of lines and text; in a page it becomes the colour of the page's text
 CONTROL = "#8f98a3"
 FRONT = "#d6293e"
@@ -34,6 +35,8 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "oneshot_nas",  # the same figure gives the same bytes
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+PANEL = (5.2, 3.7)  # inches: a figure of the page, readable on a phone
+LAYERS_PER_ROW = 6
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,14 @@ class CostPlot:
     control: Points | None
 
 
+def new_axes(size: tuple[float, float], layout: Layout = "constrained") -> tuple[Figure, Axes]:
+    """Make a figure of `size` inches with one plot."""
+    from matplotlib.figure import Figure  # here, as it takes a while
+
+    figure = Figure(figsize=size, layout=layout)
+    return figure, figure.add_subplot()
+
+
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure to a file, atomically."""
     from matplotlib import rc_context
@@ -68,7 +79,7 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def inline_svg(draw: Callable[[], Figure]) -> str:
-    """A figure as an SVG element for a page: transparent, in the colour of the page's text."""
+    """Draw a figure as an SVG element for a page: transparent, in the colour of the page's text."""
     from matplotlib import rc_context
 
     text = io.StringIO()
@@ -80,23 +91,18 @@ def inline_svg(draw: Callable[[], Figure]) -> str:
 
 
 def probability_map(probabilities: np.ndarray, num_choices: np.ndarray) -> Figure:
-    """Each layer's choice probabilities [L, C] as a heat map; entries beyond num_choices [L] blank.
+    """Draw each layer's choice probabilities [L, C] as a heat map; blank beyond num_choices [L].
 
     Choices are numbered in the order of each layer's own list.
     """
-    from matplotlib.figure import Figure
-
-    beyond = np.arange(probabilities.shape[1]) >= np.asarray(num_choices)[:, None]
+    layers, choices = probabilities.shape
+    beyond = np.arange(choices) >= np.asarray(num_choices)[:, None]
     shown = np.ma.masked_array(probabilities, beyond)
-    size = 2 + 0.45 * shown.shape[1], 1.5 + 0.22 * shown.shape[0]  # inches
-    figure = Figure(figsize=size, layout="tight")
-    axes = figure.add_subplot()
+    figure, axes = new_axes((2 + 0.45 * choices, 1.5 + 0.22 * layers), "tight")
     image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     figure.colorbar(image, ax=axes, label="probability")
-    axes.set_xlabel("choice")
-    axes.set_ylabel("layer")
-    axes.set_xticks(range(shown.shape[1]))
-    axes.set_yticks(range(shown.shape[0]), [str(i + 1) for i in range(shown.shape[0])])
+    axes.set(xlabel="choice", ylabel="layer", xticks=range(choices))
+    axes.set_yticks(range(layers), [str(i + 1) for i in range(layers)])
     return figure
 
 
@@ -107,7 +113,7 @@ def pareto_figure(
     title: str = "",
     size: tuple[float, float] = (9, 5.5),
 ) -> Figure:
-    """Every candidate as accuracy over its costs, with the front, the budget and the winner.
+    """Draw all candidates as accuracy over costs, with the front, the budget and the winner.
 
     Args:
         plots: of the same candidates over several metrics, side by side.
@@ -121,12 +127,10 @@ def pareto_figure(
     costs = ", ".join(p.metric.show(float(p.found.cost[winner])) for p in plots)
     best = f"found: {plots[0].found.top1[winner]:.2f} %, {costs}"
     for axes, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
-        last = plot is plots[-1]
-        _draw_candidates(axes, plot, winner, best, last)
+        _draw_candidates(axes, plot, winner, best, bar=plot is plots[-1])
         _finish(axes, plot.metric.label, f"{accuracy} (%)")
-        labels |= {
-            str(name): line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
+        lines, names = axes.get_legend_handles_labels()
+        labels |= dict(zip(names, lines, strict=True))
     figure.suptitle(title)
     columns = 5 if size[0] > 7 else 2
     where: Style = {"loc": "outside lower center", "fontsize": 9, "frameon": False}
@@ -163,11 +167,8 @@ def _draw_candidates(axes: Axes, plot: CostPlot, winner: int, best: str, bar: bo
 
 
 def progress_figure(found: Points, control: Points | None, accuracy: str) -> Figure:
-    """Best so far over the candidates evaluated, beside random ones; the mean of each round."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=PANEL, layout="constrained")
-    axes = figure.add_subplot()
+    """Draw the best so far over the candidates, beside random ones, and each round's mean."""
+    figure, axes = new_axes(PANEL)
     curves = [(found, "C0", "-", "best so far")]
     if control is not None:
         curves.append((control, CONTROL, "--", "best of random"))
@@ -185,7 +186,7 @@ def progress_figure(found: Points, control: Points | None, accuracy: str) -> Fig
 
 
 def epochs_figure(epochs: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
-    """Numbers by their labels over epochs [E], one below the other; NaN is left out."""
+    """Draw numbers by their labels over epochs [E], one below the other; NaN is left out."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -203,7 +204,7 @@ def epochs_figure(epochs: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figur
 def choices_figure(
     epochs: np.ndarray, layers: Sequence[Mapping[str, np.ndarray]], colors: Mapping[str, str]
 ) -> Figure:
-    """Each layer's choice probabilities over the epochs [E], stacked in the choices' colours."""
+    """Stack each layer's choice probabilities over the epochs [E] in the choices' colours."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -223,10 +224,6 @@ def choices_figure(
     return figure
 
 
-PANEL = (5.2, 3.7)  # inches: a figure of the page, readable on a phone
-LAYERS_PER_ROW = 6
-
-
 def _finish(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.grid(alpha=0.25)
@@ -240,7 +237,7 @@ def plot_fronts(
     accuracy: str,
     remark: str = "",
 ) -> None:
-    """The Pareto fronts of several runs over their faint candidates, each run in a colour.
+    """Draw the Pareto fronts of several runs over their faint candidates, each run in a colour.
 
     Args:
         candidates: run -> cost [N] and top-1 (%) [N].
@@ -248,10 +245,8 @@ def plot_fronts(
         remark: for the title.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes((10, 5.5))
     number = 10 if len(candidates) <= 10 else 20
     colors = colormaps[f"tab{number}"](range(number))
     for i, (name, (cost, top1)) in enumerate(candidates.items()):
@@ -278,15 +273,12 @@ def plot_ranking(
     title: str,
     marked: int | None = None,
 ) -> None:
-    """True accuracy over the supernet's score (both %), one point per network [N], by cost.
+    """Draw true accuracy over the supernet's score (both %), one point per network [N], by cost.
 
     Args:
         marked: the network that is an answer gets a ring.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes((8, 5.5))
     size = 10 if len(score) > 50 else 40
     points = axes.scatter(score, accuracy, c=cost, s=size, cmap="viridis", alpha=0.75, linewidths=0)
     if marked is not None:

@@ -1,35 +1,42 @@
-"""The summary at the end of a run, as text."""
+"""What a command tells at its end or in place of a run: tables, times, TensorBoard's hparams."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 WIDTH = 80  # columns of a narrow terminal
+TRAINING_FILES = "config.yaml, environment.yaml, log.txt, splits.npz, supernet.pt, tensorboard/"
 
 
 def summary_table(title: str, rows: dict[str, str]) -> str:
-    """A two-column table; long values go on in the next line."""
+    """Format a two-column table; long values go on in the next line."""
     indent = max(map(len, rows)) + 3
     lines = [title, "─" * WIDTH]
     for name, value in rows.items():
-        wrapped = textwrap.wrap(
+        first, *more = textwrap.wrap(
             value, WIDTH - indent, break_long_words=False, break_on_hyphens=False
         ) or [""]
-        lines += [f"{name:<{indent}}{wrapped[0]}"]
-        lines += [" " * indent + line for line in wrapped[1:]]
+        lines += [f"{name:<{indent}}{first}", *(" " * indent + line for line in more)]
     return "\n".join([*lines, "─" * WIDTH])
 
 
+def plan_text(title: str, rows: dict[str, str]) -> str:
+    """Format the plan that --dry-run prints in place of a run."""
+    return summary_table(f"\nplan: {title}", rows) + "\nnothing was trained and no run was written"
+
+
 def command_line(*words: str) -> str:
-    """A command of this toolkit as one types it."""
+    """Format a command of this toolkit as one types it."""
     return shlex.join(["python", *words])
 
 
@@ -37,24 +44,34 @@ def write_hparams(
     writer: SummaryWriter, title: str, flags: Mapping[str, object], finals: Mapping[str, float]
 ) -> None:
     """Write TensorBoard's hparams of a run, called by its title, and its final numbers."""
-    from tensorboard.plugins.hparams.summary_v2 import (
-        HParam,
-        Metric,
-        hparams_config_pb,
-        hparams_pb,
-    )
+    from tensorboard.plugins.hparams import summary_v2 as hparams
 
     plain = {k: v for k, v in flags.items() if isinstance(v, (str, int, float, bool))}
-    columns = [HParam(name) for name in plain], [Metric(tag) for tag in finals]
+    columns = [hparams.HParam(name) for name in plain], [hparams.Metric(tag) for tag in finals]
     file = writer._get_file_writer()
-    file.add_summary(hparams_config_pb(*columns))
-    file.add_summary(hparams_pb(plain, trial_id=title))
+    file.add_summary(hparams.hparams_config_pb(*columns))
+    file.add_summary(hparams.hparams_pb(plain, trial_id=title))
     for tag, value in finals.items():
         writer.add_scalar(tag, value)
 
 
+class Phases:
+    """Seconds per named phase, in order of first use."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
 def clock(seconds: float) -> str:
-    """Seconds for people: 7.3 s, 2 min 05 s."""
+    """Format seconds for people: 7.3 s, 2 min 05 s."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
@@ -79,18 +96,16 @@ def without_columns(
 
 
 def text_table(rows: Sequence[dict[str, str]]) -> str:
-    """Aligned columns under their names; numbers to the right. A column that is empty is left out.
+    """Align columns under their names, numbers to the right; empty columns are left out.
 
-    Every row may lack columns.
+    A row may lack columns.
     """
-    names = [
-        n for n in dict.fromkeys(n for row in rows for n in row) if any(r.get(n) for r in rows)
-    ]
-    cells = {name: [row.get(name, "") for row in rows] for name in names}
     columns = []
-    for name, values in cells.items():
-        width = max(map(len, (name, *values)))
-        to_right = all(v[:1].isdigit() or v[:1] in "-" for v in values)
-        columns.append([f"{v:>{width}}" if to_right else f"{v:<{width}}" for v in (name, *values)])
+    for name in dict.fromkeys(n for row in rows for n in row):
+        values = [row.get(name, "") for row in rows]
+        if any(values):
+            align = ">" if all(v[:1].isdigit() or v[:1] in "-" for v in values) else "<"
+            width = max(map(len, (name, *values)))
+            columns.append([f"{v:{align}{width}}" for v in (name, *values)])
     lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
     return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])

@@ -1,20 +1,23 @@
-"""Reading folders of finished runs: config.yaml, best_architecture.yaml, splits.npz, *.csv."""
+"""Files of runs: config.yaml, best_architecture.yaml, splits.npz and the tables (*.csv)."""
 
 from __future__ import annotations
 
 import csv
+import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.files import write_text
 from utils.metrics import METRICS, Metric, accuracy_name, metric_of
 from utils.yaml_file import read_yaml
 
 NOT_COSTS = ("index", "round", "architecture", "smoothed", "score", "top1")  # of history.csv
+TRAINING_FILE = "training.csv"  # of a supernet's training, a row per epoch
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,23 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class SearchRun:
-    """Files of a finished search."""
+class Run:
+    """Files of a finished run: all that a trained network has, and a search among others."""
 
     folder: Path
     config: dict[str, Any]  # flags by their names on the command line
     best: dict[str, Any]  # best_architecture.yaml
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Images in each part of the data, where it is known."""
+        return count_images(self.folder)
+
+
+@dataclass(frozen=True)
+class SearchRun(Run):
+    """Files of a finished search."""
+
     history: Candidates
     control: Candidates | None  # random_control.csv, where there is one
     units: dict[str, str]  # of metrics that lookup_table.yaml brings
@@ -57,11 +71,6 @@ class SearchRun:
         """Name, unit and scale of one of its costs."""
         return metric_of(name, self.units.get(name))
 
-    @property
-    def images(self) -> dict[str, int]:
-        """Images in each part of the data, where it is known."""
-        return count_images(self.folder)
-
     def scored_by(self) -> tuple[Path, int | None, int]:
         """Key of runs whose accuracies are comparable: supernet or benchmark, and images.
 
@@ -74,10 +83,12 @@ class SearchRun:
         beside = self.folder.parent / supernet.parent.name / supernet.name
         if not supernet.exists() and beside.exists():  # seen from another folder, or moved
             supernet = beside
-        return supernet.resolve(), self.images.get("validation"), _split_checksum(self.folder)
+        splits = _read_splits(self.folder)
+        parts = [splits[name].tobytes() for name in ("fingerprint", "validation") if name in splits]
+        return supernet.resolve(), self.images.get("validation"), zlib.crc32(b"".join(parts))
 
     def budget_text(self) -> str:
-        """All its limits in their units."""
+        """Format all its limits in their units."""
         best = self.best
         ends = {"max": best.get("target_hc"), "min": best.get("min_hc")}
         limits = {best.get("info_metric", "flops"): ends} | best.get("limits", {})
@@ -89,59 +100,17 @@ class SearchRun:
         )
 
 
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """Files of a network that train_subnet.py trained."""
-
-    folder: Path
-    config: dict[str, Any]  # flags by their names on the command line
-    best: dict[str, Any]  # best_architecture.yaml
-
-    @property
-    def images(self) -> dict[str, int]:
-        """Images in each part of the data, where it is known."""
-        return count_images(self.folder)
-
-
-def read_candidates(path: Path) -> Candidates:
-    """Read a history.csv. Raises ValueError where it is none."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-
-        def column(name: str) -> np.ndarray:
-            return np.array([float(row[name]) for row in rows])
-
-        present = [n for n in (rows[0] if rows else ()) if n not in NOT_COSTS and rows[0][n]]
-        candidates = Candidates(
-            architectures=[row["architecture"].split(" ") for row in rows],
-            rounds=column("round").astype(np.int64),
-            costs={name: column(name) for name in present},
-            top1=column("top1"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
-    if not len(candidates):
-        raise ValueError(f"{path} holds no candidates")
-    return candidates
-
-
-def count_images(folder: Path) -> dict[str, int]:
-    """Images in train, validation and test, by the folder's splits.npz; empty without one."""
+def _read_splits(folder: Path) -> dict[str, np.ndarray]:
     path = folder / "splits.npz"
     if not path.exists():
         return {}
     with np.load(path) as splits:
-        return {name: len(splits[name]) for name in splits.files if splits[name].ndim}
+        return dict(splits)
 
 
-def _split_checksum(folder: Path) -> int:
-    path = folder / "splits.npz"
-    if not path.exists():
-        return 0
-    with np.load(path) as splits:
-        parts = [splits[name].tobytes() for name in ("fingerprint", "validation") if name in splits]
-    return zlib.crc32(b"".join(parts))
+def count_images(folder: Path) -> dict[str, int]:
+    """Images in train, validation and test, by the folder's splits.npz; empty without one."""
+    return {name: len(rows) for name, rows in _read_splits(folder).items() if rows.ndim}
 
 
 def _read_mapping(path: Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -161,6 +130,16 @@ def read_config(folder: Path, *keys: str) -> dict[str, Any]:
     return _read_mapping(folder / "config.yaml", ("dataset", "random-seed", *keys))
 
 
+def _read_best(folder: Path) -> dict[str, Any]:
+    keys = "choices", "flops", "params", "top1"
+    return _read_mapping(folder / "best_architecture.yaml", keys)
+
+
+def read_trained(folder: Path) -> Run:
+    """Read the files of a trained network. Raises as `read_run`."""
+    return Run(folder, read_config(folder), _read_best(folder))
+
+
 def read_run(folder: Path) -> SearchRun:
     """Read the files of a finished search.
 
@@ -174,17 +153,38 @@ def read_run(folder: Path) -> SearchRun:
     return SearchRun(
         folder,
         read_config(folder, "search-space"),
-        _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1")),
+        _read_best(folder),
         read_candidates(folder / "history.csv"),
         read_candidates(control) if control.exists() else None,
         {str(spec["metric"]): str(spec["unit"])} if spec.get("unit") else {},
     )
 
 
-def read_trained(folder: Path) -> TrainedNetwork:
-    """Read the files of a trained network. Raises as `read_run`."""
-    best = _read_mapping(folder / "best_architecture.yaml", ("choices", "flops", "params", "top1"))
-    return TrainedNetwork(folder, read_config(folder), best)
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_candidates(path: Path) -> Candidates:
+    """Read a history.csv. Raises ValueError where it is none."""
+    try:
+        rows = _read_rows(path)
+
+        def column(name: str) -> np.ndarray:
+            return np.array([float(row[name]) for row in rows])
+
+        present = [n for n in (rows[0] if rows else ()) if n not in NOT_COSTS and rows[0][n]]
+        candidates = Candidates(
+            architectures=[row["architecture"].split(" ") for row in rows],
+            rounds=column("round").astype(np.int64),
+            costs={name: column(name) for name in present},
+            top1=column("top1"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if not len(candidates):
+        raise ValueError(f"{path} holds no candidates")
+    return candidates
 
 
 def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
@@ -197,3 +197,36 @@ def metrics_of(runs: Sequence[SearchRun]) -> list[Metric]:
             if seen.setdefault(key, metric.unit) != metric.unit:
                 raise ValueError(f"the runs have {key} in {seen[key]} and in {metric.unit}")
     return list(found.values())
+
+
+def add_epoch(path: Path, done: int, numbers: Mapping[str, float]) -> None:
+    """Write the numbers of an epoch, counted from 1, to training.csv.
+
+    Rows of it or later ones are replaced: a training went on from a checkpoint before them.
+    """
+    old = _read_rows(path) if path.exists() else []
+    rows: list[Mapping[str, object]] = [row for row in old if int(row["epoch"]) < done]
+    rows.append({"epoch": done, **numbers})
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_epochs(folder: Path) -> dict[str, np.ndarray]:
+    """Read the columns of a run's training.csv, float [E], NaN where there is no number.
+
+    There are none in a run that trained no supernet.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / TRAINING_FILE
+    try:
+        rows = _read_rows(path) if path.exists() else []
+        names = rows[0] if rows else ()
+        return {n: np.array([float(row[n] or "nan") for row in rows]) for n in names}
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it") from error

@@ -1,4 +1,4 @@
-"""The run folder `runs/<title>/`, its log and its TensorBoard writer."""
+"""The run folder `runs/<title>/`, its log, and progress bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from datetime import datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -20,7 +21,6 @@ except ImportError:  # Windows: there runs are not protected from each other
 from tqdm import tqdm
 
 from utils.files import remove_temporaries
-from utils.progress import set_up_bars
 from utils.ranks import is_main, scratch_folder
 from utils.report import command_line
 
@@ -28,6 +28,9 @@ TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"  # held by the process that writes the folder; the system frees it when that ends
 log = logging.getLogger("oneshot_nas")
 _locks: dict[Path, int | None] = {}  # folders of this process -> open file; the last is the run's
+# what is said before there is a run folder, for its log.txt
+_early = MemoryHandler(capacity=1 << 20, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+_no_bars: bool | None = None  # None: bars on a terminal only; a batch job's log would fill up
 
 
 class _TqdmHandler(logging.Handler):
@@ -41,17 +44,6 @@ class _TqdmHandler(logging.Handler):
         tqdm.write(self.format(record), file=self.stream)
 
 
-class _EarlyRecords(logging.Handler):
-    """Keeps what is said before there is a run folder, for its log.txt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 class _FileHandler(logging.FileHandler):
     """FileHandler that raises where the log cannot be written, instead of printing a traceback."""
 
@@ -59,21 +51,19 @@ class _FileHandler(logging.FileHandler):
         raise sys.exc_info()[1]  # type: ignore[misc]
 
 
-_early = _EarlyRecords()
-
-
 def start_log(
     folder: Path | None = None, stream: TextIO | None = None, quiet: bool = False
 ) -> None:
     """Log to `stream` (standard output) and, given a folder, with times to its log.txt.
 
-    `quiet`, and ranks other than 0, print errors only.
+    `quiet`, and ranks other than 0, print errors only and show no progress bars.
     """
+    global _no_bars
     log.setLevel(logging.INFO)
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    set_up_bars(quiet or not is_main())
+    _no_bars = True if quiet or not is_main() else None
     log.addHandler(logging.NullHandler())
     if not is_main():
         return
@@ -84,10 +74,23 @@ def start_log(
         return
     file = _FileHandler(folder / "log.txt", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for record in _early.records:
-        file.handle(record)
-    _early.records.clear()
+    _early.setTarget(file)
+    _early.flush()
+    _early.setTarget(None)
     log.addHandler(file)
+
+
+def progress_bar(total: int, name: str, unit: str, initial: int = 0) -> tqdm:
+    """Make a bar over `total` units of work, of which `initial` are done."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=name,
+        unit=unit,
+        dynamic_ncols=True,
+        mininterval=0.5,
+        disable=_no_bars,
+    )
 
 
 def check_title(title: str) -> str:

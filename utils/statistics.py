@@ -70,7 +70,7 @@ def bootstrap_intervals(
     resamples: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Percentile intervals (95 %) [S, 2] of S statistics of items drawn anew with replacement.
+    """Compute percentile intervals (95 %) [S, 2] of S statistics of items drawn with replacement.
 
     Efron & Tibshirani, An Introduction to the Bootstrap, chapter 13. They tell how much a value
     depends on which items were looked at, not on the training of what scored them.
@@ -84,17 +84,17 @@ def bootstrap_intervals(
 
 
 def top_k_overlap(score: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """Share of the k truly best that are among the k of the highest score. Ties: the first."""
+    """Compute the share of the k truly best among the k of the highest score. Ties: the first."""
     ours, best = (np.argsort(-values, kind="stable")[:k] for values in (score, truth))
     return len(np.intersect1d(ours, best)) / k
 
 
 def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Indices of the best item of each bin of `truth` that holds any, in ascending order.
+    """Return indices of the best item (the first of equals) of each bin of `truth` that holds any.
 
-    Of equals the first. Bins are equally wide from the lowest to the highest value. Papers on
-    NAS-Bench-201 report the ranking of these few items: the many of nearly equal accuracy, whose
-    order is mostly noise, weigh no more than the rare ones, so τ is higher than that of all items.
+    Bins are equally wide, in ascending order. Papers on NAS-Bench-201 report the ranking of these
+    few items: the many of nearly equal accuracy, whose order is mostly noise, weigh no more than
+    the rare ones, so τ is higher than that of all items.
     """
     edges = np.linspace(truth.min(), truth.max(), bins + 1)
     which = np.minimum(np.searchsorted(edges, truth, side="right") - 1, bins - 1)
@@ -106,8 +106,7 @@ def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:
 def three_trainings(mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw three trainings of each network, float [3, N], of exactly this mean and population std.
 
-    Of three normal numbers with given mean and std the errors lie on a circle around (0, 0, 0) with
-    the radius std · √3, in a plane, and every direction is as likely.
+    The errors of three normal numbers lie on a circle of radius std · √3, any direction as likely.
     """
     angle = rng.uniform(0, 2 * np.pi, len(mean)) + 2 * np.pi / 3 * np.arange(3)[:, None]
     return mean + math.sqrt(2) * std * np.cos(angle)
@@ -116,7 +115,7 @@ def three_trainings(mean: np.ndarray, std: np.ndarray, rng: np.random.Generator)
 def training_agreement(
     mean: np.ndarray, std: np.ndarray, draws: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Mean τ that trainings of the same networks have with each other, to judge a score's τ by.
+    """Compute the mean τ of trainings of the same networks, to judge a score's τ by.
 
     Args:
         mean: accuracy of each network, the mean of three trainings (NAS-Bench-Macro, 2103.11922).
@@ -134,13 +133,8 @@ def training_agreement(
     for _ in range(draws):
         first, second, third = three_trainings(mean, std, rng)
         again = rng.normal(mean, std * math.sqrt(3 / 2) / math.sqrt(3))
-        taus.append(
-            [
-                kendall_tau(first, second),
-                kendall_tau(first, (second + third) / 2),
-                kendall_tau(mean, again),
-            ]
-        )
+        pairs = (first, second), (first, (second + third) / 2), (mean, again)
+        taus.append([kendall_tau(*pair) for pair in pairs])
     names = ("run_vs_run", "run_vs_mean_of_others", "perfect_score")
     return dict(zip(names, np.mean(taus, axis=0).tolist(), strict=True))
 
@@ -175,15 +169,12 @@ def rank_agreement(
         true = truth[rows]
         tau = kendall_tau(score[rows], true)
         others = [kendall_tau(other[rows], true) for other in baselines.values()]
-        return np.array(
-            [tau, spearman_rho(score[rows], true), *others, *(tau - other for other in others)]
-        )
+        ahead = [tau - other for other in others]
+        return np.array([tau, spearman_rho(score[rows], true), *others, *ahead])
 
     tau, rho, *rest = statistics(np.arange(n)).tolist()
-    tau_interval, rho_interval, *intervals = bootstrap_intervals(
-        statistics, n, resamples, rng
-    ).tolist()
-    names = list(baselines)
+    intervals = bootstrap_intervals(statistics, n, resamples, rng).tolist()
+    tau_interval, rho_interval, *intervals = intervals
     best = best_of_bins(truth)
     return {
         "kendall_tau": tau,
@@ -198,15 +189,15 @@ def rank_agreement(
                 "kendall_tau": rest[i],
                 "kendall_tau_interval": intervals[i],
                 "kendall_tau_binned": kendall_tau(baselines[name][best], truth[best]),
-                "ahead_interval": intervals[len(names) + i],
+                "ahead_interval": intervals[len(baselines) + i],
             }
-            for i, name in enumerate(names)
+            for i, name in enumerate(baselines)
         },
     }
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
-    """Indices of points [N, M] that no other one dominates, by the first column, then the next.
+    """Return indices of points [N, M] that no other dominates, by the first column, then the next.
 
     All columns are minimised. Of equal points the first one counts.
     """

@@ -8,7 +8,6 @@ score candidates in processes of their own (`search_strategy.workers`).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import os
@@ -39,39 +38,37 @@ def usable_cpus() -> int:
     return max(1, min(limits))
 
 
-def own_cgroup() -> str:
-    """The path of this process's cgroup (version 2), "" where there is none."""
+def _read(path: str | Path) -> str:
+    """Read a file of the system; nothing where there is none."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        return Path(path).read_text()
     except OSError:
         return ""
+
+
+def own_cgroup() -> str:
+    """Return the path of this process's cgroup (version 2), "" where there is none."""
+    lines = _read("/proc/self/cgroup").splitlines()
     return next((line[3:] for line in lines if line.startswith("0::")), "")
 
 
 def quota(root: Path, group: str) -> int:
-    """Whole CPUs that the quotas of a cgroup and its ancestors allow, rounded up.
+    """Count the whole CPUs that the quotas of a cgroup and its ancestors allow, rounded up.
 
     A container often sees its own group as the root, and its parents not at all.
     """
     folder = root / group.lstrip("/")
     allowed = 1 << 30
     for place in (folder, *folder.parents):
-        values = _words(place / "cpu.max")  # version 2: "quota period", quota may be "max"
+        values = _read(place / "cpu.max").split()  # version 2: "quota period", quota may be "max"
         if place == root and not values:  # version 1
-            files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
-            values = [word for name in files for word in _words(root / name)]
+            names = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
+            values = [word for name in names for word in _read(root / name).split()]
         if len(values) == 2 and values[0].isdigit():
             allowed = min(allowed, -(-int(values[0]) // int(values[1])))
         if place == root:
             break
     return allowed
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []
 
 
 def pick_threads(step: Callable[[], object], limit: int) -> int:
@@ -129,16 +126,14 @@ def set_threads(
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
-    with contextlib.suppress(OSError):  # Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+    """Return the name of this machine's processor."""
+    lines = _read("/proc/cpuinfo").splitlines()  # Linux
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def threads_text(device: torch.device) -> str:
-    """Threads and instruction set, to be added to a line of the log; "" on other devices."""
+    """Name threads and instruction set for a line of the log; "" on other devices."""
     if device.type != "cpu":
         return ""
     instructions = torch.backends.cpu.get_cpu_capability()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -24,18 +25,11 @@ class Callback(Protocol):
         """Take a matplotlib figure."""
 
 
-class _FileCallback:
+class _Functions(NamedTuple):
     """The functions of a Python file as a callback."""
 
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        self.names["scalars"](values, step)
-
-    def figure(self, name: str, figure: Figure, step: int) -> None:
-        if "figure" in self.names:
-            self.names["figure"](name, figure, step)
+    scalars: Callable[[dict[str, float], int], None]
+    figure: Callable[[str, Figure, int], None]
 
 
 def load_callback(path: Path | None) -> Callback | None:
@@ -52,7 +46,7 @@ def load_callback(path: Path | None) -> Callback | None:
         raise ValueError(f"--tracker {path}: {type(error).__name__}: {error}") from error
     if not callable(names.get("scalars")):
         raise ValueError(f"--tracker {path}: define scalars(values, step) in it")
-    return _FileCallback(names)
+    return _Functions(names["scalars"], names.get("figure", lambda *figure: None))
 
 
 class Tracker(SummaryWriter):

@@ -7,30 +7,21 @@ does after the update, what is written after an epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils import distributed
+from utils import checkpoint, distributed
 from utils.acceleration import Precision
-from utils.checkpoint import (
-    check_facts,
-    load_checkpoint,
-    restore,
-    restore_generators,
-    save_checkpoint,
-)
+from utils.evaluation import Meter
 from utils.finite import LossGuard, reset_nonfinite_bn
 from utils.interruption import deferred
-from utils.optim import Recipe, recipe_optimizer, recipe_scheduler
-from utils.progress import progress_bar
-from utils.run_folder import log
-from utils.timing import Meter
+from utils.optim import Recipe, build_optimizer, build_scheduler, decay_groups
+from utils.run_folder import log, progress_bar
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -57,7 +48,7 @@ class Pass(NamedTuple):
 
     loss: Tensor
     logits: Tensor
-    path: Sequence[int] | np.ndarray | Tensor | None = None
+    path: distributed.AnyPath | None = None
 
 
 class Step(NamedTuple):
@@ -83,9 +74,8 @@ class Epoch(NamedTuple):
 
     def write(self, writer: SummaryWriter, *names: str) -> None:
         """Write some of the numbers to TensorBoard, as train/NAME."""
-        numbers = self._asdict()
         for name in names:
-            writer.add_scalar(f"train/{name}", numbers[name], self.done)
+            writer.add_scalar(f"train/{name}", getattr(self, name), self.done)
 
 
 class Task(Protocol):
@@ -113,8 +103,17 @@ class Optimisation:
         self.net = net
         self.parameters = list(net.parameters())  # listing thousands takes milliseconds
         self.grad_clip = recipe.grad_clip or 0.0
-        self.optimizer = recipe_optimizer(net, recipe)
-        self.scheduler = recipe_scheduler(self.optimizer, recipe, len(loader))
+        self.optimizer = build_optimizer(
+            recipe.optimizer,
+            decay_groups(net, recipe.decay_all),
+            recipe.lr,
+            recipe.momentum,
+            recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            alpha=recipe.rmsprop_alpha,
+            eps=recipe.rmsprop_eps,
+        )
+        self.scheduler = build_scheduler(self.optimizer, recipe, len(loader))
         self.precision = Precision(recipe.amp, loader.device)
         self.guard = LossGuard(recipe.on_nan, loader.device)
         self.meter = Meter(loader.device)
@@ -177,7 +176,7 @@ class TrainingFile:
     due: float = field(default=0.0, init=False)  # when the next one between two epochs is
 
     def read(self) -> dict | None:
-        """The content of a checkpoint that is there, loaded into its parts, on every rank.
+        """Load a checkpoint that is there into its parts, on every rank; return its content.
 
         Raises:
             ValueError: it is damaged, or of something else.
@@ -185,10 +184,10 @@ class TrainingFile:
         if not distributed.from_main(self.path.exists()):
             return None
         there = self.path.exists()  # rank 0 alone may see the file
-        state = distributed.from_main(load_checkpoint(self.path, self.kind) if there else None)
-        assert state is not None
-        check_facts(self.path, state["facts"], self.facts)
-        restore(self.path, state, self.stateful)
+        state = checkpoint.load_checkpoint(self.path, self.kind) if there else {}
+        state = distributed.from_main(state)
+        checkpoint.check_facts(self.path, state["facts"], self.facts)
+        checkpoint.restore(self.path, state, self.stateful)
         return state
 
     def write(self, run: Optimisation, epoch: int, step: int, loader: dict, path: Path) -> None:
@@ -197,14 +196,14 @@ class TrainingFile:
         run.guard.flush()
         states = {name: thing.state_dict() for name, thing in self.stateful.items()}
         states = self.extra() | states | {"loader": loader, "meter": run.meter.state_dict()}
-        counts = {"epoch": epoch, "step": step}
-        save_checkpoint(path, self.kind, **states, **counts, facts=self.facts, config=self.config)
+        place = {"epoch": epoch, "step": step, "facts": self.facts, "config": self.config}
+        checkpoint.save_checkpoint(path, self.kind, **states, **place)
         now = time.perf_counter()
         self.due = now + (now - start) / self.share if self.share else now
 
 
 def _done(state: dict | None, run: Optimisation, epochs: int, name: str) -> tuple[int, int]:
-    """Epochs, and steps of the next one, that a checkpoint has behind it; its meter goes on."""
+    """Return epochs, and steps of the next one, that a checkpoint has done; its meter goes on."""
     if state is None:
         return 0, 0
     first, skip = state["epoch"], state.get("step", 0)
@@ -244,7 +243,7 @@ def fit(
             for _ in range(skip):
                 next(batches)
             if state is not None:
-                restore_generators(state)
+                checkpoint.restore_generators(state)
                 state = None
             for step, (images, labels) in enumerate(batches, skip + 1):
                 number, lr = epoch * len(loader) + step, run.lr
@@ -260,7 +259,6 @@ def fit(
             skip = 0
             run.guard.flush()
             rate = (run.meter.images - images_before) / (time.perf_counter() - start)
-            run.meter.add_ranks()
             loss, top1, clipped = run.meter.read()
             run.meter = Meter(loader.device)
             shown = task.end_epoch(Epoch(epoch + 1, loss, top1, run.lr, rate, clipped))

@@ -10,8 +10,7 @@ import torch
 from config_file.arg_config.fields import changed
 from config_file.arg_config.run_config import Command, RunConfig
 from config_file.arg_config.sources import write_config
-from utils.device import pick_device, seed_everything, tune_malloc
-from utils.environment import note_environment
+from utils.device import note_environment, pick_device, seed_everything, tune_malloc
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
 from utils.threads import threads_text
 
