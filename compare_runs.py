@@ -28,7 +28,7 @@ from utils.errors import user_errors
 from utils.files import atomic_path
 from utils.metrics import KNOWN, METRICS, TRUE_ACCURACY, Metric, standard_error
 from utils.plots import plot_fronts
-from utils.report import terminal_width, text_table, without_columns
+from utils.report import text_table
 from utils.run_files import Run, SearchRun, metrics_of, read_config, read_run, read_trained
 
 Row = dict[str, Any]  # name of a column -> value; None where it was not measured
@@ -176,7 +176,7 @@ def shown(rows: Sequence[Row], metrics: Sequence[Metric], hidden: Collection[str
         return "" if value is None else str(value)
 
     cells = [{labels.get(k, k): text(row, k) for k in row if k not in hidden} for row in rows]
-    return text_table(without_columns(cells, EXPENDABLE, terminal_width()))
+    return text_table(cells, EXPENDABLE)
 
 
 def heading(row: Row) -> str:

@@ -21,9 +21,9 @@ from model.supernet_file import load_supernet, supernet_facts
 from search_strategy.history import candidates_csv
 from search_strategy.scores import ScoreLog
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
-from utils.interruption import run_script
 from utils.device import stream
 from utils.files import write_text
+from utils.interruption import run_script
 from utils.metrics import MILLION
 from utils.run_folder import log
 from utils.statistics import kendall_tau

@@ -57,7 +57,7 @@ def test_the_table_and_the_csv_say_what_the_runs_hold(
 def test_the_tables_fit_a_narrow_terminal(
     runs: Path, width: int, main: Main, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_runs, "terminal_width", lambda: width)
+    monkeypatch.setattr("utils.report.terminal_width", lambda: width)
     shown = main(compare_runs, *sorted(runs.iterdir()))
     assert max(map(len, shown.splitlines())) <= width
     assert "top-1" in shown and "MACs (M)" in shown and ("budget" in shown) == (width == 120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing
 import os
@@ -12,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Command, load_splits
+from conftest import TINY, load_splits
 from PIL import Image
+from test_terminal import run
 
+import train_supernet
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
 from data import cache
 from data.cache import FOLDER, decode
 from data.images import ImageFiles, read_image
-from train_supernet import load_inputs
 
 CPU = torch.device("cpu")
 
@@ -121,7 +123,7 @@ def test_recipes_are_fitted_to_few_images(
     """16 training images where the recipe has batches of 128 and calibrates on 4 of 512."""
     given = ("--dataset", "image_folder", "--data-path", pets, "--search-space", TINY)
     config = load_config(SearchConfig, None, [str(x) for x in (*given, *flags)])
-    splits, _ = load_inputs(config, CPU)
+    splits, _ = train_supernet.load_inputs(config, CPU)
     with caplog.at_level(logging.INFO, "oneshot_nas"):
         fitted = splits.fitted(config)
     assert (fitted.training.batch_size, fitted.evaluation.calibration_batches) == sizes
@@ -150,9 +152,7 @@ def test_modes_other_than_rgb_are_handled(tmp_path: Path) -> None:
         got = read_image(path)
         assert got.mode == "RGB"
         assert np.abs(np.asarray(got).astype(int) - expected).max() <= 1, mode
-
-
-def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
+    # of an animation the first frame
     frames = [Image.new("RGB", (5, 4), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert np.array_equal(np.asarray(read_image(tmp_path / "a.gif")), np.asarray(frames[0]))
@@ -204,22 +204,20 @@ def damage(root: Path, how: str) -> str:
     return "cannot read the image folder .*pets"
 
 
-@pytest.mark.parametrize("size", [12, 80])
-@pytest.mark.parametrize("how", ["corrupt", "truncated", "two"])
-def test_bad_files_are_found_before_training(pets: Path, how: str, size: int) -> None:
-    says = damage(pets, how)
-    with pytest.raises(ValueError, match=says):
-        load(pets, size)
-    assert not [p for p in pets.glob(f"{FOLDER}/*") if p.is_dir() and "part" in p.name]
+BAD_FILES = ("corrupt", "truncated", "two")
+WRONG_FOLDERS = ("empty class", "classes differ", "one image", "no test", "no classes", "a file")
 
 
 @pytest.mark.parametrize(
-    "how", ["empty class", "classes differ", "one image", "no test", "no classes", "a file"]
+    ("how", "size"),
+    [*((how, 12) for how in BAD_FILES + WRONG_FOLDERS), *((how, 80) for how in BAD_FILES)],
 )
-def test_wrong_folders_are_clear_errors(pets: Path, how: str) -> None:
+def test_wrong_folders_are_clear_errors_before_training(pets: Path, how: str, size: int) -> None:
     says = damage(pets, how)
     with pytest.raises(ValueError, match=says):
-        load(pets)
+        load(pets, size)
+    if pets.is_dir():
+        assert not [p for p in pets.glob(f"{FOLDER}/*") if p.is_dir() and "part" in p.name]
 
 
 def test_a_folder_that_cannot_be_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,17 +229,13 @@ def test_a_folder_that_cannot_be_read(pets: Path, monkeypatch: pytest.MonkeyPatc
         load(pets)
 
 
-def test_one_image_of_a_single_folder_names_the_class(tmp_path: Path) -> None:
-    write_images(tmp_path / "a", 5)
-    write_images(tmp_path / "b", 1)
-    with pytest.raises(ValueError, match=r"b has 1 image\(s\); a class needs 3"):
-        load(tmp_path)
-
-
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+def test_a_class_may_be_called_train_and_needs_three_images(tmp_path: Path) -> None:
     write_images(tmp_path / "train", 8)
     write_images(tmp_path / "tram", 8)
     assert load(tmp_path).classes == ("train", "tram")
+    write_images(tmp_path / "b", 1)
+    with pytest.raises(ValueError, match=r"b has 1 image\(s\); a class needs 3"):
+        load(tmp_path)
 
 
 def files(root: Path) -> ImageFiles:
@@ -343,14 +337,18 @@ def test_imagenets_layout(tmp_path: Path) -> None:
     assert splits.test.num_images == 12 and len(splits.indices["validation"]) == 6
 
 
-def test_the_command_on_a_folder(pets: Path, command: Command) -> None:
+def test_the_command_on_a_folder(
+    pets: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Trains with all augmentation, writes splits.npz; a bad image is exit code 2."""
     flags = ("--search-space", TINY, "--dataset", "image_folder", "--data-path", pets)
     flags += ("--input-size", 12, "--batch-size", 4, "--epochs", 1, "--device", "cpu")
-    command("train_supernet.py", *flags, "--title", "a", "--randaugment", 1, "--cutout", 4)
+    train = functools.partial(run, train_supernet, monkeypatch, pets.parent, *flags)
+    train("--title", "a", "--randaugment", 1, "--cutout", 4)
     with np.load(pets.parent / "runs" / "a" / "splits.npz") as saved:
         assert len(saved["train"]) == 16 and len(saved["validation"]) == 4
     damage(pets, "corrupt")
-    done = command("train_supernet.py", *flags, "--title", "b", ok=False)
-    assert "0001.png is not a readable image" in done.stderr
+    with pytest.raises(SystemExit, match="2"):
+        train("--title", "b")
+    assert "0001.png is not a readable image" in capfd.readouterr().err
     assert not (pets.parent / "runs" / "b").exists()

@@ -131,7 +131,8 @@ def test_when_a_rank_is_killed_the_other_says_so_and_the_job_resumes(tmp_path: P
     parts[1].process.kill()
     assert [rank.wait() for rank in parts] == [2, -9]
     errors = [line for line in parts[0].text.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "lost the others" in errors[0] and "--resume" in errors[0]
+    assert len(errors) == 1 and "--resume" in errors[0]
+    assert "rank 0 of 2 lost the others" in errors[0]
     assert "Traceback" not in parts[0].text, parts[0].text
     resumed = start_ranks(folders[1], "--title", "t", "--resume")
     assert [rank.wait() for rank in resumed] == [0, 0], resumed[0].text

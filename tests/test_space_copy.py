@@ -28,7 +28,7 @@ from model import (
     load_subnet,
     stored_space,
 )
-from utils.checkpoint import KEYS, save_checkpoint
+from utils.checkpoint import KINDS, save_checkpoint
 
 MY = "my.yaml"
 EXTENDING = """
@@ -68,7 +68,8 @@ def run(folder: Path) -> Path:
     flags["lookup-table"] = str(keep_costs(run, space, table))
     (run / "config.yaml").write_text(yaml.safe_dump(flags))
     config = {"search_space": MY, "dataset": "digits", "input_size": 8, "widths": None}
-    save_checkpoint(run / "supernet.pt", **{**{key: {} for key in KEYS}, "config": config})
+    state = {key: {} for key in KINDS["supernet"]} | {"config": config}
+    save_checkpoint(run / "supernet.pt", **state)
     return run
 
 

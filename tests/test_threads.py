@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, Command
+from conftest import ROOT, TINY
 from helpers import all_codes, batches, trained_like
+from test_terminal import run
 
+import search
 from model import SearchSpace
 from search_strategy.evaluator import Evaluator
 from search_strategy.workers import LocalWorkers, shares
@@ -189,22 +191,18 @@ def test_processes_end_with_a_killed_parent() -> None:
 
 @linux
 def test_a_search_gives_the_same_with_more_processes(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--search-space", TINY, "--epochs", 1, "--population", 12, "--parent-num", 4)
-    flags += ("--generation-num", 2, "--threads", 1)
-    for cpus in (1, 2):
+    flags += ("--generation-num", 2)
+    for cpus, number in ((1, "auto"), (2, 1)):  # auto becomes a number in the config
         monkeypatch.setenv("OMP_NUM_THREADS", str(cpus))
-        command("search.py", *flags, "--title", f"cpus{cpus}")
+        run(search, monkeypatch, tmp_path, *flags, "--threads", number, "--title", f"cpus{cpus}")
     runs = [tmp_path / "runs" / f"cpus{cpus}" for cpus in (1, 2)]
     for name in ("history.csv", "random_control.csv", "best_architecture.yaml"):
         first, second = (run.joinpath(name).read_text() for run in runs)
         assert first == second.replace("cpus2", "cpus1"), name
-    assert "threads: 1\n" in (runs[0] / "config.yaml").read_text()
-
-
-def test_auto_becomes_a_number_in_the_config(command: Command, tmp_path: Path) -> None:
-    command("train_supernet.py", "--search-space", TINY, "--epochs", 1, "--title", "a")
-    assert "\nthreads: 1\n" in (tmp_path / "runs/a/config.yaml").read_text()
-    done = command("train_supernet.py", "--threads", "none", ok=False)
-    assert "neither an integer from 1 to 1024 nor auto" in done.stderr
+    assert "\nthreads: 1\n" in (runs[0] / "config.yaml").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        run(search, monkeypatch, tmp_path, "--threads", "none")
+    assert "neither an integer from 1 to 1024 nor auto" in capfd.readouterr().err

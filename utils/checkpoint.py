@@ -10,18 +10,26 @@ from __future__ import annotations
 import pickle
 import random
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 
 from utils.files import atomic_path
 
+Facts = Mapping[str, object]  # what a checkpoint belongs to: space, dataset, split, ...
 FORMAT = 3  # 1 had no kind, 2 a SHA-256 as the archive's comment; such files are still read
 COMMON = {"optimizer", "scheduler", "loader", "epoch", "facts", "config"}
-# what a checkpoint of a kind has at least; other kinds: nothing
+# what a checkpoint of a kind has at least
 KINDS = {"supernet": COMMON | {"supernet", "sampler"}, "subnet": COMMON | {"subnet", "averaged"}}
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
 
 
 def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> None:
@@ -30,7 +38,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
     Raises:
         OSError: it cannot be written; what `path` held before is as it was.
     """
-    missing = KINDS.get(kind, set()) - state.keys()
+    missing = KINDS[kind] - state.keys()
     assert not missing, f"a checkpoint of a {kind} has {sorted(missing)}"
     kind_of, words, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     generators = {
@@ -79,7 +87,7 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     state.setdefault("kind", "supernet")  # all that format 1 could hold
     if state["kind"] != kind:
         raise ValueError(f"checkpoint {path} is of a {state['kind']}, not of a {kind}")
-    if missing := KINDS.get(kind, set()) - state.keys():
+    if missing := KINDS[kind] - state.keys():
         raise ValueError(f"checkpoint {path} lacks {', '.join(sorted(missing))}; train it again")
     if not all(isinstance(state.get(key, {}), dict) for key in ("facts", "config")):
         raise ValueError(f"{foreign}: its facts and config are no mappings")
@@ -109,7 +117,7 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_facts(path: str | Path, stored: Facts, wanted: Facts) -> None:
     """Raise ValueError naming the first fact in which a checkpoint is of something else.
 
     A space may have two names, as its file does; its fingerprint tells if it is another one.
@@ -133,7 +141,7 @@ def check_facts(path: str | Path, stored: dict[str, Any], wanted: dict[str, Any]
             )
 
 
-def restore(path: str | Path, state: dict[str, Any], parts: dict[str, Any]) -> None:
+def restore(path: str | Path, state: dict[str, Any], parts: Mapping[str, Stateful]) -> None:
     """Load `state[name]` into every part. Raises ValueError naming a part that does not fit."""
     for name, part in parts.items():
         try:

@@ -1,4 +1,4 @@
-"""What a command tells at its end or in place of a run: tables, times, TensorBoard's hparams."""
+"""Tables, times and commands for people; the plan of a --dry-run; TensorBoard's hparams."""
 
 from __future__ import annotations
 
@@ -78,34 +78,28 @@ def clock(seconds: float) -> str:
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that standard output is; None for files and pipes."""
+    """Return the columns of the terminal that standard output is; None for files and pipes."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def without_columns(
-    rows: Sequence[dict[str, str]], expendable: Sequence[str], width: int | None
-) -> list[dict[str, str]]:
-    """Leave out the first of the `expendable` columns until the table fits into `width`."""
-    fitted = [dict(row) for row in rows]
-    for name in expendable:
-        if width is None or len(text_table(fitted).splitlines()[1]) <= width:
-            break
-        for row in fitted:
-            row.pop(name, None)
-    return fitted
-
-
-def text_table(rows: Sequence[dict[str, str]]) -> str:
+def text_table(rows: Sequence[dict[str, str]], expendable: Sequence[str] = ()) -> str:
     """Align columns under their names, numbers to the right; empty columns are left out.
 
-    A row may lack columns.
+    A row may lack columns. On a terminal, leave out the first of the `expendable` columns until
+    the table fits.
     """
-    columns = []
+    columns = {}
     for name in dict.fromkeys(n for row in rows for n in row):
         values = [row.get(name, "") for row in rows]
         if any(values):
             align = ">" if all(v[:1].isdigit() or v[:1] in "-" for v in values) else "<"
             width = max(map(len, (name, *values)))
-            columns.append([f"{v:{align}{width}}" for v in (name, *values)])
-    lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
-    return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])
+            columns[name] = [f"{v:{align}{width}}" for v in (name, *values)]
+    widest = terminal_width()
+    for unneeded in (*expendable, ""):
+        lines = ["  ".join(line).rstrip() for line in zip(*columns.values(), strict=True)]
+        length = max(map(len, lines))
+        if widest is None or length <= widest:
+            break
+        columns.pop(unneeded, None)
+    return "\n".join([lines[0], "─" * length, *lines[1:]])

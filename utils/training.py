@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from utils import checkpoint, distributed
 from utils.acceleration import Precision
+from utils.checkpoint import Stateful
 from utils.evaluation import Meter
 from utils.finite import LossGuard, reset_nonfinite_bn
 from utils.interruption import deferred
@@ -25,12 +26,6 @@ from utils.run_folder import log, progress_bar
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-
-class Stateful(Protocol):
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> object: ...
 
 
 class Batches(Stateful, Protocol):

@@ -16,7 +16,7 @@ _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 60
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Format a value for an error message, shortened."""
     return _shown.repr(value)
 
@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
         super().__init__(stream)
         self.sizes: dict[yaml.Node, int] = {}  # values that a composed node unfolds to
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         """Refuse small files whose aliases of aliases mean billions of values, or have no end."""
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
