@@ -25,7 +25,7 @@ class EvolutionConfig(BreedingConfig):
 
     title: ClassVar[str] = "evolution"
 
-    parent_num: int = flag(10, integer(1), "best so far that breed", "N")
+    parent_num: int = flag(10, integer(1), "top candidates kept as parents", "N")
     aging: int = flag(
         0,
         integer(0),
