@@ -41,7 +41,7 @@ from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable
 from lookup_table.blocks import INDEX_FILE, export_blocks
 from lookup_table.builder import load_table
 from lookup_table.importers import import_table
-from lookup_table.latency import measure_latency, rank_note, validate
+from lookup_table.latency import measure_latency, rank_note, validate, validation_text
 from lookup_table.memory import add_memory
 from lookup_table.user_table import list_tables, read_user_table, user_table_text
 from model import SearchSpace, Subnet, architecture_record, count_params, load_architecture
@@ -156,7 +156,10 @@ def add_latency(
         report = validate(space, table, networks, settings)
         if note := rank_note(report["spearman"]):
             log.info(f"note: {note}")
-        table.sources["latency"]["validation"] = {k: v for k, v in report.items() if "_ms" not in k}
+        table.sources["latency"] |= {
+            "validation": {k: v for k, v in report.items() if "_ms" not in k},
+            "exactness": validation_text(report),  # what searches on other devices state
+        }
         measured["latency_against_whole_networks"] = report
     return table, measured
 

@@ -209,8 +209,6 @@ def latency_rows(
         return {}
     if not known.items() >= source(settings).items():  # of another device
         stated = known.get("exactness") or "its error on whole networks is not known"
-        if "validation" in known:
-            stated = validation_text(known["validation"])
         return {"latency table": f"{known.get('device', known.get('file'))}; {stated}"}
     others = budget.sample(CHECKED - 1, np.random.default_rng(0))
     found = validate(space, table, np.vstack([answer, others]), settings)
