@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; commands
 import torch
 
 import data
+import lookup_table.__main__
 from config_file.arg_config.data_config import AugmentConfig, DataConfig
 from data import Splits
 from lookup_table import LookupTable
@@ -103,10 +105,11 @@ def main(
 ) -> Iterator[Main]:
     """Runs a script's main() in this process, in an empty folder: much faster than `command`.
 
-    It returns what was printed; with `ok=False` it expects a user error and returns its line.
+    It returns what was printed; with `ok=False` it expects a user error and returns its line,
+    alone on stderr where `notes` is False.
     """
 
-    def run(script: ModuleType, *flags: object, ok: bool = True) -> str:
+    def run(script: ModuleType, *flags: object, ok: bool = True, notes: bool = True) -> str:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, flags)])
         if ok:
@@ -114,10 +117,18 @@ def main(
             return capsys.readouterr().out
         with pytest.raises(SystemExit) as stopped:
             script.main()
-        errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-        assert stopped.value.code == 2 and len(errors) == 1, errors
+        lines = capsys.readouterr().err.splitlines()
+        errors = [x for x in lines if x.startswith("error: ")]
+        assert stopped.value.code == 2 and len(errors) == 1, lines
+        assert notes or lines == errors, lines
         return errors[0]
 
     handlers = list(log.handlers)
     yield run
     log.handlers[:] = handlers  # the script's write to streams that are captured
+
+
+@pytest.fixture
+def lookup(main: Main) -> Main:
+    """Runs `python -m lookup_table` in this process."""
+    return functools.partial(main, lookup_table.__main__, notes=False)

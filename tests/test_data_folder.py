@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, load_splits
+from conftest import TINY, Main, load_splits
 from PIL import Image
-from test_terminal import run
 
 import train_supernet
 from config_file.arg_config.search_config import SearchConfig
@@ -337,18 +336,14 @@ def test_imagenets_layout(tmp_path: Path) -> None:
     assert splits.test.num_images == 12 and len(splits.indices["validation"]) == 6
 
 
-def test_the_command_on_a_folder(
-    pets: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_on_a_folder(pets: Path, main: Main) -> None:
     """Trains with all augmentation, writes splits.npz; a bad image is exit code 2."""
     flags = ("--search-space", TINY, "--dataset", "image_folder", "--data-path", pets)
     flags += ("--input-size", 12, "--batch-size", 4, "--epochs", 1, "--device", "cpu")
-    train = functools.partial(run, train_supernet, monkeypatch, pets.parent, *flags)
+    train = functools.partial(main, train_supernet, *flags)
     train("--title", "a", "--randaugment", 1, "--cutout", 4)
     with np.load(pets.parent / "runs" / "a" / "splits.npz") as saved:
         assert len(saved["train"]) == 16 and len(saved["validation"]) == 4
     damage(pets, "corrupt")
-    with pytest.raises(SystemExit, match="2"):
-        train("--title", "b")
-    assert "0001.png is not a readable image" in capfd.readouterr().err
+    assert "0001.png is not a readable image" in train("--title", "b", ok=False)
     assert not (pets.parent / "runs" / "b").exists()

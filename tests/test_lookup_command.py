@@ -1,20 +1,16 @@
-"""`python -m lookup_table` in a subprocess."""
+"""`python -m lookup_table`, in this process but for one start of its own."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY
-
-from lookup_table.__main__ import main
+from conftest import ROOT, TINY, Main
 
 ARCHITECTURE = {
     "search_space": "proxylessnas",
@@ -24,23 +20,7 @@ ARCHITECTURE = {
 }
 
 
-def lookup(tmp_path: Path, *flags: object, ok: bool = True) -> str:
-    """What `python -m lookup_table` prints, run in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.chdir(tmp_path)
-        patch.setattr(sys, "argv", ["lookup_table", *map(str, flags)])
-        try:
-            main()
-        except SystemExit as stop:
-            assert stop.code == 2 and not ok, err.getvalue()
-            assert err.getvalue().startswith("error: ") and err.getvalue().count("\n") == 1
-            return err.getvalue()
-    assert ok
-    return out.getvalue()
-
-
-def test_an_architecture_as_json_and_as_a_table(tmp_path: Path) -> None:
+def test_an_architecture_as_json_and_as_a_table(tmp_path: Path, lookup: Main) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
     words = [sys.executable, "-m", "lookup_table", "--arch", "a.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -48,35 +28,36 @@ def test_an_architecture_as_json_and_as_a_table(tmp_path: Path) -> None:
     facts = json.loads(done.stdout)
     assert isinstance(facts["flops"], int) and isinstance(facts["params"], int)
     assert facts["measured"] == {"flops": facts["flops"], "params": facts["params"]}
-    text = lookup(tmp_path, "--arch", "a.yaml", "--table")
+    text = lookup("--arch", "a.yaml", "--table")
     assert text.count("*k3_e3") == 20 and text.count("*k7_e6") == 1
     assert f"{facts['flops'] / 1e6:,.3f}" in text
     assert (tmp_path / ".cache").is_dir()
 
 
-def test_a_space(tmp_path: Path) -> None:
+def test_a_space(lookup: Main) -> None:
     flags = ("--search-space", "spos", "--input-size", 32, "--num-classes", 10)
-    facts = json.loads(lookup(tmp_path, *flags))
+    facts = json.loads(lookup(*flags))
     assert facts["architectures"] == 4**20 and facts["layers"] == 20
     assert facts["flops"][0] < facts["flops"][1] and facts["params"][0] < facts["params"][1]
-    text = lookup(tmp_path, "--search-space", TINY, "--input-size", 8, "--table")
+    text = lookup("--search-space", TINY, "--input-size", 8, "--table")
     assert "192 architectures, 156 different networks" in text
 
 
-def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
+def test_latency_is_measured_saved_and_brought_again(tmp_path: Path, lookup: Main) -> None:
     flags = ("--search-space", TINY, "--input-size", 8, "--num-classes", 10)
     quick = ("--latency-seconds", 0.001, "--latency-networks", 3, "--device", "cpu")
-    facts = json.loads(lookup(tmp_path, *flags, "--latency", *quick, "--save", "cpu.yaml"))
+    facts = json.loads(lookup(*flags, "--latency", *quick, "--save", "cpu.yaml"))
     against = facts["latency_against_whole_networks"]
     assert len(against["measured_ms"]) == against["num_networks"] == 3
     assert facts["latency_source"]["batch_size"] == 1 and facts["networks"] == 156
     assert 0 < facts["latency"][0] < facts["latency"][1]
     saved = yaml.safe_load((tmp_path / "cpu.yaml").read_text())
     assert saved["device"].endswith("(cpu)") and saved["validation"]["num_networks"] == 3
-    again = json.loads(lookup(tmp_path, *flags, "--lookup-table", "cpu.yaml"))
+    assert saved["exactness"].startswith("over 3 networks: rank correlation")
+    again = json.loads(lookup(*flags, "--lookup-table", "cpu.yaml"))
     assert again["latency"] == facts["latency"]
     flags = ("--search-space", TINY, "--input-size", 16, "--lookup-table", "cpu.yaml")
-    assert "fix --input-size" in lookup(tmp_path, *flags, ok=False)
+    assert "fix --input-size" in lookup(*flags, ok=False)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +74,8 @@ def test_latency_is_measured_saved_and_brought_again(tmp_path: Path) -> None:
         ({}, ("--search-space", "fbnt"), "did you mean 'fbnet'"),
     ],
 )
-def test_bad_architectures(tmp_path: Path, change: dict, flags: tuple, says: str) -> None:
+def test_bad_architectures(
+    tmp_path: Path, lookup: Main, change: dict, flags: tuple, says: str
+) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(ARCHITECTURE | change))
-    assert says in lookup(tmp_path, "--arch", "a.yaml", *flags, ok=False)
+    assert says in lookup("--arch", "a.yaml", *flags, ok=False)

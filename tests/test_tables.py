@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY
+from conftest import TINY, Main
 from scipy.stats import spearmanr
-from test_lookup_command import lookup
 
 from lookup_table import LookupTable
 from lookup_table.builder import load_table
@@ -116,17 +115,17 @@ def test_an_unknown_table_is_refused(tiny: SearchSpace) -> None:
             read(name, tiny)
 
 
-def test_the_command(tmp_path: Path) -> None:
-    assert "licence:   Apache-2.0" in lookup(tmp_path, "--list-tables")
+def test_the_command(tmp_path: Path, lookup: Main) -> None:
+    assert "licence:   Apache-2.0" in lookup("--list-tables")
     space = load_space("fbnet_hwnas", 32, 10)
     choices = space.decode(np.zeros(space.num_layers, dtype=int))
     spec = {"search_space": space.name, "input_size": 32, "num_classes": 10, "choices": choices}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(spec))
     flags = ("--arch", "a.yaml", "--lookup-table", "pixel3", "--memory", "int8")
-    facts = json.loads(lookup(tmp_path, *flags))
+    facts = json.loads(lookup(*flags))
     assert facts["latency"] > 3 and facts["latency_fixed_part"] == "of 100 classes"
     assert 0 < facts["peak_memory"] < facts["weights"]
-    text = lookup(tmp_path, "--arch", "a.yaml", "--lookup-table", "pixel1_singlepath", ok=False)
+    text = lookup("--arch", "a.yaml", "--lookup-table", "pixel1_singlepath", ok=False)
     assert "it fits --search-space singlepath --input-size 224" in text
 
 
@@ -218,7 +217,7 @@ def proxyless_lut(space: SearchSpace, suffix: str) -> dict:
 
 
 @pytest.mark.parametrize("suffix", ["", "-se:0-hs:0"])
-def test_proxyless_lut(tmp_path: Path, suffix: str) -> None:
+def test_proxyless_lut(tmp_path: Path, lookup: Main, suffix: str) -> None:
     space, file = load_space("proxylessnas", 224, 1000), tmp_path / "lut.yaml"
     lut = proxyless_lut(space, suffix)
     file.write_text(yaml.safe_dump(lut))
@@ -230,7 +229,6 @@ def test_proxyless_lut(tmp_path: Path, suffix: str) -> None:
             expected += 0 if name == "skip" else layer.in_chs / 1000
             assert table.costs["latency"][i, c] == pytest.approx(1e6 * expected, abs=1)
     lookup(
-        tmp_path,
         *("--search-space", "proxylessnas", "--import", "proxyless_lut", "lut.yaml"),
         *("--save", "out.yaml"),
     )
@@ -260,13 +258,13 @@ def test_singlepath_json(tmp_path: Path) -> None:
 
 
 def test_blocks_measured_elsewhere_become_a_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lookup: Main, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exported, timed by the script that goes with them, imported: every row has its time."""
     spec = yaml.safe_load(TINY.read_text()) | {"choices": ["k3_e3", "skip"]}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec))
     flags = ("--search-space", "small.yaml", "--dataset", "digits")
-    lookup(tmp_path, *flags, "--export-blocks", "blocks")
+    lookup(*flags, "--export-blocks", "blocks")
     folder = tmp_path / "blocks"
     index = json.loads((folder / "index.json").read_text())
     files = {block["file"] for block in index["blocks"]}
@@ -278,7 +276,7 @@ def test_blocks_measured_elsewhere_become_a_table(
     text = "\n".join(["file,ms", *(f"{b['file']},{i + 1}" for i, b in enumerate(index["blocks"]))])
     (folder / "times.csv").write_text(text)
     times = ("--import", "block_times", "blocks/times.csv", "--save", "phone.yaml")
-    lookup(tmp_path, *flags, *times)
+    lookup(*flags, *times)
     monkeypatch.chdir(tmp_path)
     space = load_space("small.yaml", 8, 10)
     table = read(tmp_path / "phone.yaml", space)
@@ -291,6 +289,6 @@ def test_blocks_measured_elsewhere_become_a_table(
         if "skip" in layer.choices:
             assert table.costs["latency"][i, layer.choices.index("skip")] == 0
     (folder / "times.csv").write_text("file,ms\nstem.onnx,fast\n")
-    assert "'fast' is not a number" in lookup(tmp_path, *flags, *times, ok=False)
+    assert "'fast' is not a number" in lookup(*flags, *times, ok=False)
     (folder / "times.csv").write_text("file,ms\nstem.onnx,1\n")
-    assert "has no entry 'k3_e3" in lookup(tmp_path, *flags, *times, ok=False)
+    assert "has no entry 'k3_e3" in lookup(*flags, *times, ok=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, Main
 from helpers import all_codes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -20,23 +20,11 @@ from utils.run_files import read_epochs, read_run
 SMALL = ("--search-space", TINY, "--device", "cpu", "--epochs", 2, "--lr", 0.05)
 
 
-def run(module: object, monkeypatch: pytest.MonkeyPatch, folder: Path, *flags: object) -> None:
-    """A command's main in this process, as if started in `folder`."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", ["command.py", *map(str, flags)])
-    module.main()
-
-
 def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    tiny: SearchSpace,
-    tiny_table: LookupTable,
+    main: Main, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
 ) -> None:
     flags = (*SMALL, "--generation-num", 3, "--population", 8, "--parent-num", 3, "--seeds", 2)
-    run(search, monkeypatch, tmp_path, *flags, "--target-hc", 0.3, "--dry-run")
-    plan = " ".join(capfd.readouterr().out.split())
+    plan = " ".join(main(search, *flags, "--target-hc", 0.3, "--dry-run").split())
     codes = all_codes(tiny)
     inside = codes[tiny_table.cost(codes, "flops") <= 300_000]
     networks = len(np.unique(Equivalence(tiny).canonical(inside), axis=0))
@@ -47,20 +35,20 @@ def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(
     assert "history.csv" in plan and "no run was written" in plan
     assert not list(tmp_path.iterdir())
 
-    run(train_supernet, monkeypatch, tmp_path, *SMALL, "--dry-run", "--title", "t")
-    plan = capfd.readouterr().out
+    plan = main(train_supernet, *SMALL, "--dry-run", "--title", "t")
     assert "66 steps" in plan and "runs/t/" in plan and "to score" not in plan
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SystemExit):
-        run(search, monkeypatch, tmp_path, "--dry-run", "--resume", "--title", "t")
-    assert "leave --resume out" in capfd.readouterr().err
+    flags = ("--dry-run", "--resume", "--title", "t")
+    assert "leave --resume out" in main(search, *flags, ok=False)
 
 
 def test_a_quiet_run_leaves_everything_in_its_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--generation-num", 2, "--population", 6, "--parent-num", 2, "--title", "q", "--quiet")
-    run(search, monkeypatch, tmp_path, *SMALL, *flags)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["search.py", *map(str, (*SMALL, *flags))])
+    search.main()  # not by `main`, which keeps stderr to itself
     said = capfd.readouterr()
     assert said.out == "" and said.err == ""
     folder = tmp_path / "runs" / "q"

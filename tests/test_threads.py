@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, Main
 from helpers import all_codes, batches, trained_like
-from test_terminal import run
 
 import search
 from model import SearchSpace
@@ -191,18 +190,17 @@ def test_processes_end_with_a_killed_parent() -> None:
 
 @linux
 def test_a_search_gives_the_same_with_more_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: Main
 ) -> None:
     flags = ("--search-space", TINY, "--epochs", 1, "--population", 12, "--parent-num", 4)
     flags += ("--generation-num", 2)
     for cpus, number in ((1, "auto"), (2, 1)):  # auto becomes a number in the config
         monkeypatch.setenv("OMP_NUM_THREADS", str(cpus))
-        run(search, monkeypatch, tmp_path, *flags, "--threads", number, "--title", f"cpus{cpus}")
+        main(search, *flags, "--threads", number, "--title", f"cpus{cpus}")
     runs = [tmp_path / "runs" / f"cpus{cpus}" for cpus in (1, 2)]
     for name in ("history.csv", "random_control.csv", "best_architecture.yaml"):
         first, second = (run.joinpath(name).read_text() for run in runs)
         assert first == second.replace("cpus2", "cpus1"), name
     assert "\nthreads: 1\n" in (runs[0] / "config.yaml").read_text()
-    with pytest.raises(SystemExit, match="2"):
-        run(search, monkeypatch, tmp_path, "--threads", "none")
-    assert "neither an integer from 1 to 1024 nor auto" in capfd.readouterr().err
+    error = main(search, "--threads", "none", ok=False)
+    assert "neither an integer from 1 to 1024 nor auto" in error
