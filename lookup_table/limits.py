@@ -6,7 +6,6 @@ as `60%` of what the space's largest network costs.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from lookup_table.table import MILLION, LookupTable
 from utils.metrics import in_millions
 
-log = logging.getLogger("oneshot_nas")
 MOST = 1e12  # of a bound, in its unit: single costs stay below 2^63
 SLIPS = (1e-6, 1e-3, 1e3, 1e6)  # factors between the unit of a limit and one it is mistaken for
 FLAG = re.compile(r"(?P<metric>[a-z][a-z0-9_]{0,30})=(?P<high>[^:=]+)(:(?P<low>[^:=]+))?")
@@ -103,27 +101,25 @@ def unit_guess(cost: int, table: LookupTable, metric: str) -> str:
     return f" (did you mean {meant[0] / MILLION:.4g} {table.unit(metric)}?)" if meant else ""
 
 
-def check_upper(flag: str, limit: Limit, table: LookupTable, may_exceed: bool = False) -> None:
+def check_upper(flag: str, limit: Limit, table: LookupTable) -> None:
     """Refuse an upper end above the largest network: mostly it is a value in another unit.
 
     Args:
         flag: that set it, for the message.
-        may_exceed: refuse it only if another unit explains it; else say so in the log.
 
     Raises:
-        ValueError: it is refused.
+        ValueError: it is above; the message guesses the unit that was meant.
     """
     highest, unit = table.range(limit.metric)[1], table.unit(limit.metric)
     if limit.high is None or limit.high <= highest:
         return
     if (given := in_millions(limit.high)) == (largest := in_millions(highest)):
         return  # the largest as it is printed
-    text = f"{flag}: {given} {unit} is more than the largest network of this space has ({largest}"
-    guess = unit_guess(limit.high, table, limit.metric)
-    if may_exceed and not guess:
-        log.info(f"note: {text} {unit}), so it limits nothing")
-        return
-    raise ValueError(f"{text} {unit}){guess}; lower it, or leave the upper limit out (none)")
+    raise ValueError(
+        f"{flag}: {given} {unit} is more than the largest network of this space has ({largest} "
+        f"{unit}){unit_guess(limit.high, table, limit.metric)}; lower it, or leave the upper limit "
+        f"out"
+    )
 
 
 def resolve_limits(
@@ -135,7 +131,7 @@ def resolve_limits(
         taken: metrics that are limited by another flag (--info-metric by --target-hc).
 
     Raises:
-        ValueError: a metric is unknown or limited twice; an upper end seems to be in another unit.
+        ValueError: a metric is unknown or limited twice; an upper end is above the largest network.
     """
     seen = set(taken)
     for flag in flags:
@@ -152,7 +148,7 @@ def resolve_limits(
         seen.add(flag.metric)
     limits = [flag.resolve(table) for flag in flags]
     for limit in limits:
-        check_upper(f"--limit {limit.metric}", limit, table, may_exceed=True)
+        check_upper(f"--limit {limit.metric}", limit, table)
     return limits
 
 
