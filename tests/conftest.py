@@ -31,7 +31,20 @@ TINY = ROOT / "tests" / "tiny.yaml"
 Command = Callable[..., subprocess.CompletedProcess]
 Main = Callable[..., str]
 
+LONGEST = (
+    "test_verify",
+    "test_kills",
+    "test_distributed",
+    "test_gpu_benchmark",
+    "test_differentiable",
+)
+
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files of the longest tests first, so that no core waits for them at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def load_splits(
