@@ -1,8 +1,6 @@
 """Search a network: train a supernet (or load one), search it within a budget, report.
 
 python search.py --search-strategy evolution             # on the embedded digits, in minutes
-python search.py --search-strategy random --random-iteration 500 --title random_digits
-python search.py --search-strategy pareto --objectives flops params
 python search.py --search-space fbnet --dataset cifar10 --target-hc 60 --title fbnet_c10
 python search.py --title fbnet_c10 --resume               # go on after an interruption
 python search.py --checkpoint runs/fbnet_c10/supernet.pt --info-metric latency --target-hc 2.5
