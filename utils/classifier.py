@@ -101,8 +101,9 @@ class ClassifierTask:
         self.averaged = None
         if ema_decay:
             average = get_ema_multi_avg_fn(ema_decay)
+            # buffers too: the average of weights needs batch statistics of about the same steps
             self.averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}
+        self.best: dict[str, float] = {"top1": -1.0, "loss": 0.0}  # below any first epoch
         self.save_best: Callable[[int], None] = lambda done: None
 
     def start_epoch(self, epoch: int) -> None:
@@ -124,6 +125,7 @@ class ClassifierTask:
         scores = evaluate(used, self.validation, self.num_classes)
         self.writer.add_scalar("validation/top1", scores.top1, done)
         self.writer.add_scalar("validation/loss", scores.loss, done)
+        # few validation images tie often: the loss decides then
         if (scores.top1, -scores.loss) > (self.best["top1"], -self.best["loss"]):
             self.best = {"top1": scores.top1, "loss": scores.loss, "epoch": done}
             self.save_best(done)

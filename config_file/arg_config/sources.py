@@ -95,6 +95,7 @@ class Reader:
         hidden = {"help", *marked(kind, NOT_SAVED)}
         self.actions = {a.dest: a for a in self.parser._actions if a.dest not in hidden}
         self.typed = self.parser.parse_args(argv)
+        # argparse cannot tell a typed default from one left out; files must not override the first
         words = {word.split("=", 1)[0] for word in argv if word.startswith("--")}
         self.given = {a.dest for a in self.parser._actions if words & set(a.option_strings)}
 
@@ -111,11 +112,11 @@ class Reader:
         where = str(path or chosen.get("checkpoint"))
 
         def parse(section: str | None) -> Namespace:
-            merged = recipe[None] | recipe.get(section, {}) | inherited
+            merged = recipe[None] | recipe.get(section, {}) | inherited  # lowest precedence first
             merged |= config[None] | config.get(section, {})
             return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
-        values = parse(None)
+        values = parse(None)  # names the sampler, whose section is then read as well
         section = take(self.kind, values).sampler_section
         return parse(section) if section else values
 
@@ -136,7 +137,7 @@ class Reader:
         words = words_of(self.actions, written, str(path))
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
-        stored = vars(self.parser.parse_args(words))
+        stored = vars(self.parser.parse_args(words))  # as types of flags, to compare with typed
         for name in sorted(self.given - marked(self.kind, MAY_DIFFER, NOT_SAVED)):
             resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
             if typed[name] != stored[name] and not resolved:
@@ -154,7 +155,7 @@ class Reader:
                 f"gone; leave the flag out to go on with the run's own {own['search_space']}"
             )
         words = words_of(self.actions, written | own, str(path))
-        return self.parser.parse_args([*words, *self.argv])
+        return self.parser.parse_args([*words, *self.argv])  # typed: those that may differ
 
     def file(self, path: Path, shared: bool = False) -> Layer:
         """Return the flags in a YAML file by name, and those of each sampler.
@@ -261,7 +262,7 @@ def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
 
     stored = load_checkpoint(str(chosen["checkpoint"]))["config"]
     other_space = chosen.get("search_space") not in (None, stored.get("search_space"))
-    stored |= own_files(stored, Path(chosen["checkpoint"]).parent)
+    stored |= own_files(stored, Path(chosen["checkpoint"]).parent)  # its folder may have moved
     return inheritable(kind, stored | ({"widths": None} if other_space else {}))
 
 
