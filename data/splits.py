@@ -140,7 +140,7 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
         ValueError: a part would lack images of a class.
     """
     raw = DATASETS[data.dataset](data.data_path)
-    counts = np.bincount(raw.train_labels)
+    counts = np.bincount(raw.train_labels)  # images of each class
     if counts.min() < 2:
         few = int(counts.argmin())
         raise ValueError(
@@ -148,6 +148,7 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
             f"one to train and one to validate"
         )
     try:
+        # not --random-seed: all runs share the split
         parts = stratified_split(raw.train_labels, data.train_portion, SPLIT_SEED)
     except ValueError as error:
         raise ValueError(
@@ -170,7 +171,7 @@ def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) 
     if not config.augment:
         return how
     padding = round(PADDING_SHARE * size)
-    whole_files = not isinstance(images, np.ndarray)
+    whole_files = not isinstance(images, np.ndarray)  # streamed from disk, not resized in memory
     return replace(how, padding=padding, flip=flip, resized_crop=whole_files)
 
 
@@ -214,7 +215,7 @@ def load_splits(
     of_train = loaders_of(parts.train, augmentation.padding, chosen, data, device)
     of_test = loaders_of(parts.test, 0, chosen, data, device)
     labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
-    mean, std = parts.mean_std
+    mean, std = parts.mean_std  # of the training images
 
     def plain(rows: np.ndarray, labels: Tensor) -> BatchSpec:
         number = data.eval_batch_size

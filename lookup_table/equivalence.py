@@ -42,7 +42,7 @@ class Equivalence:
         assert skips in (SKIPS_LAST, SKIPS_FIRST)
         self.skips = skips
         layers = space.layers
-        self.skip = np.full(len(layers), -1)
+        self.skip = np.full(len(layers), -1)  # -1: none
         for i, layer in enumerate(layers):
             names = [n for n in layer.choices if n in SKIPS]
             if names and layer.stride == 1 and layer.in_chs == layer.out_chs:
@@ -66,7 +66,7 @@ class Equivalence:
         result = np.array(architectures, copy=True)
         for run in self.runs:
             part = result[..., run.start : run.stop]
-            is_skip = part == self.skip[run.start]
+            is_skip = part == self.skip[run.start]  # [N, layers of the run]
             if self.skips == SKIPS_FIRST:
                 is_skip = ~is_skip
             order = np.argsort(is_skip, axis=-1, kind="stable")  # the rest keeps its order

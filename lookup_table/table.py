@@ -117,6 +117,7 @@ class LookupTable:
         num_layers, width = self.costs[metric].shape
         assert len(columns) == num_layers, f"{len(columns)} choices for {num_layers} layers"
         total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
+        # below MAX_ENTRIES, so 16 bits do
         index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
         part = np.empty(len(index), dtype=np.int64)
         combine = self._combine(metric)
@@ -127,10 +128,12 @@ class LookupTable:
             here, n = total[start : start + BLOCK], block.shape[1]
             for first, stop, sums in self._joint[metric]:
                 code = index[:n]
+                # choices of several layers as digits of one number, base `width`
                 code[:] = block[first]
                 for column in block[first + 1 : stop]:
                     code *= width
                     np.add(code, column, out=code, casting="unsafe")
+                # clip skips numpy's bounds check; block was checked above
                 combine(here, np.take(sums, code, out=part[:n], mode="clip"), out=here)
         return total if np.ndim(architectures) == 2 else total[0]
 
@@ -143,7 +146,7 @@ class LookupTable:
         """Return the lowest and highest cost; if given, of `allowed` choices only, bool [L, C]."""
         costs, fixed = self.costs[metric], self.fixed[metric]
         allowed = self.exists if allowed is None else allowed
-        lows = costs.min(axis=1, where=allowed, initial=NO_COST)
+        lows = costs.min(axis=1, where=allowed, initial=NO_COST)  # [L]
         highs = costs.max(axis=1, where=allowed, initial=0)
         combine = self._combine(metric)
         return int(combine.reduce(lows, initial=fixed)), int(combine.reduce(highs, initial=fixed))

@@ -41,7 +41,9 @@ class BinaryGateSampler(ArchitectureSampler):
         `before`, since momentum and weight decay of the optimiser would move them.
         """
         used = torch.from_numpy(drawn.used)
+        # undo what momentum and decay did to the others
         changed = torch.where(used, self.alpha, before)
+        # log of the pair's sum of exp(alpha), [L], before and after
         masses = [a.masked_fill(~used, -torch.inf).logsumexp(1) for a in (before, changed)]
         ratio = (masses[0] - masses[1])[:, None]
         self.alpha.copy_(torch.where(used, changed + ratio, before))

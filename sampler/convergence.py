@@ -27,7 +27,7 @@ def entropies(probabilities: np.ndarray) -> np.ndarray:
 
 def entropy_share(probabilities: np.ndarray, num_choices: np.ndarray) -> float:
     """Compute the entropy of all layers relative to uniform choices, 0 to 1."""
-    uniform = np.log(num_choices).sum()
+    uniform = np.log(num_choices).sum()  # nats; 0 if no layer has a choice
     return float(entropies(probabilities).sum() / uniform) if uniform else 0.0
 
 
@@ -44,7 +44,7 @@ def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
     """
     if space.supernet != "superkernel":
         return probabilities
-    return np.eye(probabilities.shape[1])[probabilities.argmax(1)]
+    return np.eye(probabilities.shape[1])[probabilities.argmax(1)]  # one-hot
 
 
 def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]:
@@ -85,7 +85,7 @@ def convergence_rows(
     table, metric = counts.table, counts.metric
     share = entropy_share(probabilities, space.num_choices)
     cost = expected_cost(decisions(space, probabilities), table, metric)
-    chosen = probabilities[np.arange(len(answer)), answer]
+    chosen = probabilities[np.arange(len(answer)), answer]  # [L]
     skipped, skippable = count_skips(space, answer)
     text = f"{cost / MILLION:,.3f} {table.unit(metric)} before the read-off"
     if target is not None:

@@ -29,7 +29,7 @@ class SandwichSampler(Sampler):
 
     def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
         super().__init__(space.num_choices, rng)
-        orders = [size_order(layer.choices) for layer in space.layers]
+        orders = [size_order(layer.choices) for layer in space.layers]  # per layer, choices by size
         self.smallest = np.array([order[0] for order in orders])
         self.largest = np.array([order[-1] for order in orders])
 

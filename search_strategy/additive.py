@@ -31,7 +31,8 @@ def fit_effects(
     effects = np.zeros((len(num_choices), int(num_choices.max())))
     exists = np.arange(effects.shape[1]) < num_choices[:, None]  # [L, C]
     one_hot = architectures[:, :, None] == np.arange(effects.shape[1])  # [N, L, C]
-    columns = one_hot[:, exists].astype(float)
+    columns = one_hot[:, exists].astype(float)  # [N, sum of num_choices]
+    # rank-deficient (each layer's columns sum to 1): lstsq takes the least norm
     effects[exists] = np.linalg.lstsq(columns, scores - scores.mean(), rcond=None)[0]
     return effects
 
@@ -43,7 +44,7 @@ def smoothed(architectures: np.ndarray, scores: np.ndarray, num_choices: np.ndar
     kept, as if the two were of one size. Arguments as of `fit_effects`.
     """
     effects = fit_effects(architectures, scores, num_choices)
-    sums = scores.mean() + effects[np.arange(len(num_choices)), architectures].sum(axis=1)
+    sums = scores.mean() + effects[np.arange(len(num_choices)), architectures].sum(axis=1)  # [N]
     return (scores + sums) / 2
 
 

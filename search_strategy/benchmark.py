@@ -64,10 +64,11 @@ class Benchmark:
                 f"benchmark {path} must map architectures to their results; it is empty"
             )
         values = [_entry(path, key, entry, space) for key, entry in content.items()]
+        # [N, L]
         codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
         if table is not None:
             _check_costs(path, content, codes, space, table)
-        accuracy, stds = np.array(values).T
+        accuracy, stds = np.array(values).T  # std is NaN where an entry has none
         canonical = Equivalence(space).canonical(codes)
         distinct, which = np.unique(canonical, axis=0, return_inverse=True)
         which = which.reshape(-1)  # numpy 2.0 gives it a second axis
@@ -153,6 +154,7 @@ def trivial_scores(
 ) -> dict[str, np.ndarray]:
     """Return scores that need no training: size, cost, number of layers that are no skip."""
     working = [[name not in SKIPS for name in layer.choices] for layer in space.layers]
+    # per layer, bool [N]
     layers = [np.array(row)[column] for row, column in zip(working, architectures.T, strict=True)]
     return {
         "params": table.cost(architectures, "params"),
@@ -166,6 +168,7 @@ def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | N
     inside = np.flatnonzero(cost <= budget)
     if not len(inside):
         return None
+    # the last key is the first to sort by
     return int(inside[np.lexsort((cost[inside], -score[inside]))[0]])
 
 

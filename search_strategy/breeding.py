@@ -58,6 +58,7 @@ def mutate(
     else:
         # a row's shares of [0, 1); its last choice takes what rounding leaves over
         ends = np.cumsum(prior / prior.sum(1, keepdims=True), axis=1)  # [L, C]
+        # inverse CDF: [N, L, C] -> [N, L]
         fresh = (rng.random(parents.shape)[:, :, None] >= ends).sum(2)
         fresh = np.minimum(fresh, num_choices - 1)
     return np.where(rng.random(parents.shape) < prob, fresh, parents)
@@ -77,9 +78,9 @@ def new_children(
         if len(found) == n:
             break
         drawn = budget.canonical(repair(make(OVERDRAW * n), budget, rng))
-        drawn = drawn[budget.contains(drawn)]
+        drawn = drawn[budget.contains(drawn)]  # repair may fail; the budget is a hard constraint
         for child, key in zip(drawn, architecture_keys(drawn), strict=True):
-            if key not in taken and len(found) < n:
+            if key not in taken and len(found) < n:  # neither seen before nor a sibling
                 taken.add(key)
                 found.append(child)
     return np.array(found, dtype=np.int64).reshape(len(found), len(budget.counts.num_choices))

@@ -72,14 +72,14 @@ class EvolutionSearch(BreedingSearch[EvolutionConfig]):
         return super().finished or 0 < self.config.patience <= stalled
 
     def broods(self) -> list[tuple[Make, int]]:
-        crossed = int(self.config.crossover_prob * self.config.population)
+        crossed = int(self.config.crossover_prob * self.config.population)  # the others are mutants
         return [(self.mutants, self.config.population - crossed), (self.crossed, crossed)]
 
     def tell(self, architectures: np.ndarray, scores: np.ndarray) -> None:
         """Take the scores of a generation; the best of those alive are the next parents."""
         super().tell(architectures, scores)
         old = self.alive if self.config.aging else [(self.parents, self.parent_scores)]
-        self.alive = [(architectures, scores), *old][: self.config.aging or None]
+        self.alive = [(architectures, scores), *old][: self.config.aging or None]  # 0 keeps all
         everyone = np.concatenate([a for a, _ in self.alive])
         all_scores = np.concatenate([s for _, s in self.alive])
         # of equals the newer one: on a plateau the search drifts on instead of standing still

@@ -36,12 +36,12 @@ def dominates(points: np.ndarray) -> np.ndarray:
 def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
     """Rank points [N, M]: 0 for the front, 1 for the front of the rest, ... (section III-A)."""
     dominating = dominates(points)
-    ranks = np.full(len(points), -1)
+    ranks = np.full(len(points), -1)  # -1: not ranked yet
     left = dominating.sum(axis=0)  # not yet ranked ones that dominate each
     rank = 0
     while (front := np.flatnonzero((left == 0) & (ranks < 0))).size:
         ranks[front] = rank
-        left = left - dominating[front].sum(axis=0)
+        left = left - dominating[front].sum(axis=0)  # the front's domination no longer counts
         rank += 1
     return ranks
 
@@ -51,7 +51,7 @@ def crowding_distance(points: np.ndarray) -> np.ndarray:
     distance = np.zeros(len(points))
     for values in points.T:
         order = np.argsort(values, kind="stable")
-        distance[order[[0, -1]]] = np.inf
+        distance[order[[0, -1]]] = np.inf  # the extremes are always kept
         span = values[order[-1]] - values[order[0]]
         if span > 0 and len(points) > 2:
             distance[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / span
@@ -63,7 +63,7 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
 
     It is summed by slices along the last objective, of one dimension less each (Zitzler, 1999).
     """
-    points = points[(points < reference).all(axis=1)]
+    points = points[(points < reference).all(axis=1)]  # others dominate no volume
     if not len(points):
         return 0.0
     if points.shape[1] == 1:

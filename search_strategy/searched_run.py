@@ -68,7 +68,7 @@ class SearchedRun:
         """Score by its supernet in percent [N], by its own flags; `log_file` keeps the scores."""
         config, data = self.config, self.config.data
         path = config.checkpoint or self.folder / "supernet.pt"
-        splits = load_splits(
+        splits = load_splits(  # the images that its search saw
             data, NO_AUGMENTATION, 2, config.run.random_seed, device, config.run.cache
         )
         supernet = build_supernet(self.space).to(device).to(memory_format=torch.channels_last)

@@ -29,6 +29,7 @@ def new_strategy(
     Args:
         prior: choice probabilities float [L, C] of a differentiably trained supernet, or None.
     """
+    # repetition 0: as without --seeds
     seed = [config.run.random_seed, SEARCH_STREAM, *([repetition] if repetition else [])]
     flags = config.strategies[config.search_strategy]
     return config.strategy(flags, budget, np.random.default_rng(seed), prior)
@@ -49,6 +50,7 @@ class Searches:
     def run(self, strategy: SearchStrategy, file: str, name: str) -> History:
         """Search; after each round the history is on disk and its numbers in TensorBoard."""
         config, scores = self.config, self.scores
+        # scores are top-1 already
         top1_of = None if config.evaluation.score == "top1" else scores.top1
         history = History(self.space, self.budget.counts.table, top1_of, config.smooth)
         group = name.replace(" ", "_")
@@ -67,6 +69,7 @@ class Searches:
     def random_control(self, candidates: int) -> History:
         """Score as many random candidates as the search had."""
         rng = stream(self.config.run.random_seed, CONTROL_STREAM)
+        # the search's own number, where it has many
         flags = RandomConfig(random_iteration=control_size(candidates))
         control = RandomSearch(flags, self.budget, rng)
         return self.run(control, "random_control.csv", "random control")

@@ -51,6 +51,7 @@ def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, 
     largest = searched.budget.largest()
     if not np.array_equal(largest, searched.answer):
         chosen[LARGEST] = largest
+    # random networks are others than these
     taken = architecture_keys(np.stack(list(chosen.values())))
     drawn = searched.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
     if len(drawn) < random:
@@ -105,7 +106,7 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
     flags = config.verification
     networks = choose_networks(searched, flags.random, config.run.random_seed)
     architectures = np.stack(list(networks.values()))
-    score = np.empty(0)
+    score = np.empty(0)  # ranks other than 0 write nothing
     if ranks.is_main():
         score = searched.scores(architectures, folder / "candidates.log", device)
         _write_inputs(config, folder, searched, networks)
@@ -120,6 +121,7 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
     if not ranks.is_main():
         return
     results = np.array([training.result() for training in trainings])
+    # each [networks, trainings]
     validation, test = results.reshape(len(networks), flags.trainings, 2).transpose(2, 0, 1)
     columns = {"score": score, "top1": validation.mean(axis=1), "test_top1": test.mean(axis=1)}
     columns |= {f"test_top1_{k}": each for k, each in enumerate(test.T)}
@@ -160,7 +162,7 @@ def _train(trainings: Sequence[Training], cache_dir: Path) -> None:
             f"{clock(spent * (len(left) - done))} left"
         )
     while ranks.is_main() and any(training.result() is None for training in trainings):
-        time.sleep(2)
+        time.sleep(2)  # no barrier: a training may outlast a collective's timeout
 
 
 def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.ndarray) -> None:
@@ -176,6 +178,7 @@ def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.nd
     for architecture, accuracies in zip(networks, test, strict=True):
         entry: dict[str, float] = {"mean_acc": float(accuracies.mean())}
         if len(accuracies) > 1:
+            # of the population, as NAS-Bench-Macro's file has it
             entry["std"] = float(accuracies.std())
         entry |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
         content[digits(architecture)] = entry
