@@ -140,7 +140,7 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
         ValueError: a part would lack images of a class.
     """
     raw = DATASETS[data.dataset](data.data_path)
-    counts = np.bincount(raw.train_labels)
+    counts = np.bincount(raw.train_labels)  # images per class
     if counts.min() < 2:
         few = int(counts.argmin())
         raise ValueError(
@@ -212,7 +212,7 @@ def load_splits(
     parts = prepare(raw, data.input_size, chosen, data.num_workers, cache_dir)
     augmentation = _augmentation(parts.train, data.input_size, raw.flip, augment)
     of_train = loaders_of(parts.train, augmentation.padding, chosen, data, device)
-    of_test = loaders_of(parts.test, 0, chosen, data, device)
+    of_test = loaders_of(parts.test, 0, chosen, data, device)  # no padding: never cropped at random
     labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
     mean, std = parts.mean_std
 
@@ -225,7 +225,7 @@ def load_splits(
         return BatchSpec(torch.from_numpy(rows), labels, number, mean, std, device, *more)
 
     mixed = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
-    fitting = _shared_evenly(min(batch_size, len(validation)), world_size)
+    fitting = _shared_evenly(min(batch_size, len(validation)), world_size)  # of alpha_train
     return Splits(
         train=of_train(drawn(train, batch_size)),
         calibration=of_train(plain(mixed, labels)),
