@@ -66,7 +66,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[SearchRun], list[Run]]:
         ValueError: a path does not exist, a run is damaged, or none of either is among them.
     """
     searches, trained = [], []
-    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):  # each once
         if not folder.exists():
             raise ValueError(f"{folder} does not exist; give folders of runs, such as runs/*")
         finished = (folder / "best_architecture.yaml").exists()
@@ -146,7 +146,7 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[Row]) -> list[Row]:
     groups: dict[str, list[Row]] = {}
     for run, row in zip(runs, rows, strict=True):
         method = {k: v for k, v in run.config.items() if k not in NOT_THE_METHOD}
-        method["sampler"] = row["sampler"]
+        method["sampler"] = row["sampler"]  # of the --checkpoint, which is left out above
         groups.setdefault(json.dumps(method, sort_keys=True, default=str), []).append(row)
     lines = []
     for same in (g for g in groups.values() if len({row["seed"] for row in g}) > 1):
@@ -154,7 +154,7 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[Row]) -> list[Row]:
         line["seeds"] = len(same)
         for key in ("top-1", "test", "MACs", "random best"):
             values = [row[key] for row in same if row[key] is not None]
-            if len(values) == len(same):
+            if len(values) == len(same):  # measured in every run
                 line[key] = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
         lines.append(line)
     return lines
@@ -170,7 +170,7 @@ def shown(rows: Sequence[Row], metrics: Sequence[Metric], hidden: Collection[str
 
     def text(row: Row, key: str) -> str:
         value, images = row[key], row.get(ACCURACIES.get(key, ""))
-        if isinstance(value, float):
+        if isinstance(value, float):  # counts and seeds are exact
             error = f" ± {standard_error(value, images):.2f}" if images else ""
             return f"{value:.{3 if key in labels else 2}f}{error}"
         return "" if value is None else str(value)
@@ -201,7 +201,7 @@ def comparability(runs: Sequence[SearchRun]) -> str:
 
 def grouped_table(runs: Sequence[SearchRun], rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
     """Return the table of the searches, those of one supernet and split under a heading."""
-    order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))
+    order = sorted(range(len(runs)), key=lambda i: str(runs[i].scored_by()))  # groups together
     names, rule, *body = shown([rows[i] for i in order], metrics, SAME_IN_A_GROUP).splitlines()
     lines, group = [names, rule], None
     for i, line in zip(order, body, strict=True):
@@ -240,6 +240,7 @@ def main() -> None:
             raise ValueError(f"{run.folder} has no {config.metric}; take another --metric")
     metrics = metrics_of(runs)
     names = [run.folder.name for run in runs]
+    # names that are not unique become whole paths
     titles = [n if names.count(n) == 1 else str(r.folder) for n, r in zip(names, runs, strict=True)]
     rows = [search_row(run, title, metrics) for run, title in zip(runs, titles, strict=True)]
     trained = [trained_row(net) for net in networks]
@@ -250,7 +251,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows((*rows, *trained))
     written = [str(config.csv)]
-    if runs:
+    if runs:  # trained networks alone have no front
         x = next(m for m in metrics if m.key == config.metric)
         named = dict(zip(titles, runs, strict=True))
         plot_fronts(

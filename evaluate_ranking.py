@@ -59,8 +59,8 @@ from utils.run_folder import log, start_log
 from utils.statistics import kendall_tau, rank_agreement, training_agreement, without_nan
 from utils.threads import set_threads
 
-TOP_K = (10, 50, 100)
-AGREEMENT_DRAWS = 20
+TOP_K = (10, 50, 100)  # k of `top_k_overlap`
+AGREEMENT_DRAWS = 20  # sets of three trainings, averaged
 
 
 def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
@@ -78,7 +78,7 @@ def choose_networks(benchmark: Benchmark, config: RankingConfig) -> Benchmark:
             f"take fewer"
         )
     rows = stream(config.run.random_seed, SEARCH_STREAM).permutation(n)[:wanted]
-    return benchmark.take(np.sort(rows))
+    return benchmark.take(np.sort(rows))  # lexicographic order again
 
 
 def draw_images(loader: Loader, n: int | None, seed: int) -> Batches:
@@ -93,7 +93,7 @@ def draw_images(loader: Loader, n: int | None, seed: int) -> Batches:
         raise ValueError(
             f"--validation-images {n}: the validation part has {loader.num_images}; take fewer"
         )
-    chosen = torch.zeros(loader.num_images, dtype=torch.bool)
+    chosen = torch.zeros(loader.num_images, dtype=torch.bool)  # a mask: images keep their order
     chosen[torch.from_numpy(np.random.default_rng(seed).permutation(loader.num_images)[:n])] = True
     kept, start = [], 0
     for images, labels in loader:
@@ -128,7 +128,7 @@ class Inputs:
         run, data, named = config.run, config.data, config.space
         splits = load_splits(data, augment, batch_size, run.random_seed, device, run.cache)
         config = splits.fitted(config)
-        space, costed = (
+        space, costed = (  # costs may be those of another input size
             load_space(named.search_space, size, splits.num_classes, named.widths)
             for size in (data.input_size, config.cost_input_size or data.input_size)
         )
@@ -152,13 +152,14 @@ class Inputs:
         """Compute what is printed of one supernet; float [N] score, smoothed and top1 of each."""
         config, benchmark, cost = self.config, self.benchmark, self.cost
         rng = np.random.default_rng(config.run.random_seed)
+        # by default the quartiles; the last one holds all networks
         budgets = config.budgets or (np.quantile(cost, [0.25, 0.5, 0.75, 1]) / MILLION).tolist()
         others = trivial_scores(benchmark.architectures, self.space, self.table)
         others["smoothed"] = scores["smoothed"]
         agreement = rank_agreement(
             scores["score"], benchmark.accuracy, others, TOP_K, config.bootstrap, rng
         )
-        smooth = agreement["baselines"].pop("smoothed")
+        smooth = agreement["baselines"].pop("smoothed")  # reported beside the score
         smooth["regret"] = budget_regret(benchmark, scores["smoothed"], cost, budgets)
         trainings = None
         if benchmark.std is not None:
@@ -198,9 +199,9 @@ def main() -> None:
     run, data = config.run, config.data
     device = set_up(run, sys.stderr)
     with phases("data and lookup table"):
-        inputs = Inputs.load(config, NO_AUGMENTATION, 2, device)
+        inputs = Inputs.load(config, NO_AUGMENTATION, 2, device)  # 2: no training
         config, space, splits = inputs.config, inputs.space, inputs.splits
-        middle, first = space.num_choices // 2, inputs.supernets[0]
+        middle, first = space.num_choices // 2, inputs.supernets[0]  # a path to time
         threads = set_threads(run.threads, first, 2, data.input_size, middle)
         evaluators = [
             build_evaluator(net, splits.calibration, inputs.images, config.evaluation)
@@ -222,10 +223,10 @@ def main() -> None:
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
         logged = ScoreLog(workers, folder / f"candidates{suffix}.log", space)
         with phases("scoring"), logged.progress(len(networks), f"ranking{suffix}"):
-            scores = {"score": logged(networks)}  # but what an interrupted run has logged
+            scores = {"score": logged(networks)}  # what an interrupted run has logged is reused
             scores["smoothed"] = smoothed(networks, scores["score"], space.num_choices)
             scores["top1"] = logged.top1(networks)
-        workers.close()
+        workers.close()  # before the next supernet forks its own
         columns |= {f"{name}{suffix}": values for name, values in scores.items()}
         with phases("statistics"):
             results.append({"checkpoint": str(path), **inputs.result(scores)})

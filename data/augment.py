@@ -72,23 +72,23 @@ class RandomCrops:
 
     def __init__(self, padded: Tensor, padding: int) -> None:
         n, height, width, channels = padded.shape
-        self.k = 2 * padding + 1  # shifts per axis
+        self.k = 2 * padding + 1  # shifts per axis: 0 to 2 * padding
         self.shape = (height - 2 * padding, width - 2 * padding, channels)
         per_image, per_row, per_pixel, _ = padded.stride()
         # a window's row is one run of bytes, so the last axis is (column, channel) together
         self.windows = padded.as_strided(
             (n, self.k, self.k, self.shape[0], self.shape[1] * channels),
-            (per_image, per_row, per_pixel, per_row, 1),
+            (per_image, per_row, per_pixel, per_row, 1),  # windows overlap: no copy
         )
 
     def __call__(self, rows: Tensor, draws: Draws, flip: bool) -> Tensor:
         """Cut out images `rows`, uint8 [B, H, W, 3], each with its own shift and, if so, flip."""
         device = self.windows.device
         top, left = to_device(draws.top % self.k, device), to_device(draws.left % self.k, device)
-        images = self.windows[to_device(rows, device), top, left].view(-1, *self.shape)
+        images = self.windows[to_device(rows, device), top, left].view(-1, *self.shape)  # a copy
         if flip:
-            mirrored = to_device((draws.flip % 2).nonzero()[:, 0], device)
-            images[mirrored] = images[mirrored].flip(2)
+            mirrored = to_device((draws.flip % 2).nonzero()[:, 0], device)  # on the CPU: no sync
+            images[mirrored] = images[mirrored].flip(2)  # along W
         return images
 
 
@@ -102,7 +102,7 @@ def cut_out(images: Tensor, draws: Draws, size: int) -> Tensor:
         return (at >= low) & (at < low + size)
 
     rows, columns = inside(draws.cutout_row, height), inside(draws.cutout_column, width)
-    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)  # mean colour
 
 
 def jitter_colors(images: Tensor, draws: Draws, how: tuple[float, ...]) -> Tensor:

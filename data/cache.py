@@ -25,7 +25,7 @@ from data.images import ImageFiles, fit
 from utils.files import atomic_folder
 from utils.run_folder import progress_bar
 
-FORMAT = 1
+FORMAT = 1  # part of the key
 FOLDER = ".oneshot_nas_cache"  # in the data path; hidden, so that it is no class
 BLOCK_BYTES = 2**24  # decoded at a time
 
@@ -47,22 +47,22 @@ class Blocks(Dataset):
 
     def __init__(self, images: ImageFiles, size: int, pixels: bool) -> None:
         self.images, self.size, self.pixels = images, size, pixels
-        self.block = max(1, min(512, BLOCK_BYTES // (3 * size * size)))
+        self.block = max(1, min(512, BLOCK_BYTES // (3 * size * size)))  # images per block
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.block)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray | None, np.ndarray, list[str]]:
         rows = range(i * self.block, min((i + 1) * self.block, len(self.images)))
-        block = np.zeros((len(rows), self.size, self.size, 3), np.uint8)
+        block = np.zeros((len(rows), self.size, self.size, 3), np.uint8)  # stays black on an error
         errors = []
         for k, row in enumerate(rows):
             try:
                 block[k] = np.asarray(fit(self.images[row], self.size))
             except ValueError as error:
                 errors.append(str(error))
-        x = block.reshape(len(rows), -1, 3) / 255
-        statistics = np.stack([x.mean(1), (x**2).mean(1)], 1)
+        x = block.reshape(len(rows), -1, 3) / 255  # [b, size * size, 3]
+        statistics = np.stack([x.mean(1), (x**2).mean(1)], 1)  # [b, 2, 3]
         return block if self.pixels else None, statistics, errors
 
 
@@ -90,7 +90,7 @@ def _cache_folder(root: Path, fallback: Path | None) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Let one process in at a time, where the system has file locks."""
-    with open(path, "w") as file:
+    with open(path, "w") as file:  # stays: others may wait on it
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
@@ -152,13 +152,13 @@ def _write_pixels(
     """Decode all, block by block into a file; return the statistics [N, 2, 3]."""
     blocks = DataLoader(
         Blocks(images, size, pixels),
-        batch_size=None,
+        batch_size=None,  # an item is a block already
         num_workers=num_workers,
         generator=torch.Generator(),  # the global one must not depend on whether a cache was there
     )
     statistics, errors = [], []
     bar = progress_bar(len(images), "decode images", "img")
-    with bar, open(path if pixels else os.devnull, "wb") as file:
+    with bar, open(path if pixels else os.devnull, "wb") as file:  # else only statistics are kept
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)
         for block, of_block, failed in blocks:

@@ -89,8 +89,8 @@ def load_digits(folder: Path | None) -> RawData:
     if folder is not None:
         raise ValueError("digits is embedded and takes no --data-path; leave the flag out")
     rows = np.loadtxt(_digits_file(), delimiter=",")  # 64 pixels from 0 to 16, and the digit
-    grey = np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    images = np.repeat(grey[..., None], 3, axis=3)
+    grey = np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # [N, 8, 8]
+    images = np.repeat(grey[..., None], 3, axis=3)  # [N, 8, 8, 3]
     labels = rows[:, -1].astype(np.int64)
     classes = tuple(str(digit) for digit in range(10))
     train, test = (
@@ -98,7 +98,7 @@ def load_digits(folder: Path | None) -> RawData:
         for rows in stratified_split(labels, 1 - DIGITS_TEST_SHARE, SPLIT_SEED)
     )
     pixels = train[0] / 255
-    mean_std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+    mean_std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3  # all channels are equal
     return RawData.of(train, test, mean_std, flip=False)  # a mirrored digit is another sign
 
 
@@ -117,7 +117,7 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
             f"--data-path"
         )
     root = folder or Path("datasets")
-    kind, mean, std = {
+    kind, mean, std = {  # mean and std of the train part
         "cifar10": (CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         "cifar100": (CIFAR100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     }[name]
@@ -184,7 +184,7 @@ def read_part(root: Path, part: str) -> Part[ImageFiles]:
 def read_parts(root: Path, train: str, test: str) -> tuple[Part[ImageFiles], Part[ImageFiles]]:
     """List the images of both parts. Raises ValueError where their classes differ."""
     first, second = read_part(root, train), read_part(root, test)
-    for name in sorted(set(first[2]) ^ set(second[2])):
+    for name in sorted(set(first[2]) ^ set(second[2])):  # in one part only
         there, missing = (train, test) if name in first[2] else (test, train)
         raise ValueError(
             f"class '{name}' is in {root / there} but not in {root / missing}; both need the same "

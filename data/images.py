@@ -100,5 +100,5 @@ def fingerprint(images: Images, labels: np.ndarray, classes: tuple[str, ...]) ->
     digest = hashlib.sha256("\n".join(classes).encode())
     digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
     if isinstance(images, ImageFiles):
-        digest.update("\n".join(images.names).encode("utf-8", "surrogateescape"))
+        digest.update("\n".join(images.names).encode("utf-8", "surrogateescape"))  # any bytes
     return digest.hexdigest()

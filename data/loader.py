@@ -83,7 +83,7 @@ class Loader:
         self.augmentation, self.seed = spec.augmentation, spec.seed
         self.labels = spec.labels.to(spec.device)
         mean, std = (torch.tensor(x, device=spec.device) for x in (spec.mean, spec.std))  # [3]
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.shift = 1 / (255 * std), -mean / std  # (x / 255 - mean) / std
         self.epoch = 0  # epochs begun
 
     @property
@@ -100,7 +100,7 @@ class Loader:
         return self._batches(self.epoch - 1)
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
-        plan, ahead = itertools.tee(self.plan(epoch))
+        plan, ahead = itertools.tee(self.plan(epoch))  # `pixels` may run ahead of the loop
         for (rows, draws), pixels in zip(plan, self.pixels(ahead), strict=True):
             images = self._normalise(pixels)
             if draws is not None and self.augmentation is not None and self.augmentation.cutout:
@@ -110,7 +110,7 @@ class Loader:
     def _normalise(self, pixels: Tensor) -> Tensor:
         """Normalise uint8 [B, H, W, 3] to channels-last float [B, 3, H, W]; no transpose."""
         b, h, w, c = pixels.shape
-        rows = pixels.reshape(b, h, w * c).float()
+        rows = pixels.reshape(b, h, w * c).float()  # [B, H, W * 3]
         rows = rows.mul_(self.scale.repeat(w)).add_(self.shift.repeat(w))
         return rows.view(b, h, w, c).permute(0, 3, 1, 2)
 
@@ -123,8 +123,8 @@ class Loader:
             return
         words = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-        order = torch.randperm(self.num_images, generator=generator)
-        part = self.batch_size // world_size
+        order = torch.randperm(self.num_images, generator=generator)  # the same on all ranks
+        part = self.batch_size // world_size  # images per rank
         mine = slice(rank * part, (rank + 1) * part)
         for i in range(len(self)):  # every process draws for the whole batch: the same numbers
             numbers = torch.randint(2**62, (NUM_DRAWS, self.batch_size), generator=generator)
@@ -161,7 +161,7 @@ class MemoryLoader(Loader):
         super().__init__(spec)
         self.crops = RandomCrops(padded, padding)
         height, width, _ = self.crops.shape
-        self.images = padded[:, padding : padding + height, padding : padding + width]
+        self.images = padded[:, padding : padding + height, padding : padding + width]  # a view
 
     def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
         how = self.augmentation or Augmentation()

@@ -53,7 +53,7 @@ def choose_pipeline(raw: RawData, size: int, randaugment: int, wanted: str) -> s
         ValueError: memory is asked for, where it cannot be.
     """
     number = len(raw.train_images) + len(raw.test_images)
-    needed = number * 3 * size**2
+    needed = number * 3 * size**2  # bytes of uint8
     if wanted == "memory":
         if randaugment:
             raise ValueError(
@@ -82,7 +82,7 @@ def prepare(
     if isinstance(images, ImageFiles) and isinstance(others, ImageFiles):
         keep = size <= SMALL or pipeline == "memory"
         train, test = (decode(x, size, keep, num_workers, cache_dir) for x in (images, others))
-        mean_std = raw.mean_std or train.mean_std()
+        mean_std = raw.mean_std or train.mean_std()  # of the train part alone
         if train.pixels is None or test.pixels is None:
             return Parts(images, others, mean_std)
         return Parts(train.pixels, test.pixels, mean_std)

@@ -140,7 +140,7 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
         ValueError: a part would lack images of a class.
     """
     raw = DATASETS[data.dataset](data.data_path)
-    counts = np.bincount(raw.train_labels)  # images of each class
+    counts = np.bincount(raw.train_labels)  # images per class
     if counts.min() < 2:
         few = int(counts.argmin())
         raise ValueError(
@@ -148,7 +148,6 @@ def _carve(data: DataConfig) -> tuple[RawData, np.ndarray, np.ndarray]:
             f"one to train and one to validate"
         )
     try:
-        # not --random-seed: all runs share the split
         parts = stratified_split(raw.train_labels, data.train_portion, SPLIT_SEED)
     except ValueError as error:
         raise ValueError(
@@ -171,7 +170,7 @@ def _augmentation(images: Images, size: int, flip: bool, config: AugmentConfig) 
     if not config.augment:
         return how
     padding = round(PADDING_SHARE * size)
-    whole_files = not isinstance(images, np.ndarray)  # streamed from disk, not resized in memory
+    whole_files = not isinstance(images, np.ndarray)
     return replace(how, padding=padding, flip=flip, resized_crop=whole_files)
 
 
@@ -213,9 +212,9 @@ def load_splits(
     parts = prepare(raw, data.input_size, chosen, data.num_workers, cache_dir)
     augmentation = _augmentation(parts.train, data.input_size, raw.flip, augment)
     of_train = loaders_of(parts.train, augmentation.padding, chosen, data, device)
-    of_test = loaders_of(parts.test, 0, chosen, data, device)
+    of_test = loaders_of(parts.test, 0, chosen, data, device)  # no padding: never cropped at random
     labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
-    mean, std = parts.mean_std  # of the training images
+    mean, std = parts.mean_std
 
     def plain(rows: np.ndarray, labels: Tensor) -> BatchSpec:
         number = data.eval_batch_size
@@ -226,7 +225,7 @@ def load_splits(
         return BatchSpec(torch.from_numpy(rows), labels, number, mean, std, device, *more)
 
     mixed = np.random.default_rng(SPLIT_SEED).permutation(train)  # classes mixed in each batch
-    fitting = _shared_evenly(min(batch_size, len(validation)), world_size)
+    fitting = _shared_evenly(min(batch_size, len(validation)), world_size)  # of alpha_train
     return Splits(
         train=of_train(drawn(train, batch_size)),
         calibration=of_train(plain(mixed, labels)),

@@ -20,7 +20,7 @@ def _shares(counts: np.ndarray, number: int, rng: np.random.RandomState) -> np.n
     shares = np.floor(wanted)
     left = int(number - shares.sum())
     remainders = wanted - shares
-    for value in np.unique(remainders)[::-1]:
+    for value in np.unique(remainders)[::-1]:  # largest first
         if left == 0:
             break
         tied = np.flatnonzero(remainders == value)
@@ -47,7 +47,7 @@ def stratified_split(
         raise ValueError(f"{first_size} and {second_size} images for {len(counts)} classes")
     rng = np.random.RandomState(seed)  # the generator of scikit-learn's splits
     first_shares = _shares(counts, first_size, rng)
-    second_shares = _shares(counts - first_shares, second_size, rng)
+    second_shares = _shares(counts - first_shares, second_size, rng)  # of those left
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     first, second = [], []
     for rows, n, m in zip(by_class, first_shares, second_shares, strict=True):

@@ -36,7 +36,7 @@ class TransformedImages(Dataset):
         if self.fit_first:
             image = fit(image, self.size)
         if self.transform is not None:
-            state = torch.get_rng_state()
+            state = torch.get_rng_state()  # without workers, it is the model's generator
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
             image = self.transform(image)
             torch.set_rng_state(state)
@@ -61,7 +61,7 @@ class Requests:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for rows, draws in self.plan:
-            seeds = [0] * len(rows) if draws is None else draws.seed.tolist()
+            seeds = [0] * len(rows) if draws is None else draws.seed.tolist()  # 0: not used
             yield list(zip(rows.tolist(), seeds, strict=True))
 
 
@@ -89,17 +89,17 @@ class StreamingLoader(Loader):
             collate_fn=stack,
             num_workers=self.num_workers,
             persistent_workers=self.augmentation is not None and self.num_workers > 0,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.device.type == "cuda",  # else copies block
             generator=torch.Generator(),  # not torch's global one: it is the model's
         )
 
     def sharded(self: S, rank: int, world_size: int) -> S:
         part = super().sharded(rank, world_size)
-        part._make_batches()
+        part._make_batches()  # the copy would share its requests
         return part
 
     def pixels(self, plan: Iterator[Part]) -> Iterator[Tensor]:
-        self.requests.plan = plan
+        self.requests.plan = plan  # read when the DataLoader is iterated
         return to_device_ahead(map(checked, self.batches), self.device)
 
 
@@ -121,17 +121,17 @@ def to_device_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator
     def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:
         for batch in batches:
             with torch.cuda.stream(side):
-                on_device = batch.to(device, non_blocking=True)
+                on_device = batch.to(device, non_blocking=True)  # pinned: the host does not wait
                 done = side.record_event()
             yield on_device, done
 
     def ready(batch: Tensor, done: torch.cuda.Event) -> Tensor:
-        torch.cuda.current_stream(device).wait_event(done)
+        torch.cuda.current_stream(device).wait_event(done)  # the GPU waits, not the host
         batch.record_stream(torch.cuda.current_stream(device))  # memory of the side stream
         return batch
 
     waiting = None
-    for following in copied():
+    for following in copied():  # one batch ahead
         if waiting is not None:
             yield ready(*waiting)
         waiting = following

@@ -57,25 +57,24 @@ class Benchmark:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"benchmark {path} cannot be read ({error.strerror})") from error
-        except ValueError as error:  # of JSON or of UTF-8
+        except ValueError as error:  # raised by JSON or by UTF-8 decoding
             raise ValueError(f"benchmark {path} is not JSON ({error})") from error
         if not isinstance(content, dict) or not content:
             raise ValueError(
                 f"benchmark {path} must map architectures to their results; it is empty"
             )
         values = [_entry(path, key, entry, space) for key, entry in content.items()]
-        # [N, L]
         codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
         if table is not None:
             _check_costs(path, content, codes, space, table)
-        accuracy, stds = np.array(values).T  # std is NaN where an entry has none
+        accuracy, stds = np.array(values).T  # [num_codes] each; NaN: no std
         canonical = Equivalence(space).canonical(codes)
-        distinct, which = np.unique(canonical, axis=0, return_inverse=True)
+        distinct, which = np.unique(canonical, axis=0, return_inverse=True)  # rows sorted
         which = which.reshape(-1)  # numpy 2.0 gives it a second axis
-        count = np.bincount(which)
+        count = np.bincount(which)  # codes per network
         return cls(
             architectures=distinct,
-            accuracy=np.bincount(which, accuracy) / count,
+            accuracy=np.bincount(which, accuracy) / count,  # mean over a network's codes
             std=None if np.isnan(stds).any() else np.bincount(which, stds) / count,
             num_codes=len(codes),
         )
@@ -101,7 +100,7 @@ class Benchmark:
         """
         rows = [self._rows[key] for key in architecture_keys(architectures)]
         on_progress(len(rows), None)
-        return self.accuracy[rows][:, None].repeat(2, axis=1)
+        return self.accuracy[rows][:, None].repeat(2, axis=1)  # [N, 2]: score and top-1
 
 
 def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float]:
@@ -113,7 +112,7 @@ def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[flo
             f"{space.num_layers} layers ({example}); fix --search-space or take a benchmark of it"
         )
     for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
-        if not ("0" <= digit <= "9" and int(digit) < allowed):
+        if not ("0" <= digit <= "9" and int(digit) < allowed):  # not isdigit(): true for '²'
             raise ValueError(
                 f"{path}: key '{key}': '{digit}' is no choice of layer {i}, which has choices 0 "
                 f"to {allowed - 1} ({example})"
@@ -123,8 +122,8 @@ def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[flo
 
     def percent(name: str) -> float:
         value = entry[name]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and 0 <= value <= 100):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)  # True is an int
+        if not (number and 0 <= value <= 100):  # NaN fails too
             raise ValueError(f"{path}: '{key}': '{name}' must be from 0 to 100, not {value!r}")
         return value
 
@@ -137,7 +136,7 @@ def _check_costs(
     for metric in METRICS:
         costs = table.cost(codes, metric).tolist()
         for (key, entry), cost in zip(content.items(), costs, strict=True):
-            if metric in entry and entry[metric] != cost:
+            if metric in entry and entry[metric] != cost:  # exact: both are counts
                 raise ValueError(
                     f"{path}: {key} has {entry[metric]} {metric}, here it is {cost}; fix "
                     f"--input-size ({space.input_size}), --dataset or --widths"
@@ -154,12 +153,11 @@ def trivial_scores(
 ) -> dict[str, np.ndarray]:
     """Return scores that need no training: size, cost, number of layers that are no skip."""
     working = [[name not in SKIPS for name in layer.choices] for layer in space.layers]
-    # per layer, bool [N]
     layers = [np.array(row)[column] for row, column in zip(working, architectures.T, strict=True)]
     return {
         "params": table.cost(architectures, "params"),
         "flops": table.cost(architectures, "flops"),
-        "non_identity_layers": np.sum(layers, axis=0),
+        "non_identity_layers": np.sum(layers, axis=0),  # [L, N] -> [N]
     }
 
 
@@ -168,8 +166,7 @@ def choose_within(score: np.ndarray, cost: np.ndarray, budget: float) -> int | N
     inside = np.flatnonzero(cost <= budget)
     if not len(inside):
         return None
-    # the last key is the first to sort by
-    return int(inside[np.lexsort((cost[inside], -score[inside]))[0]])
+    return int(inside[np.lexsort((cost[inside], -score[inside]))[0]])  # lexsort: last key first
 
 
 def budget_regret(
@@ -184,7 +181,7 @@ def budget_regret(
     """
     rows, accuracy, networks = [], benchmark.accuracy, benchmark.architectures
     for budget in budgets:
-        limit = round(budget * MILLION)
+        limit = round(budget * MILLION)  # millions -> single MACs or params
         chosen, best = (choose_within(values, cost, limit) for values in (score, accuracy))
         if chosen is None:
             raise ValueError(
@@ -224,7 +221,7 @@ def over_supernets(results: Sequence[dict]) -> dict:
 
     def regrets(parts: Sequence[dict]) -> list[dict]:
         same = ("budget", "networks", "best", "best_accuracy")
-        rows = zip(*(part["regret"] for part in parts), strict=True)
+        rows = zip(*(part["regret"] for part in parts), strict=True)  # by budget, one per supernet
         return [{name: row[0][name] for name in same} | averaged(row, ("regret",)) for row in rows]
 
     same = ("score", "num_binned", "num_architectures", "num_codes", "training_agreement")

@@ -54,12 +54,11 @@ def mutate(
         prior: probabilities float [L, C] that fresh choices are drawn from; None is uniform.
     """
     if prior is None:
-        fresh = rng.integers(0, num_choices, size=parents.shape)
+        fresh = rng.integers(0, num_choices, size=parents.shape)  # may be the parent's own choice
     else:
         # a row's shares of [0, 1); its last choice takes what rounding leaves over
         ends = np.cumsum(prior / prior.sum(1, keepdims=True), axis=1)  # [L, C]
-        # inverse CDF: [N, L, C] -> [N, L]
-        fresh = (rng.random(parents.shape)[:, :, None] >= ends).sum(2)
+        fresh = (rng.random(parents.shape)[:, :, None] >= ends).sum(2)  # inverse CDF, [N, L]
         fresh = np.minimum(fresh, num_choices - 1)
     return np.where(rng.random(parents.shape) < prob, fresh, parents)
 
@@ -77,10 +76,10 @@ def new_children(
     for _ in range(MAX_BATCHES):
         if len(found) == n:
             break
-        drawn = budget.canonical(repair(make(OVERDRAW * n), budget, rng))
-        drawn = drawn[budget.contains(drawn)]  # repair may fail; the budget is a hard constraint
+        drawn = budget.canonical(repair(make(OVERDRAW * n), budget, rng))  # one code per network
+        drawn = drawn[budget.contains(drawn)]  # `repair` can fail
         for child, key in zip(drawn, architecture_keys(drawn), strict=True):
-            if key not in taken and len(found) < n:  # neither seen before nor a sibling
+            if key not in taken and len(found) < n:
                 taken.add(key)
                 found.append(child)
     return np.array(found, dtype=np.int64).reshape(len(found), len(budget.counts.num_choices))
@@ -111,8 +110,8 @@ class BreedingSearch(SearchStrategy[Flags]):
         """
         if self.finished:
             return np.empty((0, len(self.num_choices)), dtype=np.int64)
-        taken = set(self.seen)
+        taken = set(self.seen)  # a copy: `new_children` adds to it
         broods = self.broods() if self.generation else ()  # the first generation is random
         parts = [new_children(make, n, self.budget, taken, self.rng) for make, n in broods]
-        rest = self.config.population - sum(map(len, parts))
+        rest = self.config.population - sum(map(len, parts))  # what breeding did not yield
         return np.concatenate([*parts, self.budget.sample_unique(rest, self.rng, exclude=taken)])

@@ -1,7 +1,7 @@
-"""Differentiable search (DARTS, https://arxiv.org/abs/1806.09055): the read-off.
+"""Differentiable search (DARTS, https://arxiv.org/abs/1806.09055): derive the answer.
 
-Training the supernet is the search (`sampler.alpha`). What remains is to read the architecture off
-its architecture parameters: the most probable one within the budget.
+Training the supernet is the search (`sampler.alpha`). The strategy derives the architecture from
+the learned architecture parameters: the most probable one within the budget.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DifferentiableSearch(SearchStrategy[StrategyConfig]):
         space, table, metric = search.history.space, search.history.table, search.metric
         free = self.prior.argmax(1)  # [L]; 0 beyond a layer's choices
         file = search.folder / "unconstrained_architecture.yaml"
-        top1 = float(search.top1(free[None])[0])
+        top1 = float(search.top1(free[None])[0])  # it may be outside the budget
         facts = write_candidate(file, space, table, free, top1, "most probable, no budget")
         ahead = log_probability(self.prior, free) - log_probability(self.prior, search.answer)
         cost = table.metric(metric)
@@ -61,7 +61,7 @@ class DifferentiableSearch(SearchStrategy[StrategyConfig]):
 def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> float:
     """Return the log-probability in nats of an architecture [L] of independent layers."""
     chosen = probabilities[np.arange(len(architecture)), architecture]
-    return float(np.log(np.maximum(chosen, 1e-300)).sum())
+    return float(np.log(np.maximum(chosen, 1e-300)).sum())  # finite: two are subtracted
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,4 @@ class Prior:
                 f"differentiable"
             )
         probabilities = None if learned is None else learned.double().numpy()
-        return cls(probabilities, not state["config"].get("one_level", False))
+        return cls(probabilities, not state["config"].get("one_level", False))  # see --one-level

@@ -40,9 +40,9 @@ def common_prefix(a: Key, b: Key) -> int:
 def branching_points(keys: Sequence[Key]) -> list[set[int]]:
     """List for each of the sorted keys the depths at which a later one leaves its path."""
     points: list[set[int]] = [set()]
-    for key, following in zip(keys[-2::-1], keys[:0:-1], strict=True):
+    for key, following in zip(keys[-2::-1], keys[:0:-1], strict=True):  # last pair first
         shared = common_prefix(key, following)
-        points.append({d for d in points[-1] if d < shared} | {shared})
+        points.append({d for d in points[-1] if d < shared} | {shared})  # deeper: off this path
     return points[::-1]
 
 
@@ -58,6 +58,7 @@ class ActivationCache:
 
     @property
     def nbytes(self) -> int:
+        # by address: a skip returns its input, so two depths can hold one tensor
         return sum({t.data_ptr(): t.nbytes for t in self.kept.values()}.values())
 
     def keep(self, depth: int, x: Tensor) -> None:
@@ -76,7 +77,7 @@ class ActivationCache:
 def grouped(batches: Batches) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Join batches to at least GROUP images: images, labels, and how many batches they were."""
     group: list[tuple[Tensor, Tensor]] = []
-    for batch in itertools.chain(batches, [None]):
+    for batch in itertools.chain(batches, [None]):  # None flushes the last group
         if batch is not None:
             group.append(batch)
         if group and (batch is None or sum(len(labels) for _, labels in group) >= GROUP):
@@ -122,12 +123,12 @@ class Evaluator:
         self.calibration = calibration
         self.validation = validation
         self.dtype = PRECISIONS[precision]
-        self.cache_bytes = cache_mb << 20
+        self.cache_bytes = cache_mb << 20  # MiB -> bytes
         self.by_probability = score == "probability"
 
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
         """Return scores in percent, float64 [N], of any architectures int [N, L]."""
-        distinct, which = np.unique(architectures, axis=0, return_inverse=True)
+        distinct, which = np.unique(architectures, axis=0, return_inverse=True)  # rows sorted
         return self.score(distinct)[which.reshape(-1), 0]  # numpy 2.0 gives it a second axis
 
     def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
@@ -154,10 +155,10 @@ class Evaluator:
             images_seen += len(labels)
             batches_seen += size
             for key, logits in self.walk(images, keys, nodes, calibrate=False):
-                correct[key] += (logits.argmax(1) == labels).sum()
+                correct[key] += (logits.argmax(1) == labels).sum()  # a tensor: no sync per group
                 if self.by_probability:
-                    likely[key] += logits.softmax(1).gather(1, labels[:, None]).sum()
-                done = batches_seen == num_batches
+                    likely[key] += logits.softmax(1).gather(1, labels[:, None]).sum()  # [B, 1]
+                done = batches_seen == num_batches  # int() below waits for a GPU
                 on_progress(share * size, 100 * int(correct[key]) / images_seen if done else None)
         top1 = [100 * int(total) / images_seen for total in correct.values()]
         scores = top1
@@ -193,15 +194,15 @@ class Evaluator:
         images = images.to(self.dtype, memory_format=torch.channels_last)
         before: Key | None = None
         for key, points in zip(keys, branching_points(keys), strict=True):
-            depth = cache.deepest(common_prefix(before, key)) if before else None
-            x = run(images, (), STEM) if depth is None else cache.kept[depth]
-            cache.drop_all_but(points)
+            depth = cache.deepest(common_prefix(before, key)) if before else None  # None: anew
+            x = run(images, (), STEM) if depth is None else cache.kept[depth]  # input of `depth`
+            cache.drop_all_but(points)  # no later candidate branches off elsewhere
             for layer in range(depth or 0, len(key)):
                 if layer in points:
-                    cache.keep(layer, x)
-                x = run(x, key[: layer + 1], layer, key[layer])
+                    cache.keep(layer, x)  # the input of `layer`
+                x = run(x, key[: layer + 1], layer, key[layer])  # a node is a prefix
             before = key
-            yield key, run(x, (*key, HEAD), HEAD)
+            yield key, run(x, (*key, HEAD), HEAD)  # HEAD is no choice, so the node is unique
 
 
 def uncalibrated_top1(supernet: Supernet, architecture: np.ndarray, batches: Batches) -> float:

@@ -68,7 +68,7 @@ class EvolutionSearch(BreedingSearch[EvolutionConfig]):
     @property
     def finished(self) -> bool:
         """True after the last generation, or `patience` ones without a better best."""
-        stalled = self.generation - 1 - self.best_generation
+        stalled = self.generation - 1 - self.best_generation  # generations told since the best
         return super().finished or 0 < self.config.patience <= stalled
 
     def broods(self) -> list[tuple[Make, int]]:
@@ -91,10 +91,10 @@ class EvolutionSearch(BreedingSearch[EvolutionConfig]):
 
     def mutants(self, n: int) -> np.ndarray:
         """Mutate random parents, int [n, L]; costs are not looked at."""
-        parents = self.parents[self.rng.integers(len(self.parents), size=n)]
+        parents = self.parents[self.rng.integers(len(self.parents), size=n)]  # with replacement
         return mutate(parents, self.num_choices, self.config.mutation_prob, self.rng, self.prior)
 
     def crossed(self, n: int) -> np.ndarray:
         """Cross random pairs of parents, int [n, L]; costs are not looked at."""
         mothers, fathers = self.parents[self.rng.integers(len(self.parents), size=(2, n))]
-        return cross(mothers, fathers, self.rng)
+        return cross(mothers, fathers, self.rng)  # not mutated besides, as in SPOS's algorithm 1

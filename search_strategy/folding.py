@@ -70,11 +70,11 @@ class StatelessConv(nn.Module):
     def folded(self, x: Tensor) -> Tensor:
         assert self.state is not None
         bn, state = self.bn, self.state
-        scale = (state.var + bn.eps).rsqrt()
+        scale = (state.var + bn.eps).rsqrt()  # BN(conv(x)) = scale * conv(x) + shift
         if bn.affine:
             scale = scale * bn.weight
         shift = -state.mean * scale if bn.bias is None else bn.bias - state.mean * scale
-        weight = self.conv.weight * scale.view(-1, 1, 1, 1)
+        weight = self.conv.weight * scale.view(-1, 1, 1, 1)  # [O, I, k, k], scaled along O
         weight = weight.to(x.dtype, memory_format=torch.channels_last)
         return self.act(self.convolve(x, weight, shift.to(x.dtype)))
 
@@ -86,10 +86,10 @@ class StatelessConv(nn.Module):
         mean, var = moments(parts)
         if self.update:
             assert self.state is not None
-            state, n = self.state, sum(part[:, 0].numel() for part in parts)
+            state, n = self.state, sum(part[:, 0].numel() for part in parts)  # n: B * H * W
             state.batches += 1
-            state.mean += (mean - state.mean) / state.batches
-            state.var += (var * n / max(1, n - 1) - state.var) / state.batches
+            state.mean += (mean - state.mean) / state.batches  # as BN's momentum=None: cumulative
+            state.var += (var * n / max(1, n - 1) - state.var) / state.batches  # biased -> unbiased
         parts = [
             self.act(F.batch_norm(part, mean, var, bn.weight, bn.bias, False, 0.0, bn.eps))
             for part in parts
@@ -118,7 +118,7 @@ def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     means, variances = (torch.stack(values).double() for values in zip(*pairs, strict=True))
     share = torch.tensor([piece.shape[2] for piece in pieces], dtype=torch.float64)[:, None]
     share = share / share.sum()
-    mean = (share * means).sum(0)
+    mean = (share * means).sum(0)  # [C]; the variance below: within pieces + between them
     return mean.float(), (share * (variances + (means - mean) ** 2)).sum(0).float()
 
 
@@ -146,8 +146,8 @@ class Part(nn.Module):
         weights = dict(source.named_parameters())
         for module_name, module in block.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
-                weight = weights[f"{module_name}.{name}".lstrip(".")].detach()
-                module._parameters[name] = nn.Parameter(
+                weight = weights[f"{module_name}.{name}".lstrip(".")].detach()  # root: ".name"
+                module._parameters[name] = nn.Parameter(  # a view of the supernet's
                     inner_slice(weight, parameter.shape), requires_grad=False
                 )
         self.block = stateless(block).eval()  # calibration too runs without dropout
@@ -204,7 +204,7 @@ class Parts:
     def make(self, layer: int, choice: int) -> Part:
         net = self.supernet
         space, style = net.space, net.space.supernet_style
-        with torch.device("meta"):
+        with torch.device("meta"):  # allocates nothing: Part puts the supernet's weights in
             if layer == STEM:
                 stem = nn.Sequential(build_stem(space, style), build_first(space, style))
                 return Part(stem, nn.Sequential(net.stem, net.first))

@@ -68,7 +68,7 @@ class History:
     def best(self, metric: str) -> int:
         """Return the index of the search's answer: the first of `ranking`, or its own choice."""
         if self.chosen is not None:
-            return int((self.architectures == self.chosen).all(axis=1).argmax())
+            return int((self.architectures == self.chosen).all(axis=1).argmax())  # the first True
         return int(self.ranking(metric)[0])
 
     def ranking_scores(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class History:
 
     def ranking(self, metric: str) -> np.ndarray:
         """Return indices [N] by score, the highest first; of equals the lowest cost first."""
-        return np.lexsort((self.cost(metric), -self.ranking_scores()))
+        return np.lexsort((self.cost(metric), -self.ranking_scores()))  # last key first; stable
 
     def winner_facts(self, metric: str) -> dict:
         """Return the answer's entries of an architecture file."""
@@ -99,7 +99,7 @@ class History:
         top1, mflops = self.top1[last], self.cost("flops")[last] / MILLION
         scalars = {}
         for name, values in (("top1", top1), ("mflops", mflops)):
-            scalars[f"{name}_best"] = values[top1.argmax()]
+            scalars[f"{name}_best"] = values[top1.argmax()]  # of the best by top-1, also for mflops
             scalars[f"{name}_mean"] = values.mean()
             scalars[f"{name}_worst"] = values[top1.argmin()]
         return scalars
@@ -139,7 +139,7 @@ def candidates_csv(
 ) -> str:
     """Format architectures as names, and their costs, between other columns.
 
-    What was measured is in its unit (latency in ms); flops and params are single ones.
+    Flops and params are single ones, all other costs are in their unit (latency in ms).
     """
     names = [" ".join(space.decode(a)) for a in architectures]
     columns: dict[str, Iterable] = {**first, "architecture": names}

@@ -29,19 +29,19 @@ def dominates(points: np.ndarray) -> np.ndarray:
 
     The result is [N, N] (definition 1 of the paper's section II).
     """
-    i, j = points[:, None], points[None]
-    return np.logical_and((i <= j).all(-1), (i < j).any(-1))
+    i, j = points[:, None], points[None]  # [N, 1, M], [1, N, M]
+    return np.logical_and((i <= j).all(-1), (i < j).any(-1))  # [N, N]
 
 
 def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
     """Rank points [N, M]: 0 for the front, 1 for the front of the rest, ... (section III-A)."""
     dominating = dominates(points)
-    ranks = np.full(len(points), -1)  # -1: not ranked yet
+    ranks = np.full(len(points), -1)
     left = dominating.sum(axis=0)  # not yet ranked ones that dominate each
     rank = 0
     while (front := np.flatnonzero((left == 0) & (ranks < 0))).size:
         ranks[front] = rank
-        left = left - dominating[front].sum(axis=0)  # the front's domination no longer counts
+        left = left - dominating[front].sum(axis=0)  # as if these were removed
         rank += 1
     return ranks
 
@@ -49,11 +49,11 @@ def non_dominated_ranks(points: np.ndarray) -> np.ndarray:
 def crowding_distance(points: np.ndarray) -> np.ndarray:
     """Compute the perimeter share [N] of the box between neighbours of a front [N, M] (III-B)."""
     distance = np.zeros(len(points))
-    for values in points.T:
+    for values in points.T:  # [N], one objective
         order = np.argsort(values, kind="stable")
-        distance[order[[0, -1]]] = np.inf  # the extremes are always kept
+        distance[order[[0, -1]]] = np.inf  # the ends are kept first
         span = values[order[-1]] - values[order[0]]
-        if span > 0 and len(points) > 2:
+        if span > 0 and len(points) > 2:  # equal values would be 0 / 0
             distance[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / span
     return distance
 
@@ -63,13 +63,13 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
 
     It is summed by slices along the last objective, of one dimension less each (Zitzler, 1999).
     """
-    points = points[(points < reference).all(axis=1)]  # others dominate no volume
+    points = points[(points < reference).all(axis=1)]  # the others dominate nothing
     if not len(points):
         return 0.0
     if points.shape[1] == 1:
         return float(reference[0] - points.min())
     points = points[np.argsort(points[:, -1], kind="stable")]
-    ends = np.append(points[1:, -1], reference[-1])
+    ends = np.append(points[1:, -1], reference[-1])  # slice i is dominated by points 0 to i
     volume = 0.0
     for i, (start, end) in enumerate(zip(points[:, -1], ends, strict=True)):
         if end > start:
@@ -142,13 +142,13 @@ class ParetoSearch(BreedingSearch[ParetoConfig]):
         super().tell(architectures, scores)
         everyone = np.concatenate([self.survivors, architectures])
         points = np.concatenate([self.points, self.to_minimise(architectures, scores)])
-        seen_front = np.concatenate([self.front, points])
+        seen_front = np.concatenate([self.front, points])  # the front can outgrow the population
         self.front = np.unique(seen_front[non_dominated_ranks(seen_front) == 0], axis=0)
         ranks = non_dominated_ranks(points)
         crowding = np.empty(len(points))
         for rank in range(ranks.max() + 1):
             crowding[ranks == rank] = crowding_distance(points[ranks == rank])
-        kept = np.lexsort((-crowding, ranks))[: self.config.population]
+        kept = np.lexsort((-crowding, ranks))[: self.config.population]  # III-B: rank, crowding
         self.survivors, self.points = everyone[kept], points[kept]
         self.ranks, self.crowding = ranks[kept], crowding[kept]
         self.generation += 1
@@ -165,7 +165,7 @@ class ParetoSearch(BreedingSearch[ParetoConfig]):
     def children(self, n: int) -> np.ndarray:
         """Cross tournament winners and mutate them, int [n, L]; costs are not looked at."""
         mothers, fathers = self.winners(n), self.winners(n)
-        alone = self.rng.random(n) >= self.config.crossover_prob
+        alone = self.rng.random(n) >= self.config.crossover_prob  # children of one parent
         children = np.where(alone[:, None], mothers, cross(mothers, fathers, self.rng))
         return mutate(children, self.num_choices, self.config.mutation_prob, self.rng, self.prior)
 
@@ -186,7 +186,7 @@ def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:
     Of several with the same numbers it has the first evaluated.
     """
     costs = [history.cost(metric) for metric in objectives]
-    return statistics.pareto_front(np.column_stack([*costs, -history.top1]))
+    return statistics.pareto_front(np.column_stack([*costs, -history.top1]))  # all minimised
 
 
 def save_front(folder: Path, history: History, objectives: Sequence[str], source: str) -> int:

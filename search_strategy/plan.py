@@ -9,7 +9,7 @@ from search_strategy.strategy import SearchStrategy
 from utils.report import TRAINING_FILES, plan_text
 
 SEARCH_FILES = "candidates.log, history.csv, best_architecture.yaml, pareto.png, report.html"
-SINGLE_CONTROL = 20  # random candidates that a search which scores one architecture meets
+SINGLE_CONTROL = 20  # random candidates beside a search that scores one architecture
 
 
 def control_size(candidates: int) -> int:
@@ -59,7 +59,7 @@ def search_plan(
         "{} to {} {}".format(*(in_millions(cost) for cost in table.range(m)), table.unit(m))
         for m in dict.fromkeys(("flops", "params", metric, *config.budget.metrics))
     ]
-    number = config.seeds * strategy.total
+    number = config.seeds * strategy.total  # at most: the searches share scores
     if config.random_control and not strategy.is_random:
         number += control_size(strategy.total)
     files = TRAINING_FILES if training else TRAINING_FILES.replace("supernet.pt, ", "")

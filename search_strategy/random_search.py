@@ -39,5 +39,5 @@ class RandomSearch(SearchStrategy[RandomConfig]):
 
     def ask(self) -> np.ndarray:
         """Draw the next candidates, int [N, L]; none when the search is over."""
-        n = max(0, min(ROUND, self.iterations - len(self.seen)))
+        n = max(0, min(ROUND, self.iterations - len(self.seen)))  # -1 after additive's answer
         return self.budget.sample_unique(n, self.rng, exclude=self.seen)

@@ -1,4 +1,4 @@
-"""The end of a search: its answer in a file, the plot, the page, and what it is compared with."""
+"""The end of a search: write its answer, the plot and the page; compare it with controls."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class SearchReport:
         if reasons:
             rows["chosen by"] = "; ".join(reasons)
         scores = history.ranking_scores()
-        tied = int((scores == scores.max()).sum())
+        tied = int((scores == scores.max()).sum())  # equal counts give equal floats
         if tied > 1 and history.chosen is None:
             taken = f"taken: the lowest {self.metric.name}, then the first found"
             rows["tied at the top"] = f"{tied} of {len(scores):,} candidates; {taken}"
@@ -152,6 +152,7 @@ class SearchReport:
             return f"random search is as good: {many} equals the answer"
         text = f"{ahead:.2f} points ahead of {many}"
         if images := self.images.get("validation"):
+            # of a difference, taken as if the two were independent, though they see the same images
             noise = math.hypot(*(standard_error(p, images) for p in (self.top1, best)))
             word = "within" if ahead <= noise else "beyond"
             text += f", {word} the noise of {images:,} validation images (± {noise:.2f})"
@@ -163,7 +164,7 @@ class SearchReport:
         if not images or len(self.history) == 1:
             return ""
         noise = standard_error(self.top1, images)
-        near = int((np.abs(self.history.top1 - self.top1) <= noise).sum()) - 1
+        near = int((np.abs(self.history.top1 - self.top1) <= noise).sum()) - 1  # itself
         return (
             f"{near:,} of the other {len(self.history) - 1:,} candidates are within the noise of "
             f"{images:,} validation images (± {noise:.2f})"
@@ -220,7 +221,7 @@ class SearchReport:
         self.tables |= findings.tables
 
     def next_steps(self) -> dict[str, str]:
-        """Map what one does next with the network found to the command."""
+        """Map the next steps with the network found to their commands."""
         run, net = str(self.folder), f"{self.folder}_net"
         place = ["--run-dir", str(self.folder.parent)] if self.folder.parent != Path("runs") else []
         if (data := self.config.get("data_path")) is not None:
@@ -262,4 +263,4 @@ class SearchReport:
         parts = [summary_table(title, rows) for title, rows in tables.items()]
         parts += [f"{text}:\n  {command}" for text, command in self.next_steps().items()]
         log.info("\n" + "\n\n".join(parts))
-        write_text(self.folder / "report.html", report_page(self))
+        write_text(self.folder / "report.html", report_page(self))  # last: it shows the log

@@ -51,7 +51,7 @@ def report_page(report: SearchReport) -> str:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a name that is missing is an error
     )
     return (
         environment.get_template("report_page.html").render(
@@ -96,7 +96,7 @@ def _epochs(report: SearchReport) -> dict[str, np.ndarray]:
 def _panels(report: SearchReport) -> dict[str, Callable[[], Figure]]:
     """Map titles to figures of what there is to show."""
     plots, epochs = report.plots(), _epochs(report)
-    found, control = plots[0].found, plots[0].control
+    found, control = plots[0].found, plots[0].control  # the same candidates over each metric
     many = len(found.top1) > 1
     panels: dict[str, Callable[[], Figure]] = {}
     for plot in plots if many or control is not None else []:
@@ -212,7 +212,7 @@ def _table_data(history: History, winner: int, colors: dict[str, str]) -> dict[s
 
 
 def _commands(report: SearchReport) -> dict[str, str]:
-    """Map what one may do next to the command."""
+    """Map further steps to their commands."""
     folder, config = report.folder, report.config
     commands = {"Repeat this run": command_line("search.py", "--config", f"{folder}/config.yaml")}
     if config.get("oracle") is None:
@@ -220,6 +220,6 @@ def _commands(report: SearchReport) -> dict[str, str]:
         commands["Search its supernet again"] = command_line("search.py", "--checkpoint", supernet)
     count = "-m", "lookup_table", "--arch", str(folder)
     commands["Count its MACs and parameters"] = command_line(*count)
-    curves = f"{folder.name}:{folder}/tensorboard"
+    curves = f"{folder.name}:{folder}/tensorboard"  # --logdir_spec takes NAME:PATH
     commands["See the curves"] = shlex.join(["tensorboard", "--logdir_spec", curves])
     return commands | report.next_steps()

@@ -77,7 +77,7 @@ class CandidateLog:
             try:
                 names, *numbers = line.split(",")
                 score, *rest = map(float, numbers)
-                (top1,) = rest or [score]
+                (top1,) = rest or [score]  # more numbers: ValueError
                 scores[tuple(self.space.encode(names.split(" ")).tolist())] = score, top1
             except ValueError as error:
                 raise ValueError(
@@ -90,7 +90,7 @@ class CandidateLog:
         lines = []
         for architecture, (score, top1) in zip(architectures, scores.tolist(), strict=True):
             numbers = (score,) if score == top1 else (score, top1)
-            words = [" ".join(self.space.decode(architecture)), *map(repr, numbers)]
+            words = [" ".join(self.space.decode(architecture)), *map(repr, numbers)]  # exact floats
             lines.append(",".join(words) + "\n")
         with self.path.open("ab") as file:
             file.write("".join(lines).encode())
@@ -99,7 +99,7 @@ class CandidateLog:
 
 
 class ScoreLog:
-    """Scores of all candidates so far; what is new is scored, and logged every few seconds.
+    """Known scores of candidates; scores the others and logs them every few seconds.
 
     Attributes:
         known: score and top-1 of each architecture scored.
@@ -133,7 +133,7 @@ class ScoreLog:
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
         """Return scores in percent, float64 [N], of architectures int [N, L]."""
         keys = architecture_keys(architectures)
-        new = sorted(set(keys) - self.known.keys())
+        new = sorted(set(keys) - self.known.keys())  # sorted and distinct, as scorers ask
         self.on_progress(len(keys) - len(new), None)
         while new:
             group, new = np.array(new[: self.group]), new[self.group :]
@@ -144,7 +144,7 @@ class ScoreLog:
             )
             if self.log is not None:
                 self.log.append(group, scores)
-            rate = len(group) / max(time.perf_counter() - start, 1e-3)
+            rate = len(group) / max(time.perf_counter() - start, 1e-3)  # networks per second
             self.group = min(max(1, int(SAVE_SECONDS * rate)), 512)
         if keys:
             self.best = max(self.best, self.top1(architectures).max())
@@ -160,14 +160,14 @@ class ScoreLog:
         return self.top1(architectures)
 
     def on_progress(self, done: float, top1: float | None) -> None:
-        """Move the bar by so many candidates, and its best top-1."""
+        """Advance the bar by `done` candidates and update its best top-1."""
         self.done += done
         if top1 is not None:
             self.best = max(self.best, top1)
         if self.bar is not None:
             if self.best >= 0:
                 self.bar.set_postfix(best=f"{self.best:.2f}", refresh=False)
-            self.bar.update(int(self.done + 1e-6) - self.bar.n)
+            self.bar.update(int(self.done + 1e-6) - self.bar.n)  # fractions sum to almost 1
 
 
 class SharedScores:
@@ -185,15 +185,15 @@ class SharedScores:
         """Score shares of what rank 0 asks for until it closes, then True; False on rank 0."""
         if is_main():
             return False
-        while (architectures := from_main(np.empty(0))).size:
+        while (architectures := from_main(np.empty(0))).size:  # empty: rank 0 has closed
             self._score(architectures, no_progress)
         return True
 
     def close(self) -> None:
         """Let the workers go; rank 0 only."""
-        from_main(np.empty(0))
+        from_main(np.empty(0))  # ends their `run_worker`
 
     def _score(self, architectures: np.ndarray, on_progress: OnProgress) -> np.ndarray:
         size = -(-len(architectures) // world_size())  # sorted neighbours share their beginning
-        mine = architectures[rank() * size : (rank() + 1) * size]
-        return np.concatenate(gather(self.scorer.score(mine, on_progress)))
+        mine = architectures[rank() * size : (rank() + 1) * size]  # can be empty
+        return np.concatenate(gather(self.scorer.score(mine, on_progress)))  # by rank: sorted again

@@ -28,7 +28,7 @@ from utils.metrics import MILLION
 from utils.run_folder import log
 from utils.statistics import kendall_tau
 
-SHARED_STREAM = 5
+SHARED_STREAM = 5  # of `utils.device.stream`; verify.py has 4
 SHARED = 100  # random networks that all supernets score
 
 
@@ -108,7 +108,7 @@ def agreement(searched: Sequence[SearchedRun], device: torch.device) -> dict[str
     first = searched[0]
     answers = np.stack([other.answer for other in searched])
     rng = stream(first.config.run.random_seed, SHARED_STREAM)
-    networks = np.concatenate([answers, first.budget.sample_unique(SHARED, rng)])
+    networks = np.concatenate([answers, first.budget.sample_unique(SHARED, rng)])  # answers first
     file = "shared_candidates.log"
     scores = np.stack([one.scores(networks, one.folder / file, device) for one in searched])
     seeds = [one.config.run.random_seed for one in searched]

@@ -107,7 +107,7 @@ class SearchStrategy(Generic[Flags]):
     ) -> None:
         self.config, self.budget, self.rng, self.prior = config, budget, rng, prior
         self.num_choices = budget.counts.num_choices  # [L]
-        self.seen: dict[tuple[int, ...], float] = {}
+        self.seen: dict[tuple[int, ...], float] = {}  # in the order of asking
 
     @classmethod
     def costs(cls, config: Flags) -> Sequence[str]:

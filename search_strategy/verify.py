@@ -1,7 +1,7 @@
-"""Does a search pay? Its answer against random networks of its budget, all trained alone.
+"""Does a search pay? Compare its answer with random networks of its budget, all trained alone.
 
-Every training is a run of train_subnet.py in a process of its own, so it resumes as such runs do,
-and the ranks of torchrun share the trainings out without waiting for each other.
+Every training is a run of train_subnet.py in its own process, so it is resumable, and the ranks of
+torchrun share the trainings out without waiting for each other.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from utils.run_folder import log
 from utils.statistics import Comparison, compare, kendall_tau
 from utils.yaml_file import read_yaml
 
-VERIFY_STREAM = 4
+VERIFY_STREAM = 4  # of `utils.device.stream`
 ANSWER, LARGEST = "answer", "largest"
 RECIPE_FILE = "recipe.yaml"
+# flags that each training sets for itself, or that it has no use for
 NOT_PASSED_ON = {*VerifyConfig.__dataclass_fields__, "arch", "run_dir", "random_seed", "init_from"}
 
 
@@ -51,7 +52,6 @@ def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, 
     largest = searched.budget.largest()
     if not np.array_equal(largest, searched.answer):
         chosen[LARGEST] = largest
-    # random networks are others than these
     taken = architecture_keys(np.stack(list(chosen.values())))
     drawn = searched.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
     if len(drawn) < random:
@@ -84,7 +84,7 @@ class Training:
         return (found["top1"], found["test_top1"]) if "test_top1" in found else None
 
     def run(self, cache_dir: Path) -> None:
-        """Train, going on where an earlier run stopped.
+        """Train, or resume a training that was interrupted.
 
         Raises:
             ValueError: it failed.
@@ -106,11 +106,11 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
     flags = config.verification
     networks = choose_networks(searched, flags.random, config.run.random_seed)
     architectures = np.stack(list(networks.values()))
-    score = np.empty(0)  # ranks other than 0 write nothing
+    score = np.empty(0)
     if ranks.is_main():
         score = searched.scores(architectures, folder / "candidates.log", device)
         _write_inputs(config, folder, searched, networks)
-    folder = distributed.from_main(folder)  # where there is something to train now
+    folder = distributed.from_main(folder)  # the others wait here until the inputs are written
     first = config.run.random_seed
     trainings = [
         Training(folder, name, seed)
@@ -120,8 +120,7 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
     _train(trainings, config.run.cache_dir)
     if not ranks.is_main():
         return
-    results = np.array([training.result() for training in trainings])
-    # each [networks, trainings]
+    results = np.array([training.result() for training in trainings])  # [networks * trainings, 2]
     validation, test = results.reshape(len(networks), flags.trainings, 2).transpose(2, 0, 1)
     columns = {"score": score, "top1": validation.mean(axis=1), "test_top1": test.mean(axis=1)}
     columns |= {f"test_top1_{k}": each for k, each in enumerate(test.T)}
@@ -162,7 +161,7 @@ def _train(trainings: Sequence[Training], cache_dir: Path) -> None:
             f"{clock(spent * (len(left) - done))} left"
         )
     while ranks.is_main() and any(training.result() is None for training in trainings):
-        time.sleep(2)  # no barrier: a training may outlast a collective's timeout
+        time.sleep(2)  # then looks at their files again
 
 
 def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.ndarray) -> None:
@@ -178,8 +177,7 @@ def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.nd
     for architecture, accuracies in zip(networks, test, strict=True):
         entry: dict[str, float] = {"mean_acc": float(accuracies.mean())}
         if len(accuracies) > 1:
-            # of the population, as NAS-Bench-Macro's file has it
-            entry["std"] = float(accuracies.std())
+            entry["std"] = float(accuracies.std())  # population std, as in NAS-Bench-Macro
         entry |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
         content[digits(architecture)] = entry
     write_text(path, json.dumps(content, indent=1) + "\n")

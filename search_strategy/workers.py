@@ -29,9 +29,9 @@ def shares(architectures: np.ndarray, number: int) -> list[np.ndarray]:
     The work of an architecture is taken to be its layers beyond the prefix shared with the one
     before.
     """
-    work = np.full(len(architectures), architectures.shape[1])
-    same = architectures[1:] == architectures[:-1]
-    work[1:] -= same.cumprod(axis=1).sum(axis=1)
+    work = np.full(len(architectures), architectures.shape[1])  # [N], in layers
+    same = architectures[1:] == architectures[:-1]  # [N - 1, L]
+    work[1:] -= same.cumprod(axis=1).sum(axis=1)  # the length of the common prefix
     share = (number * (np.cumsum(work) - work / 2) / max(1, work.sum())).astype(int)
     return [architectures[share == i] for i in range(number)]
 
@@ -55,7 +55,7 @@ class LocalWorkers:
     def close(self) -> None:
         """End the processes; another call would fork new ones."""
         for connection in self.connections:
-            connection.send(None)
+            connection.send(None)  # ends `_work`
         self.connections = []
 
     def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
@@ -74,21 +74,21 @@ class LocalWorkers:
                 connection.send(share)
         factor = len(architectures) / max(1, len(own))  # the others are about as far
         scores = self.scorer.score(own, lambda done, top1: on_progress(factor * done, top1))
-        return np.concatenate([scores, *map(_received, self.connections)])
+        return np.concatenate([scores, *map(_received, self.connections)])  # sorted again
 
     def _fork(self) -> Connection:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         threads = torch.get_num_threads()
         context.Process(target=_work, args=(self.scorer, theirs, threads), daemon=True).start()
-        theirs.close()
+        theirs.close()  # else recv() would not see the process end
         return ours
 
 
 def _work(scorer: Scorer, connection: Connection, threads: int) -> None:
     """Score what comes until the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler is inherited
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: also where it is killed
     torch.set_num_threads(threads)
     while True:

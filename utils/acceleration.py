@@ -20,7 +20,7 @@ class Precision:
 
     def __init__(self, amp: str, device: torch.device) -> None:
         self.device_type, self.dtype = device.type, DTYPES[amp]
-        self.enabled, self.scales = amp != "off", amp == "fp16"
+        self.enabled, self.scales = amp != "off", amp == "fp16"  # bf16 has float32's range
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.scales)
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -47,9 +47,9 @@ def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> N
 
     Block by block, so that no path needs another graph. TorchDynamo keeps graphs per code object,
     looks through all of one when it is called, and beyond its limit (8) falls back to eager in
-    silence; so each block gets a copy of the code of its forward. As code of this file: PyTorch's
-    own, such as nn.Sequential's, would be called by one function that all share. Skips stay as
-    they are: what has no kernels turns the compilation of a code object off.
+    silence; so each block gets a copy of the code of its forward. It counts as code of this
+    file: PyTorch's own, such as nn.Sequential's, would be called by one function that all share.
+    Skips stay as they are: a block without kernels turns the compilation of its code object off.
     """
     for name, block in blocks.items():
         if isinstance(block, nn.Identity):
@@ -59,11 +59,11 @@ def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> N
         own = types.FunctionType(
             code, forward.__globals__, code.co_name, forward.__defaults__, forward.__closure__
         )
-        own.__kwdefaults__ = forward.__kwdefaults__
+        own.__kwdefaults__ = forward.__kwdefaults__  # an argument only since Python 3.13
         block.forward = torch.compile(types.MethodType(own, block), backend=backend, dynamic=False)
 
 
 def uncompile_blocks(blocks: dict[str, nn.Module]) -> None:
     """Undo `compile_blocks`: a compiled block cannot be copied."""
     for block in blocks.values():
-        vars(block).pop("forward", None)
+        vars(block).pop("forward", None)  # the class's forward again

@@ -44,7 +44,7 @@ def save_checkpoint(path: str | Path, kind: str = "supernet", **state: Any) -> N
     generators = {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
-        "numpy": (kind_of, words.tolist(), *rest),
+        "numpy": (kind_of, words.tolist(), *rest),  # weights_only refuses arrays
         "python": random.getstate(),
     }
     # of a path, torch hides why a write failed
@@ -98,7 +98,7 @@ def _check_archive(path: Path) -> None:
     """Raise ValueError unless the file is a whole zip archive of unchanged records."""
     with open(path, "rb") as file:
         head = file.read(4)
-    if head and head != b"PK\x03\x04":
+    if head and head != b"PK\x03\x04":  # an empty file is truncated
         raise ValueError(f"{path} is not a checkpoint of this toolkit: no file of torch.save")
     whole, broken = False, None
     try:
@@ -154,7 +154,7 @@ def restore_generators(state: dict[str, Any]) -> None:
     """Set torch's, numpy's and Python's global generators as they were at `save_checkpoint`."""
     generators = state["generators"]
     torch.set_rng_state(generators["cpu"])
-    if (cuda := generators["cuda"]) and torch.cuda.device_count() == len(cuda):
+    if (cuda := generators["cuda"]) and torch.cuda.device_count() == len(cuda):  # one state per GPU
         torch.cuda.set_rng_state_all(cuda)
     if "python" in generators:  # since format 2
         np.random.set_state(generators["numpy"])

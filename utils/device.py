@@ -24,7 +24,7 @@ from utils.run_folder import log
 from utils.threads import processor
 from utils.yaml_file import read_yaml
 
-SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3
+SAMPLER_STREAM, SEARCH_STREAM, CONTROL_STREAM = 1, 2, 3  # 4 and 5: search_strategy/
 ENVIRONMENT = "environment.yaml"  # in a run folder
 
 

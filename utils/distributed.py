@@ -118,12 +118,12 @@ def average_gradients(parameters: Sequence[Tensor], *scalars: Tensor | float) ->
         return numbers
     used = [p.grad for p in parameters if p.grad is not None]
     tensors = [*used, *numbers]
-    flat = torch.cat([t.reshape(-1) for t in tensors])
+    flat = torch.cat([t.reshape(-1) for t in tensors])  # one all-reduce, not one per tensor
     add_up(flat)
     flat /= world_size()
     parts = flat.split([t.numel() for t in tensors])
     if used:
-        views = [part.view_as(t) for part, t in zip(parts, used, strict=False)]
+        views = [part.view_as(t) for part, t in zip(parts, used, strict=False)]  # scalars left
         torch._foreach_copy_(used, views)  # one launch instead of one per tensor
     return [part[0] for part in parts[len(used) :]]
 
@@ -156,8 +156,9 @@ class PathCheck:
         """
         if not dist.is_initialized():
             return
+        # every step waits for weights that are on a GPU
         data = path.detach().cpu().numpy() if isinstance(path, Tensor) else np.asarray(path)
-        self.fingerprint = zlib.crc32(data.tobytes(), self.fingerprint)
+        self.fingerprint = zlib.crc32(data.tobytes(), self.fingerprint)  # of all paths so far
         self.steps += 1
         if self.steps % self.every == 0 and len(set(seen := gather(self.fingerprint))) > 1:
             raise ValueError(

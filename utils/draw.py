@@ -132,7 +132,7 @@ def plot_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str], ti
     small = k > 25
     side = max(5.0, 0.16 * k + 3 if small else 0.5 * k + 2.2)
     figure, axes = new_axes((side + 1, side))
-    share = 100 * confusion / np.maximum(1, confusion.sum(1, keepdims=True))
+    share = 100 * confusion / np.maximum(1, confusion.sum(1, keepdims=True))  # 0 / 1 without images
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
     for row, column in np.argwhere(confusion) if not small else []:

@@ -101,7 +101,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
             _say("stopped: nothing reads standard output any more")
-            sys.exit(141)
+            sys.exit(141)  # 128 + SIGPIPE
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             line = out_of_memory(error)
             if line is not None:
@@ -115,7 +115,7 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
             _say(f"error: {line}")
             sys.exit(2)
         except KeyboardInterrupt as error:
-            number = error.number if isinstance(error, Interrupted) else 2
+            number = error.number if isinstance(error, Interrupted) else 2  # SIGINT
             name = {2: "Ctrl-C", 15: "SIGTERM"}.get(number, f"signal {number}")
             again = resume_command()
             _say(f"stopped by {name}; " + (f"go on with: {again}" if again else "nothing is lost"))
@@ -141,4 +141,4 @@ def _say(line: str) -> None:
     for handler in log.handlers:
         if isinstance(handler, logging.FileHandler):
             with contextlib.suppress(Exception):  # the disk may be what is full
-                handler.handle(log.makeRecord(log.name, 40, "", 0, line, (), None))
+                handler.handle(log.makeRecord(log.name, 40, "", 0, line, (), None))  # 40: ERROR

@@ -45,8 +45,8 @@ def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
     counts: Tensor | int = 0
     for images, labels in batches:
         logits = net(images)
-        loss += F.cross_entropy(logits, labels, reduction="sum").double()
-        pairs = labels * num_classes + logits.argmax(1)
+        loss += F.cross_entropy(logits, labels, reduction="sum").double()  # float64: many terms
+        pairs = labels * num_classes + logits.argmax(1)  # index of a cell of [K, K]
         counts += torch.bincount(pairs, minlength=num_classes**2)
     confusion = torch.as_tensor(counts).reshape(num_classes, num_classes).cpu()
     return Scores(float(loss) / int(confusion.sum()), confusion)
@@ -56,16 +56,16 @@ def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
 def calibrate_batch_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set BN statistics to their cumulative mean over batches of images, in place.
 
-    Unlike torch.optim.swa_utils.update_bn, without dropout and drop-path: the statistics are those
-    of the network that is used. As the search does it (SPOS, 1904.00420, section 3.3).
+    Unlike torch.optim.swa_utils.update_bn, it runs without dropout and drop-path: the statistics
+    are those of the network that is used. The search does the same (SPOS, 1904.00420, section 3.3).
     """
     net.eval()
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.reset_running_stats()
-        m.momentum = None
-        m.train()
+        m.momentum = None  # cumulative mean
+        m.train()  # the norms alone: dropout stays off
     for images in batches:
         net(images)
     for m, momentum in zip(norms, momenta, strict=True):
@@ -76,7 +76,7 @@ def calibrate_batch_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
 class Meter:
     """Mean loss and top-1 over the images of an epoch, and the share of steps that were clipped.
 
-    Summed on the device: read once, synced once.
+    Sums stay on the device, so only `read` waits for it.
     """
 
     def __init__(self, device: torch.device) -> None:

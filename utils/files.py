@@ -29,11 +29,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        _sync(temporary)
-        umask = os.umask(0)
+        _sync(temporary)  # before the rename: else a power cut can leave an empty file
+        umask = os.umask(0)  # can only be read by setting it
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from colleagues
-        os.replace(temporary, path)
+        os.replace(temporary, path)  # atomic in one file system
         _sync_folder(path.parent)
     except OSError as error:
         state = "what it held is as it was" if path.exists() else "nothing of it is left behind"

@@ -25,7 +25,7 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "LOCAL_", "TORCH
 
 
 class Interrupted(KeyboardInterrupt):
-    """Request of a signal that the process end."""
+    """A signal's request to end the process."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -96,9 +96,10 @@ def run_script(script: str, words: Sequence[object], name: str) -> None:
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(TORCHRUN)}
     if launched() and "CUDA_VISIBLE_DEVICES" not in kept:
-        kept["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")
+        kept["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")  # this rank's GPU
     command = [sys.executable, str(ROOT / script), "--quiet", *map(str, words)]
     with deferred() as signals:
+        # in its own session: Ctrl-C reaches only this process, which passes it on
         child = subprocess.Popen(
             command, env=kept, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

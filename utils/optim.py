@@ -57,7 +57,7 @@ def decay_groups(module: nn.Module, decay_all: bool = False) -> list[dict]:
     """
     if decay_all:
         return [{"params": list(module.parameters())}]
-    vectors = [p for p in module.parameters() if p.dim() <= 1]
+    vectors = [p for p in module.parameters() if p.dim() <= 1]  # BN and biases
     kernels = [p for p in module.parameters() if p.dim() > 1]
     groups: list[dict] = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]  # a SPOS supernet has no vectors
@@ -85,10 +85,10 @@ def build_optimizer(
     first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
     fused = first.device.type in ("cpu", "cuda")  # one pass over each tensor
     if name == "sgd":
-        nesterov = nesterov and momentum > 0
+        nesterov = nesterov and momentum > 0  # SGD refuses it without momentum
         optimizer = SGD(groups, lr, momentum, 0, weight_decay, nesterov, fused=fused)
         prime_momentum(optimizer)
-        optimizer.register_load_state_dict_post_hook(prime_momentum)
+        optimizer.register_load_state_dict_post_hook(prime_momentum)  # loading replaces the state
         return optimizer
     if name == "rmsprop":
         return RMSprop(groups, lr, alpha, eps, weight_decay, momentum)
@@ -127,7 +127,7 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) 
 
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return (step + 1) / warmup  # the first step is not at 0
         if recipe.lr_scheduler == "step":
             return recipe.decay_ratio ** (step // decay_steps)
         done = (step - warmup) / max(1, total - warmup)

@@ -155,7 +155,7 @@ def _draw_candidates(axes: Axes, plot: CostPlot, winner: int, best: str, bar: bo
         drawn = axes.figure.colorbar(points, ax=axes, label="round", ticks=ticks)
         if drawn.solids is not None:
             drawn.solids.set_rasterized(True)
-    front = pareto_front(np.column_stack([cost, -top1]))
+    front = pareto_front(np.column_stack([cost, -top1]))  # both minimised
     label = "Pareto front"
     axes.step(cost[front], top1[front], where="post", color=FRONT, linewidth=1.2, label=label)
     axes.scatter(cost[front], top1[front], color=FRONT, s=14, zorder=3)

@@ -83,9 +83,9 @@ def read_image(path: Path) -> Image:
                 grey = np.asarray(image).astype(np.int64)
                 if grey.min() < 0 or grey.max() > 65535:
                     raise ValueError("grey values beyond 16 bits; save it with 8 or 16")
-                return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
+                return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")  # 16 -> 8 bits
             if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB")
+                return image.convert("RGBA").convert("RGB")  # else PIL warns
             return image.convert("RGB")
     except UnidentifiedImageError as error:
         raise ValueError(

@@ -48,7 +48,7 @@ def write_hparams(
 
     plain = {k: v for k, v in flags.items() if isinstance(v, (str, int, float, bool))}
     columns = [hparams.HParam(name) for name in plain], [hparams.Metric(tag) for tag in finals]
-    file = writer._get_file_writer()
+    file = writer._get_file_writer()  # add_hparams would start a run of its own
     file.add_summary(hparams.hparams_config_pb(*columns))
     file.add_summary(hparams.hparams_pb(plain, trial_id=title))
     for tag, value in finals.items():
@@ -96,7 +96,7 @@ def text_table(rows: Sequence[dict[str, str]], expendable: Sequence[str] = ()) -
             width = max(map(len, (name, *values)))
             columns[name] = [f"{v:{align}{width}}" for v in (name, *values)]
     widest = terminal_width()
-    for unneeded in (*expendable, ""):
+    for unneeded in (*expendable, ""):  # "": once more after the last
         lines = ["  ".join(line).rstrip() for line in zip(*columns.values(), strict=True)]
         length = max(map(len, lines))
         if widest is None or length <= widest:

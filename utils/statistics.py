@@ -80,7 +80,7 @@ def bootstrap_intervals(
     """
     values = np.stack([statistics(rng.integers(0, n, n)) for _ in range(resamples)])
     tail = (1 - CONFIDENCE) / 2
-    return np.nanquantile(values, [tail, 1 - tail], axis=0).T
+    return np.nanquantile(values, [tail, 1 - tail], axis=0).T  # NaN: a constant resample
 
 
 def top_k_overlap(score: np.ndarray, truth: np.ndarray, k: int) -> float:
@@ -97,9 +97,9 @@ def best_of_bins(truth: np.ndarray, bins: int = BINS) -> np.ndarray:
     the rare ones, so τ is higher than that of all items.
     """
     edges = np.linspace(truth.min(), truth.max(), bins + 1)
-    which = np.minimum(np.searchsorted(edges, truth, side="right") - 1, bins - 1)
+    which = np.minimum(np.searchsorted(edges, truth, side="right") - 1, bins - 1)  # max: last bin
     order = np.lexsort((-truth, which))
-    first_of_bin = np.diff(which[order], prepend=-1) > 0
+    first_of_bin = np.diff(which[order], prepend=-1) > 0  # where a bin begins
     return order[first_of_bin]
 
 
@@ -132,7 +132,7 @@ def training_agreement(
     taus = []
     for _ in range(draws):
         first, second, third = three_trainings(mean, std, rng)
-        again = rng.normal(mean, std * math.sqrt(3 / 2) / math.sqrt(3))
+        again = rng.normal(mean, std * math.sqrt(3 / 2) / math.sqrt(3))  # Bessel; mean of 3
         pairs = (first, second), (first, (second + third) / 2), (mean, again)
         taus.append([kendall_tau(*pair) for pair in pairs])
     names = ("run_vs_run", "run_vs_mean_of_others", "perfect_score")

@@ -58,7 +58,7 @@ def quota(root: Path, group: str) -> int:
     A container often sees its own group as the root, and its parents not at all.
     """
     folder = root / group.lstrip("/")
-    allowed = 1 << 30
+    allowed = 1 << 30  # no limit
     for place in (folder, *folder.parents):
         values = _read(place / "cpu.max").split()  # version 2: "quota period", quota may be "max"
         if place == root and not values:  # version 1
@@ -85,7 +85,7 @@ def pick_threads(step: Callable[[], object], limit: int) -> int:
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-        return min(times)
+        return min(times)  # the least disturbed
 
     if limit == 1:
         return 1
