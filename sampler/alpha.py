@@ -50,7 +50,7 @@ class EndlessBatches:
         self._begin()
 
     def _begin(self) -> None:
-        self.start = self.batches.state_dict()
+        self.start = self.batches.state_dict()  # before `iter` counts the epoch up
         self.drawn = 0
         self.iterator = iter(self.batches)
 
@@ -136,17 +136,17 @@ class ArchitectureTraining:
         images, labels = batch
         drawn = self.sampler.draw()
         alpha = self.sampler.alpha
-        with frozen(self.weights):
+        with frozen(self.weights):  # saves the gradients of the weights, which nothing would use
             logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
             ce = F.cross_entropy(logits, labels)
             loss = self.hardware(ce, drawn.probabilities)
             # no gradient at all if no gate is left to train
             (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
         ce, loss = average_gradients([alpha], ce.detach(), loss.detach())
-        before = alpha.detach().clone()
+        before = alpha.detach().clone()  # `after_update` may set entries back to it
         self.optimizer.step()
         self.sampler.after_update(drawn, before)
-        # sums stay on the device: reading them here would wait for the step
+        # ce and loss are on alpha's device by now, where `average_gradients` has put them
         norm = torch.zeros(()) if alpha.grad is None else alpha.grad.norm()
         parts = [part.double() for part in (ce, loss - ce, norm.to(ce.device), torch.ones_like(ce))]
         self.seen = self.seen.to(ce.device) + torch.stack(parts)

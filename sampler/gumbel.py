@@ -59,7 +59,7 @@ class GumbelSampler(ArchitectureSampler):
     def draw(self) -> ArchitectureDraw:
         soft = self.soft_weights()
         if not self.hard:
-            return ArchitectureDraw(soft, self.probabilities())
+            return ArchitectureDraw(soft, self.probabilities())  # costs without the noise
         one_hot = F.one_hot(soft.argmax(1), soft.shape[1])
         weights = one_hot + (soft - soft.detach())  # exactly 0 and 1 forward
         used = one_hot.numpy().astype(bool) if self.sampled_gradient else self.mask.numpy()
