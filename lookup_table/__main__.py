@@ -73,7 +73,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
         ("widths", space.widths, given.widths),
     ]
     for flag, value, wanted in facts:
-        if wanted not in (None, value):
+        if wanted not in (None, value):  # a flag may repeat what the file says
             raise ValueError(f"{given.arch} is of {flag} {value}, not {wanted}; fix --{flag}")
     if given.search_space is not None:
         other = build_space(given.search_space, size, classes, given.widths)
@@ -86,7 +86,7 @@ def load_inputs(given: GivenConfig) -> tuple[SearchSpace, np.ndarray | None]:
 
 
 def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
-    """MACs and params of the whole standalone network, by PyTorch's own counter."""
+    """Count MACs and params of the whole standalone network by PyTorch's own counter."""
     subnet = Subnet(space, architecture).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         subnet(torch.zeros(1, 3, space.input_size, space.input_size))
@@ -95,7 +95,7 @@ def measure(space: SearchSpace, architecture: np.ndarray) -> dict[str, int]:
 
 
 def summary(space: SearchSpace, table: LookupTable, architecture: np.ndarray | None) -> dict:
-    """Facts to print as JSON. Costs: single MACs and params, other metrics in their unit."""
+    """Collect facts to print as JSON: single MACs and params, other metrics in their unit."""
     if architecture is not None:
         facts = architecture_record(space, architecture) | {"search_space": space.name}
         return {**table.facts(architecture), "measured": measure(space, architecture), **facts}
@@ -157,7 +157,7 @@ def add_latency(
         if note := rank_note(report["spearman"]):
             log.info(f"note: {note}")
         table.sources["latency"] |= {
-            "validation": {k: v for k, v in report.items() if "_ms" not in k},
+            "validation": {k: v for k, v in report.items() if "_ms" not in k},  # not each network's
             "exactness": validation_text(report),  # what searches on other devices state
         }
         measured["latency_against_whole_networks"] = report

@@ -45,7 +45,7 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
     for i, layer in enumerate(space.layers):
         shape = (layer.in_chs, layer.in_size, layer.in_size)
         for c, choice in enumerate(layer.choices):
-            key = (choice, layer.out_chs, layer.stride, *shape)
+            key = (choice, layer.out_chs, layer.stride, *shape)  # equal blocks in any layer
             if key not in blocks:
                 sizes = f"{layer.in_chs}-{layer.out_chs}_s{layer.stride}_{layer.in_size}px"
                 module = build_choice(space, i, c, space.style).eval()
@@ -64,14 +64,14 @@ def costs_of(
     space: SearchSpace, blocks: Sequence[Block], values: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Arrange a value per block as costs of choices, int64 [L, C], and of the fixed parts."""
-    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)
+    costs = np.zeros((space.num_layers, space.max_choices), dtype=np.int64)  # skips stay 0
     fixed = []
     for block, value in zip(blocks, values, strict=True):
         for layer, choice in block.rows:
             if isinstance(layer, int):
                 costs[layer - 1, space.layers[layer - 1].choices.index(choice)] = value
             else:
-                fixed.append(value)
+                fixed.append(value)  # in the order of the network: stem, (first,) head
     return costs, fixed
 
 
@@ -98,7 +98,7 @@ def export_blocks(space: SearchSpace, folder: Path) -> int:
             net, x = fold_batch_norms(block.module), torch.zeros(1, *block.shape)
             with quiet_export():
                 program = torch.onnx.export(net, (x,), dynamo=True, input_names=["x"])
-            assert program is not None  # None is of the old exporter
+            assert program is not None  # only the old exporter returns None
             with atomic_path(folder / f"{block.name}.onnx") as temporary:
                 temporary.write_bytes(program.model_proto.SerializeToString())
             bar.update()

@@ -61,12 +61,12 @@ class Budget:
         self.known = None if among is None else set(architecture_keys(among))
         self.listed: np.ndarray | None = None
         self.start, self.stop = counts.bins(self.low, self.high)
-        self.window = counts.total[self.start : self.stop]
+        self.window = counts.total[self.start : self.stop]  # architectures per bin
         if self.window.any():
             if among is not None:
                 self.listed = among[self.contains(among)]
             elif not counts.exact and self.window.sum() <= MAX_LISTED:
-                self.listed = self.enumerate()
+                self.listed = self.enumerate()  # without what cells hold outside the window
             if self.listed is None or len(self.listed):
                 return
         raise ValueError(self._infeasible())
@@ -148,7 +148,7 @@ class Budget:
                 return np.concatenate(kept)[:n]
             drawn = self.counts.draw(max(n, BATCH), self.window, self.start, rng)
             kept.append(drawn[self.contains(drawn)])
-        width = in_millions(self.counts.unit * len(self.counts.steps))
+        width = in_millions(self.counts.unit * len(self.counts.steps))  # most that rounding loses
         raise ValueError(
             f"the window {in_millions(self.low)} to {in_millions(self.high)} is too narrow to "
             f"sample; widen --min-hc to --target-hc by {width}"
@@ -199,11 +199,11 @@ class Budget:
         return some[int(most)], self.listed is not None
 
     def _find_largest(self) -> np.ndarray | None:
-        """The architecture [L] that costs most, if it can be told; it may be outside."""
+        """Return the architecture [L] that costs most, if it can be told; it may be outside."""
         counts = self.counts
         if not counts.exact:
             return largest_sum(counts.table, counts.metric, self.high, counts.allowed)
-        top = int(np.flatnonzero(self.window)[-1])
+        top = int(np.flatnonzero(self.window)[-1])  # a bin is one cost: any network in it will do
         rng = np.random.default_rng(0)
         return counts.draw(1, self.window[top : top + 1], self.start + top, rng)[0]
 
@@ -226,27 +226,27 @@ def repair(architectures: np.ndarray, budget: Budget, rng: np.random.Generator) 
     table, limits = budget.counts.table, budget.limits
     low, high = np.array([limit.span(table) for limit in limits]).T  # [K]
     ranges = np.array([table.range(limit.metric) for limit in limits])  # [K, 2]
-    spans = np.maximum(ranges[:, 1] - ranges[:, 0], 1)
+    spans = np.maximum(ranges[:, 1] - ranges[:, 0], 1)  # [K], so that metrics compare in shares
     costs = np.stack([table.costs[limit.metric] for limit in limits])  # [K, L, C]
     is_peak = np.array([limit.metric in table.peaks for limit in limits])
     result = np.array(architectures)
     for _ in range(REPAIRS_PER_LAYER * result.shape[1]):
         cost = np.stack([table.cost(result, limit.metric) for limit in limits])  # [K, N]
-        excess = np.maximum(cost - high[:, None], low[:, None] - cost) / spans[:, None]
+        excess = np.maximum(cost - high[:, None], low[:, None] - cost) / spans[:, None]  # [K, N]
         outside = np.flatnonzero(excess.max(axis=0) > 0)
         if not len(outside):
             break
         worst = excess[:, outside].argmax(axis=0)  # [M]
         now = result[outside]  # [M, L]
         there = costs[worst]  # [M, L, C]
-        here = np.take_along_axis(there, now[:, :, None], axis=2)
+        here = np.take_along_axis(there, now[:, :, None], axis=2)  # [M, L, 1]
         over_budget = (cost[worst, outside] > high[worst])[:, None, None]
         helps = np.where(over_budget, there < here, there > here) & budget.counts.allowed
         most = high[worst][:, None, None]  # of a maximum, only choices above it are the matter
         helps &= ~(is_peak[worst][:, None, None] & over_budget) | ((here > most) & (there <= most))
-        layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)
+        layer = np.where(helps.any(2), rng.random(now.shape), -1).argmax(1)  # a uniform draw
         candidates = helps[np.arange(len(now)), layer]  # [M, C]
-        choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)
-        movable = candidates.any(1)
+        choice = np.where(candidates, rng.random(candidates.shape), -1).argmax(1)  # a uniform draw
+        movable = candidates.any(1)  # the others have no choice left that helps
         result[outside[movable], layer[movable]] = choice[movable]
     return result

@@ -1,4 +1,4 @@
-"""Builds the lookup table with thop, one profile per distinct block, and keeps it in a cache.
+"""Build the lookup table with thop, one profile per distinct block, and keep it in a cache.
 
 `load_costs` adds the metrics that a user brings or that are measured here. The cache file's name is
 a hash of everything the table depends on, and its content repeats it, so a table is never read back
@@ -33,7 +33,7 @@ FORMAT = 2  # raise it whenever the way of counting changes: old cache files are
 
 
 def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
-    """MACs of Conv2d and Linear for one image [in_chs, size, size], counted by thop."""
+    """Count MACs of Conv2d and Linear for one image [in_chs, size, size] by thop."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # thop uses a deprecated version class
         from thop import profile  # 0.3 s that `--help` should not wait for
@@ -43,7 +43,7 @@ def count_macs(module: nn.Module, in_chs: int, size: int) -> int:
     silent = dict.fromkeys(others, lambda module, inputs, output: None)
     image = torch.zeros(1, in_chs, size, size)
     macs, _ = profile(module.eval(), inputs=(image,), custom_ops=silent, verbose=False)
-    return int(macs)
+    return int(macs)  # thop sums in float64: exact below 2^53
 
 
 @torch.random.fork_rng(devices=[])  # a run must not depend on whether its table is cached
@@ -144,7 +144,7 @@ def load_latency(
     settings: LatencySettings,
     cache_dir: Path | None,
 ) -> LookupTable:
-    """Measure the latency of all blocks, or read what was measured before just so."""
+    """Measure the latency of all blocks, or read an earlier measurement with equal settings."""
     if cache_dir is None:
         return measure_latency(space, table, settings)
     facts = source(settings)
@@ -152,7 +152,7 @@ def load_latency(
     path = Path(cache_dir) / f"latency_{_digest(key)[:20]}.yaml"
     try:
         known = read_user_table(path, space, table)
-        if known.sources["latency"].items() >= facts.items():
+        if known.sources["latency"].items() >= facts.items():  # it states more, such as its file
             return known
     except (ValueError, OSError, KeyError):
         pass  # not measured yet, or damaged

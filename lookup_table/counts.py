@@ -55,11 +55,11 @@ class BudgetCounts:
     ) -> None:
         extra = table.extra(metric, table.exists)
         self.base = table.range(metric)[0]
-        self.unit = int(np.gcd.reduce(extra, axis=None)) or 1
+        self.unit = int(np.gcd.reduce(extra, axis=None)) or 1  # 0 if no choice costs extra
         span = int(extra.max(axis=1).sum())
         self.exact = span // self.unit < MAX_BINS
         if not self.exact:  # odd numbers: cells, and every draw is checked against the true cost
-            self.unit = -(-span // CELLS)
+            self.unit = -(-span // CELLS)  # rounded up: at most CELLS + 1 bins
         allowed = table.exists if allowed is None else table.exists & allowed
         self._count(table, metric, extra // self.unit, equivalence, allowed)
 
@@ -82,9 +82,9 @@ class BudgetCounts:
             is_skip = np.arange(steps.shape[1]) == equivalence.skip[:, None]
             self.binding = is_skip if equivalence.skips == SKIPS_LAST else ~is_skip
         size = float(np.prod(self.num_choices.astype(np.float64)))
-        one = np.ones((1, 1), dtype=np.int64 if size < 2**62 else np.float64)
+        one = np.ones((1, 1), dtype=np.int64 if size < 2**62 else np.float64)  # no overflow
         # A layer's completions are looked up at `left - step`: zeros around spare the bounds checks
-        self.margins = [0, *(max(1, longest) for longest in self.longest)]
+        self.margins = [0, *(max(1, longest) for longest in self.longest)]  # [i + 1]: of layer i
         ways = zip(self.completions(one, np.add), reversed(self.margins), strict=True)
         self.padded = [np.pad(counts, ((0, 0), (margin, margin))) for counts, margin in ways][::-1]
         self.suffix = [
@@ -116,7 +116,7 @@ class BudgetCounts:
             for c in np.flatnonzero(self.allowed[i]).tolist():
                 step, binds = int(self.steps[i, c]), int(self.binding[i, c])
                 stop = min(step + after.shape[1], length)
-                rest = after[min(binds, len(after) - 1), : stop - step]
+                rest = after[min(binds, len(after) - 1), : stop - step]  # [0] if it has one state
                 if values is not None:
                     rest = rest + values[i, c]
                 for row in here[: 1 + binds, step:stop]:  # both states may go on with what binds
@@ -140,9 +140,9 @@ class BudgetCounts:
         return self.suffix[0][0]
 
     def bins(self, low: int, high: int) -> tuple[int, int]:
-        """The half-open range of bins whose costs can lie in [low, high]."""
+        """Return the half-open range of bins whose costs can lie in [low, high]."""
         slack = 0 if self.exact else len(self.steps)  # each layer was rounded down
-        start = -(-(low - self.base) // self.unit) - slack
+        start = -(-(low - self.base) // self.unit) - slack  # rounded up
         stop = (high - self.base) // self.unit + 1
         last = len(self.total)
         return min(max(start, 0), last), min(max(stop, 0), last)
@@ -154,7 +154,7 @@ class BudgetCounts:
         return self.base + self.unit * int(np.searchsorted(cumulative, cumulative[-1] / 2))
 
     def nearest(self, low: int, high: int) -> list[int]:
-        """The costs that exist next below and next above an empty window."""
+        """Return the costs that exist next below and next above an empty window."""
         start, stop = self.bins(low, high)
         exists = np.flatnonzero(self.total)
         below, above = exists[exists < start][-1:], exists[exists >= stop][:1]
@@ -165,10 +165,10 @@ class BudgetCounts:
 
         def reachable(layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
             after = self.suffix[layer]
-            exists = np.pad(np.cumsum(after > 0, axis=1), ((0, 0), (1, 0)))
+            exists = np.pad(np.cumsum(after > 0, axis=1), ((0, 0), (1, 0)))  # [s, b]: bins < b
             low, high = (np.clip(end - spent[0], 0, after.shape[1]) for end in (start, stop))
             state = np.minimum(state, len(after) - 1)
-            return exists[state, high] > exists[state, low]
+            return exists[state, high] > exists[state, low]  # any in [low, high)
 
         found = self._list([self.steps], reachable)
         assert found is not None
@@ -184,7 +184,7 @@ class BudgetCounts:
             reachable: (layers, spent, states) of prefixes -> which of them can be ended, bool [M].
             most: prefixes that are held at a time; None is returned where there are more.
         """
-        prefixes = np.zeros((1, 0), dtype=np.uint8)
+        prefixes = np.zeros((1, 0), dtype=np.uint8)  # a layer has at most MAX_CHOICES = 64
         spent = [np.zeros(1, dtype=np.int64) for _ in costs]
         state = np.zeros(1, dtype=np.intp)
         for i, binding in enumerate(self.binding.astype(np.intp)):
@@ -196,8 +196,8 @@ class BudgetCounts:
             binds = np.tile(binding[choices], len(prefixes))
             goes_on = reachable(i + 1, total, binds)
             if self.continues[i]:
-                goes_on &= binds >= np.repeat(state, len(choices))
-            kept = np.flatnonzero(goes_on)
+                goes_on &= binds >= np.repeat(state, len(choices))  # then binding ones only
+            kept = np.flatnonzero(goes_on)  # prefix * len(choices) + position in choices
             if most and len(kept) > most:
                 return None
             choice = choices[kept % len(choices)].astype(np.uint8)
@@ -219,9 +219,9 @@ class BudgetCounts:
         rank = rng.integers(cumulative[-1], size=n) if whole else rng.random(n) * cumulative[-1]
         rank.sort()  # neighbours in memory are looked up one after another
         bins = np.minimum(np.searchsorted(cumulative, rank, side="right"), len(window) - 1)
-        rank -= (cumulative - window)[bins]
+        rank -= (cumulative - window)[bins]  # rank within the bin
         result = np.empty((n, len(self.steps)), dtype=np.int64)
-        order = rng.permutation(n)
+        order = rng.permutation(n)  # else the draws would come in order of cost
         for first in range(0, n, DRAWN):
             part = slice(first, first + DRAWN)
             numbers = rank[part] if whole else None
@@ -231,15 +231,15 @@ class BudgetCounts:
     def _descend(
         self, left: np.ndarray, numbers: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Choices, uint8 [L, n], down the layers that add up to `left` units [n].
+        """Pick choices, uint8 [L, n], layer by layer, that add up to `left` units [n].
 
-        `numbers` [n] are below those of completions; None draws fresh ones for each layer.
+        `numbers` [n] are ranks among the completions; None draws fresh ones for each layer.
         """
         n = len(left)
         codes = np.zeros((len(self.steps), n), dtype=np.uint8)
         weight, summed, below = (np.empty(n, dtype=self.total.dtype) for _ in range(3))
         passed, state = np.empty(n, dtype=bool), np.zeros(n, dtype=bool)
-        ways = self.total[left]
+        ways = self.total[left]  # completions of each draw, [n]
         for i, (steps, binds) in enumerate(zip(self.steps, self.binding, strict=True)):
             after, margin = self.padded[i + 1], self.margins[i + 1]
             rank = rng.random(n) * (ways * BELOW_ONE) if numbers is None else numbers
@@ -250,23 +250,23 @@ class BudgetCounts:
                 if self.allowed[i, c]:
                     step, row = int(steps[c]), after[min(int(binds[c]), len(after) - 1)]
                     units = left if binds[c] else free
-                    np.take(row[margin - step :], units, out=weight, mode="clip")
+                    np.take(row[margin - step :], units, out=weight, mode="clip")  # [left - step]
                     summed += weight
                 np.greater_equal(rank, summed, out=passed)
-                codes[i] += passed.view(np.uint8)
+                codes[i] += passed.view(np.uint8)  # choice = number of sums that are passed
                 if numbers is not None:
                     np.copyto(below, summed, where=passed)
             left = left - steps[codes[i]]
             state = binds[codes[i]]
             if numbers is not None:
-                numbers = numbers - below
+                numbers = numbers - below  # rank among the completions of the choice
             else:
                 ways = after[np.minimum(state, len(after) - 1), left + margin]
         return codes
 
 
 def median_cost(table: LookupTable, metric: str) -> int:
-    """The median cost over all architectures, of a sum or of a maximum."""
+    """Return the median cost over all architectures, of a sum or of a maximum."""
     if metric not in table.peaks:
         return BudgetCounts(table, metric).median
     rows = [row[:n] for row, n in zip(table.costs[metric], table.num_choices, strict=True)]

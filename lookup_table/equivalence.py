@@ -42,7 +42,7 @@ class Equivalence:
         assert skips in (SKIPS_LAST, SKIPS_FIRST)
         self.skips = skips
         layers = space.layers
-        self.skip = np.full(len(layers), -1)  # -1: none
+        self.skip = np.full(len(layers), -1)
         for i, layer in enumerate(layers):
             names = [n for n in layer.choices if n in SKIPS]
             if names and layer.stride == 1 and layer.in_chs == layer.out_chs:
@@ -53,7 +53,7 @@ class Equivalence:
         )
         edges = [*np.flatnonzero(~self.continues).tolist(), len(layers)]
         groups = [range(start, stop) for start, stop in itertools.pairwise(edges)]
-        self.runs = [group for group in groups if len(group) > 1]
+        self.runs = [group for group in groups if len(group) > 1]  # a layer alone has one order
         # r layers of one shape and k choices beside the skip: 1 + k + ... + k^r networks
         others = [len(layers[group.start].choices) - 1 for group in groups]
         self.size = math.prod(
@@ -62,11 +62,11 @@ class Equivalence:
         )
 
     def canonical(self, architectures: np.ndarray) -> np.ndarray:
-        """int [N, L] or [L] -> the codes that represent the same networks, in a new array."""
+        """Map codes, int [N, L] or [L], to those that represent the same networks; a new array."""
         result = np.array(architectures, copy=True)
         for run in self.runs:
             part = result[..., run.start : run.stop]
-            is_skip = part == self.skip[run.start]  # [N, layers of the run]
+            is_skip = part == self.skip[run.start]  # a run has one list of choices, so one index
             if self.skips == SKIPS_FIRST:
                 is_skip = ~is_skip
             order = np.argsort(is_skip, axis=-1, kind="stable")  # the rest keeps its order

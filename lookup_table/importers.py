@@ -46,16 +46,16 @@ class _NumberType:
 
     def __init__(self, code: str, *_: object) -> None:
         self.type = np.dtype(str(code))
-        if self.type.kind not in "biuf":
+        if self.type.kind not in "biuf":  # bool, int, unsigned, float
             raise pickle.UnpicklingError(f"numpy type {code!r} is no number")
 
     def __setstate__(self, state: tuple) -> None:
-        if state[1] == ">":
+        if state[1] == ">":  # byte order, as dtype.__reduce__ states it
             self.type = self.type.newbyteorder(">")
 
 
 def _number(kind: _NumberType, content: bytes) -> float | int:
-    """numpy's scalar."""
+    """Make a Python number of what a pickle holds of a numpy scalar."""
     return np.frombuffer(content, kind.type, count=1)[0].item()
 
 
@@ -75,14 +75,14 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(path: Path) -> object:
-    """The content of a pickle of plain values.
+    """Read a pickle of plain values.
 
     Raises:
         ValueError: the file is unreadable, no pickle, or holds anything but plain values.
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)  # one more tells a larger file from one of that size
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     if len(content) > MAX_BYTES:
@@ -141,6 +141,7 @@ def _proxyless_lut(path: Path, space: SearchSpace, metric: str | None) -> Costs:
     content = read_yaml(path)
     if not isinstance(content, dict) or not any("-input:" in str(key) for key in content):
         raise ValueError(f"{path} is no table of ProxylessNAS: no key such as 'Conv-input:…'")
+    # Once-for-All's keys also say that there is no squeeze-and-excitation and no h-swish
     known = {str(key).removesuffix("-se:0-hs:0"): value for key, value in content.items()}
 
     def mean(key: str) -> object:
@@ -199,7 +200,7 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
     last = costs[20, "k3_e6"]
     if isinstance(last, bool) or not isinstance(last, (int, float)) or last > SINGLEPATH_REST:
         raise ValueError(f"{path}: layer 21 costs {shown(last)}, and not up to {SINGLEPATH_REST}")
-    return costs, [round(SINGLEPATH_REST - last, 9)]
+    return costs, [round(SINGLEPATH_REST - last, 9)]  # the rest has the last block, a layer here
 
 
 def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
@@ -231,7 +232,7 @@ def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             if layer == FIXED:
                 fixed.append(ms)
             else:
-                costs[layer - 1, name] = ms
+                costs[layer - 1, name] = ms  # the index counts layers from 1
     return costs, fixed
 
 

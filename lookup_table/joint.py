@@ -46,7 +46,7 @@ class Axis:
         self.rounded = [*np.cumsum(rest.max(axis=1)[::-1])[::-1].tolist(), 0]
 
     def window(self, spent: Whole, layer: int) -> tuple[Whole, Whole]:
-        """First (maybe below 0) and last cell in which layers from `layer` on can end within it.
+        """Return first (maybe below 0) and last cell where layers `layer`.. can end within limits.
 
         Args:
             spent: by the layers before, above their cheapest choices, int or int [M].
@@ -73,14 +73,14 @@ class JointCounts(BudgetCounts):
         self.window = np.zeros(0, dtype=np.int64)
         self.axes = tuple(Axis(table, limit, allowed) for limit in limits)
         if not all(axis.feasible for axis in self.axes):
-            return
+            return  # nothing can fit: the window stays empty
         first, second = self.axes
-        sides = [axis.high // axis.finest + 1 for axis in self.axes]
+        sides = [axis.high // axis.finest + 1 for axis in self.axes]  # cells of the finest width
         side = int(CELLS**0.5)
-        first.cut(max(side, CELLS // sides[1]))
+        first.cut(max(side, CELLS // sides[1]))  # more rows where few columns are enough
         second.cut(max(side, CELLS // (first.last + 1)))
         for axis in self.axes:
-            allowed = allowed & (axis.extra <= axis.high)
+            allowed = allowed & (axis.extra <= axis.high)  # others alone are above the limit
         self.columns = second.last + 1
         # zeros behind each row are as wide as the widest step, so that none reaches another row
         self.stride = self.columns + max(1, int(second.steps.max(initial=0, where=allowed)))
@@ -90,7 +90,7 @@ class JointCounts(BudgetCounts):
         row, column = np.divmod(np.arange(len(self.total)), self.stride)
         inside = np.ones(len(self.total), dtype=bool)
         for axis, cell in zip(self.axes, (row, column), strict=True):
-            start, end = axis.window(0, 0)
+            start, end = axis.window(0, 0)  # of whole networks
             inside &= (cell >= start) & (cell <= end)
         window = np.where(inside, self.total, 0)
         self.window = window[: int(np.flatnonzero(window).max(initial=-1)) + 1]
@@ -108,7 +108,7 @@ class JointCounts(BudgetCounts):
         return self.draw(n, self.window, 0, rng)
 
     def rows(self, bins: np.ndarray, missing: float = 0) -> np.ndarray:
-        """[S, B] -> [S, rows, columns] of the cells, `missing` where bins end."""
+        """Arrange bins [S, B] as cells [S, rows, columns], `missing` where bins end."""
         states, length = bins.shape
         rows = -(-length // self.stride)
         padded = np.full((states, rows * self.stride), missing, dtype=bins.dtype)
@@ -123,7 +123,7 @@ class JointCounts(BudgetCounts):
 
     def _reachable(self, layer: int, spent: list[np.ndarray], state: np.ndarray) -> np.ndarray:
         """Tell by true costs of prefixes and cells of the layers to come which can be ended."""
-        exists = self.rows((self.suffix[layer] > 0).astype(np.int32))
+        exists = self.rows((self.suffix[layer] > 0).astype(np.int32))  # [S, rows, columns]
         many = np.pad(exists.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         at = np.minimum(state, len(many) - 1)
         windows = [a.window(s, layer) for a, s in zip(self.axes, spent, strict=True)]
@@ -131,6 +131,6 @@ class JointCounts(BudgetCounts):
             (np.clip(low, 0, most), np.clip(high + 1, 0, most))
             for (low, high), most in zip(windows, np.array(many.shape[1:]) - 1, strict=True)
         )
-        number = many[at, bottom, right] - many[at, top, right]
+        number = many[at, bottom, right] - many[at, top, right]  # by corners of 2-D prefix sums
         number += many[at, top, left] - many[at, bottom, left]
         return (number > 0) & (bottom > top) & (right > left)

@@ -39,7 +39,7 @@ class _CompletionBound:
 
     def __call__(self, layer: int, state: bool, spent: Spent) -> float:
         rows = self.best[layer]
-        window = rows[min(int(state), len(rows) - 1)]
+        window = rows[min(int(state), len(rows) - 1)]  # one row where the layer has one state
         window = window[max(0, self.start - spent[0]) : max(0, self.stop - spent[0])]
         return float(window.max(initial=-np.inf))
 
@@ -93,7 +93,7 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
         i = len(prefix)
         if i == len(counts.steps):
             architecture = np.array(prefix, dtype=np.int64)
-            if budget.contains(architecture[None])[0]:
+            if budget.contains(architecture[None])[0]:  # bounds ignore `among`, round to cells
                 return architecture
             continue
         for choice in choices[i]:
@@ -106,7 +106,7 @@ def highest_sum(values: np.ndarray, budget: Budget, canonical: bool = False) -> 
                 for now, bound in zip(spent, bounds, strict=True)
             ]
             rest = min(b(i + 1, binds, s) for s, b in zip(total, bounds, strict=True))
-            if reached + rest > -np.inf:
+            if reached + rest > -np.inf:  # else no completion is within the limits
                 order = round(-(reached + rest), TIE)
                 heapq.heappush(heap, (order, (*prefix, choice), binds, total, reached))
     raise AssertionError("a budget always holds an architecture")
@@ -125,7 +125,7 @@ def most_probable(probabilities: np.ndarray, budget: Budget) -> np.ndarray:
 def largest_sum(
     table: LookupTable, metric: str, high: int, allowed: np.ndarray
 ) -> np.ndarray | None:
-    """The architecture [L] of the highest cost up to `high`; None where sums are too many to tell.
+    """Find the architecture [L] of the highest cost up to `high`; None where sums are too many.
 
     A subset sum: bit b of a layer's integer says that the layers from it on can cost b units more
     than their cheapest choices.
@@ -140,14 +140,14 @@ def largest_sum(
         {c: int(extra[i, c]) // unit for c in np.flatnonzero(choices).tolist()}
         for i, choices in enumerate(allowed)
     ]
-    within = (1 << (most + 1)) - 1
-    reachable = [1]
+    within = (1 << (most + 1)) - 1  # bits 0 to `most`
+    reachable = [1]  # behind the last layer: 0 units
     for choices in reversed(steps):
         bits = 0
         for step in set(choices.values()):
             bits |= reachable[-1] << step
         reachable.append(bits & within)
-    left = reachable[-1].bit_length() - 1
+    left = reachable[-1].bit_length() - 1  # the highest sum
     architecture = []
     for choices, after in zip(steps, reachable[-2::-1], strict=True):
         c, step = next((c, s) for c, s in choices.items() if s <= left and after >> (left - s) & 1)
@@ -157,7 +157,7 @@ def largest_sum(
 
 
 def largest_of_two(counts: BudgetCounts, first: Limit, second: Limit) -> np.ndarray | None:
-    """The architecture [L] that costs most by the first limit's metric and is within both.
+    """Find the architecture [L] that costs most by the first limit's metric and is within both.
 
     The least cost by the second metric is known for every cost by the first, so this is exact
     where the second limit has an upper end only.
@@ -172,13 +172,13 @@ def largest_of_two(counts: BudgetCounts, first: Limit, second: Limit) -> np.ndar
     if not counts.exact or second.high is None or second.low is not None:
         return None
     costs = table.costs[second.metric]
-    least = [-best[0] for best in counts.best(-costs.astype(np.float64))]
+    least = [-best[0] for best in counts.best(-costs.astype(np.float64))]  # [i][b]
     start, stop = counts.bins(*first.span(table))
     room = second.high - table.fixed[second.metric]
     inside = np.flatnonzero(least[0][start:stop] <= room)
     if not len(inside):
         return None
-    left = start + int(inside[-1])
+    left = start + int(inside[-1])  # the highest cost by the first metric
     architecture = []
     for i, after in enumerate(least[1:]):
         for c in np.flatnonzero(counts.allowed[i]).tolist():

@@ -61,7 +61,7 @@ def source(settings: LatencySettings) -> dict[str, object]:
 
 
 def device_name(device: torch.device) -> str:
-    """A name that tells one machine's device from another's."""
+    """Return a name that tells one machine's device from another's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -84,7 +84,7 @@ def timer_of(module: Callable[[torch.Tensor], object], images: torch.Tensor, thr
 def time_modules(
     cases: Sequence[tuple[nn.Module, tuple[int, ...]]], settings: LatencySettings, name: str
 ) -> list[float]:
-    """Median seconds of one forward of each module in eval mode, on images of its [C, H, W].
+    """Return median seconds of one forward of each module in eval mode, on images of its [C, H, W].
 
     The modules take turns, so that a machine that is slower for a while is so for all of them.
     On the progress bar a module is called `name`.
@@ -97,9 +97,9 @@ def time_modules(
         timers.append(timer_of(module, x, settings.threads))
     medians = np.empty((TURNS, len(timers)))
     with torch.inference_mode(), progress_bar(medians.size, "latency", name) as bar:
-        for turn in medians:
+        for turn in medians:  # a row, filled in place
             for i, timer in enumerate(timers):
-                timer.timeit(WARM_UP)
+                timer.timeit(WARM_UP)  # other modules have run since
                 turn[i] = timer.blocked_autorange(min_run_time=settings.seconds / TURNS).median
                 bar.update()
     return np.median(medians, axis=0).tolist()
@@ -134,10 +134,10 @@ def corrected(space: SearchSpace, table: LookupTable, settings: LatencySettings)
 def sums_and_wholes(
     space: SearchSpace, table: LookupTable, architectures: np.ndarray, settings: LatencySettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The table's sum and the measured latency of whole networks, ms, float [N] each."""
+    """Return the table's sums and the measured latencies of networks, ms, float [N] each."""
     size = (IN_CHS, space.input_size, space.input_size)
     cases = [(Subnet(space, a), size) for a in architectures]
-    measured = np.array(time_modules(cases, settings, "network")) * 1e3
+    measured = np.array(time_modules(cases, settings, "network")) * 1e3  # s to ms
     return table.cost(architectures, "latency") / MILLION, measured
 
 
@@ -162,7 +162,7 @@ def validate(
 
     predicted, measured = sums_and_wholes(space, table, architectures, settings)
     errors = np.abs(predicted - measured) / measured
-    rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan
+    rank = spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan  # of 2: ±1
     return {
         "num_networks": len(measured),
         "spearman": None if np.isnan(rank) else round(float(rank), 4),
@@ -185,7 +185,7 @@ def validation_text(found: Validation) -> str:
 
 
 def rank_note(spearman: float | None) -> str:
-    """A warning where the sums rank whole networks badly; else nothing."""
+    """Return a warning where the sums rank whole networks badly; else an empty text."""
     if spearman is None or spearman >= TRUSTED:
         return ""
     return (

@@ -54,7 +54,7 @@ def build_budget(
 
 
 def allowed_choices(table: LookupTable, limits: Sequence[Limit]) -> np.ndarray:
-    """The choices that limits on maxima leave, bool [L, C]."""
+    """Return the choices that limits on maxima leave, bool [L, C]."""
     allowed = table.exists
     for limit in limits:
         if limit.metric in table.peaks and limit.high is not None:
@@ -83,7 +83,7 @@ class LimitedBudget(Budget):
         for limit in limits:  # each by itself first: its message is the plainest
             _check_alone(limit, table)
         sums = [limit for limit in limits if limit.metric not in table.peaks]
-        self._sums = sums or [Limit(table.metrics[0], None, None)]
+        self._sums = sums or [Limit(table.metrics[0], None, None)]  # counts need a sum
         every = [BudgetCounts(table, s.metric, equivalence, allowed) for s in self._sums]
         self.counts = every[0]
         self.low, self.high = self._sums[0].span(table)
@@ -101,7 +101,7 @@ class LimitedBudget(Budget):
             return
         self._choose_source()
         if self.listed is None:
-            nothing = len(self._sums) > 1 and not self.acceptance
+            nothing = len(self._sums) > 1 and not self.acceptance  # one sum: `Budget` has checked
         else:
             nothing = not len(self.listed)
         if nothing:
@@ -109,7 +109,7 @@ class LimitedBudget(Budget):
 
     def _choose_source(self) -> None:
         """List everything inside, or decide which superset draws come from."""
-        fewest = min(self.parts, key=lambda budget: budget.count)
+        fewest = min(self.parts, key=lambda budget: budget.count)  # each part holds all inside
         if fewest.countable and fewest.count <= MAX_LISTED:
             self._list(fewest.enumerate())
             return
@@ -131,7 +131,7 @@ class LimitedBudget(Budget):
             self._list(chosen.list_inside())
 
     def _share(self, draw: Draw) -> float:
-        """The share of draws that is within all limits."""
+        """Estimate the share of draws that is within all limits."""
         return float(self.contains(draw(TRIAL, np.random.default_rng(0))).mean())
 
     def _list(self, found: np.ndarray | None) -> bool:
@@ -169,7 +169,7 @@ class LimitedBudget(Budget):
         for _ in range(MAX_ROUNDS):
             if missing <= 0:
                 break
-            wanted = 1.02 * missing / max(self.acceptance, 1 / TRIAL) + 64
+            wanted = 1.02 * missing / max(self.acceptance, 1 / TRIAL) + 64  # mostly one round
             drawn = self._source(min(int(wanted), MOST_DRAWN), rng)
             kept.append(drawn[self.contains(drawn)])
             missing -= len(kept[-1])
@@ -181,7 +181,7 @@ class LimitedBudget(Budget):
         return np.concatenate(kept)[:n]
 
     def _find_largest(self) -> np.ndarray | None:
-        if self.limits[0] != self._sums[0]:
+        if self.limits[0] != self._sums[0]:  # the first is on a maximum, which no counts tell
             return None
         alone = self.parts[0]
         if alone.largest_is_exact and self.contains(alone.largest()[None])[0]:
@@ -228,7 +228,7 @@ def why_infeasible(table: LookupTable, limits: Sequence[Limit], allowed: np.ndar
         return f"no architecture is within {names}; relax that limit"
 
     def room(first: Limit, second: Limit, span: tuple[int, int]) -> float:
-        """Share of the space's range that the second limit and what the first leaves share."""
+        """Return the part of the range in both the second limit and what the first leaves."""
         lowest, highest = table.range(second.metric)
         low, high = second.span(table)
         return (min(high, span[1]) - max(low, span[0]) + 1) / max(1, highest - lowest)

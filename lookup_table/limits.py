@@ -36,7 +36,7 @@ class LimitFlag:
         if end is None:
             return None
         if end.endswith("%"):
-            return math.floor(float(end[:-1]) * table.range(self.metric)[1] / 100)
+            return math.floor(float(end[:-1]) * table.range(self.metric)[1] / 100)  # at most N %
         return round(float(end) * MILLION)
 
 
@@ -49,7 +49,7 @@ class Limit:
     high: int | None
 
     def span(self, table: LookupTable) -> tuple[int, int]:
-        """The bounds, where there is none the end of the table's range."""
+        """Return both bounds; the end of the table's range stands in for a missing one."""
         lowest, highest = table.range(self.metric)
         return (
             lowest if self.low is None else self.low,
@@ -57,7 +57,7 @@ class Limit:
         )
 
     def text(self, table: LookupTable) -> str:
-        """The limit for people, such as `params from 1.000 to 4.000 M`."""
+        """Describe the limit for people, such as `params from 1.000 to 4.000 M`."""
         ends = [in_millions(end) for end in (self.low, self.high) if end is not None]
         words = {(True, False): "of at least", (False, True): "of at most", (True, True): "from"}
         word = words.get((self.low is not None, self.high is not None), "of any size")

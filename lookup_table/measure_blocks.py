@@ -38,7 +38,7 @@ def main() -> None:
                 start = time.perf_counter()
                 session.run(None, inputs)
                 spent.append(time.perf_counter() - start)
-            turn[i] = 1000 * np.median(spent)
+            turn[i] = 1000 * np.median(spent)  # ms
     with open(folder / "times.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "ms"])

@@ -59,11 +59,11 @@ def _held(
         return 0 if reads_input else given
     if isinstance(block, ShuffleBlock):
         if block.projection is None:
-            return given // 2
+            return given // 2  # the half that passes
         own = [m for m in block.projection.modules() if m in sizes]
         if layer in own:
-            return 0 if layer is own[0] else given
-        return sizes[own[-1]][1]
+            return 0 if layer is own[0] else given  # own[0] reads x; then x waits for the branch
+        return sizes[own[-1]][1]  # the projection's output waits for the branch's
     return 0
 
 

@@ -38,7 +38,7 @@ def measure_speed(run: Run, batch: int, input_size: int, device: torch.device) -
 
 
 def ways_to_run(net: Subnet, input_size: int, device: torch.device) -> Iterator[tuple[str, Run]]:
-    """Each way of running a network on a device, by name; ONNX Runtime where it is installed."""
+    """Yield each way of running a network on a device, by name; ONNX Runtime if installed."""
     folded = fold_batch_norms(net)
     yield "as trained", net.eval().to(device)
     exported = torch_program(folded.cpu(), input_size).module()
@@ -78,7 +78,7 @@ def speed_text(
             time = f"{median:.3f} ± {half_range:.3f}"
             line = f"{name:<20}{size:>6}{time:>22}{1000 * size / median:>11,.0f}"
             ratio = f"{predicted:.3f} ({predicted / median:.2f} ×)"
-            lines.append(line + (f"{ratio:>18}" if size == 1 else ""))
+            lines.append(line + (f"{ratio:>18}" if size == 1 else ""))  # the table is of batch 1
     everything = Budget(BudgetCounts(table, "flops", Equivalence(space)), None, None)
     rows = latency_rows(space, everything, architecture, settings)
     lines += [f"{name}: {text}" for name, text in rows.items()]

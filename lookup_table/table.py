@@ -18,7 +18,7 @@ from utils.metrics import METRICS, MILLION, Metric, metric_of
 
 BLOCK = 1 << 16  # architectures costed at a time: what is in between stays in the cache
 MAX_ENTRIES = 4096  # of the joint table of several layers: 32 kB
-NO_COST = np.iinfo(np.int64).max
+NO_COST = np.iinfo(np.int64).max  # where minima start: above every cost
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class LookupTable:
         return np.arange(width) < self.num_choices[:, None]
 
     def _combine(self, metric: str) -> np.ufunc:
-        """The function that makes the costs of two layers one cost."""
+        """Return the function that makes the costs of two layers one cost."""
         return np.maximum if metric in self.peaks else np.add
 
     @cached_property
     def _joint(self) -> dict[str, list[tuple[int, int, np.ndarray]]]:
-        """metric -> (first layer, end, costs of all their combinations): one gather for several."""
+        """Map metric to (first layer, end, costs of their combinations): one gather for several."""
         joint: dict[str, list[tuple[int, int, np.ndarray]]] = {}
         for metric, table in self.costs.items():
             joint[metric] = []
@@ -99,7 +99,7 @@ class LookupTable:
             while start < len(table):
                 stop, sums = start + 1, table[start]
                 while stop < len(table) and sums.size * table.shape[1] <= MAX_ENTRIES:
-                    sums = self._combine(metric).outer(sums, table[stop]).ravel()
+                    sums = self._combine(metric).outer(sums, table[stop]).ravel()  # base-C index
                     stop += 1
                 joint[metric].append((start, stop, sums))
                 start = stop
@@ -117,8 +117,7 @@ class LookupTable:
         num_layers, width = self.costs[metric].shape
         assert len(columns) == num_layers, f"{len(columns)} choices for {num_layers} layers"
         total = np.full(columns.shape[1], self.fixed[metric], dtype=np.int64)
-        # below MAX_ENTRIES, so 16 bits do
-        index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)
+        index = np.empty(min(BLOCK, len(total)), dtype=np.uint16)  # codes are below MAX_ENTRIES
         part = np.empty(len(index), dtype=np.int64)
         combine = self._combine(metric)
         for start in range(0, len(total), BLOCK):
@@ -128,12 +127,11 @@ class LookupTable:
             here, n = total[start : start + BLOCK], block.shape[1]
             for first, stop, sums in self._joint[metric]:
                 code = index[:n]
-                # choices of several layers as digits of one number, base `width`
                 code[:] = block[first]
                 for column in block[first + 1 : stop]:
-                    code *= width
+                    code *= width  # Horner: choices are the digits of a number in base C
                     np.add(code, column, out=code, casting="unsafe")
-                # clip skips numpy's bounds check; block was checked above
+                # mode raise would buffer `out`; the bounds are checked above
                 combine(here, np.take(sums, code, out=part[:n], mode="clip"), out=here)
         return total if np.ndim(architectures) == 2 else total[0]
 
@@ -146,7 +144,7 @@ class LookupTable:
         """Return the lowest and highest cost; if given, of `allowed` choices only, bool [L, C]."""
         costs, fixed = self.costs[metric], self.fixed[metric]
         allowed = self.exists if allowed is None else allowed
-        lows = costs.min(axis=1, where=allowed, initial=NO_COST)  # [L]
+        lows = costs.min(axis=1, where=allowed, initial=NO_COST)
         highs = costs.max(axis=1, where=allowed, initial=0)
         combine = self._combine(metric)
         return int(combine.reduce(lows, initial=fixed)), int(combine.reduce(highs, initial=fixed))

@@ -20,12 +20,12 @@ SUFFIXES = (".yaml", ".yml", ".json", ".csv")
 
 
 def shipped_tables() -> list[str]:
-    """Names that `--lookup-table` takes, sorted."""
+    """Return the names that `--lookup-table` takes, sorted."""
     return sorted(path.stem for path in TABLE_DIR.glob("*.yaml"))
 
 
 def find_table(name: str | Path) -> Path:
-    """The file of a shipped table's name; a path stays what it is.
+    """Return the file of a shipped table; return a path unchanged.
 
     Raises:
         ValueError: neither a file nor a shipped table.
@@ -60,11 +60,12 @@ def _facts(space: SearchSpace) -> Iterator[tuple[str, str, object]]:
     for i, la in enumerate(space.layers, 1):
         shape = f"{la.in_chs}→{la.out_chs} channels at {la.in_size} px, stride {la.stride}"
         yield f"layer {i}:", shape, shape
-        yield f"layer {i}:", ", ".join(la.choices), set(la.choices)
+        yield f"layer {i}:", ", ".join(la.choices), set(la.choices)  # in any order
 
 
 def differences(own: SearchSpace, other: SearchSpace) -> str | None:
-    """Say the first thing in which a table's space is not a run's; None for a fit."""
+    """Describe the first difference between a table's space and a run's; None for a fit."""
+    # not strict: if the lengths differ, the numbers of layers have differed before
     for (name, mine, key), (_, theirs, other_key) in zip(_facts(own), _facts(other), strict=False):
         if key != other_key:
             return f"{name} {mine}, here {theirs}"
@@ -72,7 +73,7 @@ def differences(own: SearchSpace, other: SearchSpace) -> str | None:
 
 
 def table_space(spec: dict, space: SearchSpace) -> SearchSpace | None:
-    """The space that a table says it is of, as `space` in what it leaves out; None if unknown."""
+    """Return the space that a table names, as `space` in what it leaves out; None if unknown."""
     name = str(spec.get("search_space", space.name))
     widths = spec.get("widths")
     if isinstance(widths, str):  # of a CSV
@@ -89,7 +90,7 @@ def table_space(spec: dict, space: SearchSpace) -> SearchSpace | None:
 
 
 def space_facts(space: SearchSpace) -> dict[str, object]:
-    """The keys by which a file says what it was measured of."""
+    """Return the keys by which a file states what it was measured of."""
     return {
         "search_space": space.name,
         "widths": list(space.widths),
@@ -99,7 +100,7 @@ def space_facts(space: SearchSpace) -> dict[str, object]:
 
 
 def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
-    """Check that a table is of a space; a remark where its number of classes differs.
+    """Check that a table is of a space; return a remark where its number of classes differs.
 
     Raises:
         ValueError: the table is of another space; the message says what differs and what fits.
@@ -112,7 +113,7 @@ def check_fit(path: Path, spec: dict, space: SearchSpace) -> dict:
     command = f"--search-space {name} --input-size {size}"
     if own is not None and own.widths != own.default_widths:
         command += f" --widths {','.join(map(str, own.widths))}"
-    if str(size) != str(space.input_size):
+    if str(size) != str(space.input_size):  # a CSV's values are texts
         raise ValueError(
             f"{path} is of input_size {size}, this run of {space.input_size}; fix --input-size "
             f"(it fits {command})"

@@ -1,4 +1,4 @@
-"""Costs that are brought: `--lookup-table FILE|NAME`, measured anywhere, of any metric.
+"""Costs that a user brings: `--lookup-table FILE|NAME`, measured anywhere, of any metric.
 
 docs/lookup_tables.md shows the YAML (or JSON) and the CSV form; further keys are kept as they are.
 A cost is rounded up to a millionth of its unit, so that what fits a budget here fits it there.
@@ -86,12 +86,12 @@ def millionths(value: object, where: str) -> int:
         raise ValueError(f"{where}: cost {value!r} is not a number")
     if not math.isfinite(value) or not 0 <= value <= MAX_COST:
         raise ValueError(f"{where}: cost {value} must be a finite number from 0 to {MAX_COST:g}")
-    return math.ceil(Fraction(str(value)) * MILLIONTHS)
+    return math.ceil(Fraction(str(value)) * MILLIONTHS)  # of the digits: float 0.1 is above 0.1
 
 
 def _read_csv(path: Path) -> dict:
     """Read a CSV as the mapping that the YAML form has."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets add a byte order mark
     notes = (line[1:].partition(":") for line in lines if line.startswith("#"))
     spec: dict[str, object] = {key.strip(): value.strip() for key, colon, value in notes if colon}
     rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
@@ -109,7 +109,7 @@ def _read_csv(path: Path) -> dict:
             raise ValueError(f"{path}: row {number}: cost {text!r} is not a number") from None
         if layer == "fixed":
             spec["fixed"] = cost
-        elif layer.isdecimal() and 1 <= int(layer) <= 10_000:
+        elif layer.isdecimal() and 1 <= int(layer) <= 10_000:  # bounds the list below
             known = layers.setdefault(int(layer), {})
             if choice in known:
                 raise ValueError(f"{path}: row {number}: layer {layer}, '{choice}' is there twice")

@@ -44,14 +44,14 @@ def _space_content(space: str | dict, file: Path) -> str | dict:
             f"search space {space} is neither in {file.parent} nor in the current folder; copy the "
             f"YAML to one of them"
         )
-    return {**load_space_file(found[0]), "name": space}
+    return {**load_space_file(found[0]), "name": space}  # as `load_space` names a YAML: by its path
 
 
 def _check_costs(path: Path, spec: dict, space: SearchSpace, architecture: np.ndarray) -> None:
     """Raise ValueError if the stored MACs or params are not those of the network."""
     costs = count_costs(space, architecture)
     for metric, cost in costs.items():
-        if metric in spec and spec[metric] != cost:
+        if metric in spec and spec[metric] != cost:  # integers: no tolerance
             raise ValueError(
                 f"{path} records {metric} {spec[metric]}, but with {space.name} as it is now the "
                 f"network has {cost}; restore the search space that it was found in, or remove "
@@ -82,7 +82,7 @@ def load_architecture(
         architecture = space.encode(spec["choices"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    _check_costs(path, spec, space, architecture)
+    _check_costs(path, spec, space, architecture)  # at the file's own size and classes
     if input_size or num_classes:
         size, classes = input_size or space.input_size, num_classes or space.num_classes
         space = load_space(content, size, classes, widths)
@@ -108,6 +108,7 @@ def architecture_text(record: Mapping[str, object]) -> str:
     if isinstance(space, str):
         return yaml.safe_dump(dict(record), sort_keys=False)
     head = {key: value for key, value in record.items() if key != "search_space"}
+    # default_flow_style None: lists of plain values on one line each
     return yaml.safe_dump(head, sort_keys=False) + yaml.safe_dump(
         {"search_space": space}, sort_keys=False, default_flow_style=None, width=100
     )
@@ -133,7 +134,7 @@ def load_subnet(
     tensors = None if weights is None else read_weights(weights)
     preprocessing = None if weights is None else load_preprocessing(weights)
     size = None if preprocessing is None else preprocessing.input_size
-    classifier = None if tensors is None else tensors.get("head.classifier.weight")
+    classifier = None if tensors is None else tensors.get("head.classifier.weight")  # [K, C]
     num_classes = None if classifier is None else classifier.shape[0]
     space, choices = load_architecture(architecture, size, num_classes)
     subnet = Subnet(space, choices)

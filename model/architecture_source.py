@@ -21,7 +21,7 @@ from utils.yaml_file import read_yaml, shown
 
 ARCHITECTURE_DIR = SPACE_DIR.parent / "architecture"
 SUFFIXES = (".yaml", ".yml", ".json")
-ALIASES = {"spos": "spos_megvii"}
+ALIASES = {"spos": "spos_megvii"}  # the network that SPOS's authors published
 REQUIRED: dict[str, tuple[type, ...]] = {
     "search_space": (str, dict),
     "input_size": (int,),
@@ -39,7 +39,7 @@ def published_architectures() -> list[str]:
 
 
 def find_architecture(name: str | Path) -> Path:
-    """Return the file of a published network's name; a path stays what it is.
+    """Return the file of a published network; return a path unchanged.
 
     Raises:
         ValueError: neither a file nor a published network.
@@ -69,7 +69,7 @@ def read_architecture(path: str | Path) -> dict:
     for key, kinds in REQUIRED.items():
         if key not in spec:
             raise ValueError(f"{path}: key '{key}' is missing")
-        if not isinstance(spec[key], kinds) or isinstance(spec[key], bool):
+        if not isinstance(spec[key], kinds) or isinstance(spec[key], bool):  # bool is a kind of int
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{path}: '{key}' must be of type {names}")
     widths = spec.get("widths")
@@ -79,7 +79,7 @@ def read_architecture(path: str | Path) -> dict:
 
 
 def read_source(name: str | Path) -> tuple[Path, dict]:
-    """Return the content of an architecture, and the file that it stands in or came from.
+    """Return the file that an architecture is stored in or came from, and its content.
 
     Raises:
         ValueError: nothing of that form is there.
@@ -88,11 +88,11 @@ def read_source(name: str | Path) -> tuple[Path, dict]:
     if (path / FOUND).is_file():
         return path / FOUND, read_architecture(path / FOUND)
     match = CANDIDATE.fullmatch(text)
-    if match and Path(match["folder"]).is_dir() and not path.exists():
+    if match and Path(match["folder"]).is_dir() and not path.exists():  # a file of that name wins
         folder = Path(match["folder"])
         return folder / FOUND, _candidate(folder, match["kind"], int(match["number"]))
     words = TEXT.fullmatch(text)
-    if words and " " in text.strip() and not path.exists():
+    if words and " " in text.strip() and not path.exists():  # TEXT splits a single word too
         return ARCHITECTURE_DIR / "choices", _from_text(words["space"], words["choices"].split())
     path = find_architecture(name)
     return path, read_architecture(path)
@@ -107,8 +107,9 @@ def _candidate(folder: Path, kind: str, number: int) -> dict:
         rows = {int(row["index"]): row for row in csv.DictReader(file)}
     if kind == "#":
         first = next(iter(rows.values()), {})
-        score = next((key for key in ("smoothed", "score") if key in first), "top1")
+        score = next((key for key in ("smoothed", "score") if key in first), "top1")  # ranked by
         cost = str(found.get("info_metric", "flops"))
+        # as `History` ranks: of equal scores the cheaper network first
         order = sorted(rows, key=lambda i: (-float(rows[i][score]), float(rows[i].get(cost) or 0)))
         rows = {rank: rows[index] for rank, index in enumerate(order, 1)}
     if number not in rows:
@@ -119,7 +120,7 @@ def _candidate(folder: Path, kind: str, number: int) -> dict:
     row = rows[number]
     kept = ("search_space", "widths", "input_size", "num_classes", "dataset")
     spec = {key: found[key] for key in kept if key in found}
-    costs = {key: int(row[key]) for key in ("flops", "params")}
+    costs = {key: int(row[key]) for key in ("flops", "params")}  # `load_architecture` checks them
     return spec | {"choices": row["architecture"].split()} | costs
 
 
@@ -139,4 +140,5 @@ def _from_text(space: str | None, choices: list[str]) -> dict:
             f"--arch: the {len(choices)} choices are {which}; name the space, as in "
             f"'{(fitting or ['my_space.yaml'])[0]}: {' '.join(choices[:2])} ...'"
         )
+    # ImageNet's, where `load_architecture` gets no others
     return {"search_space": fitting[0], "input_size": 224, "num_classes": 1000, "choices": choices}

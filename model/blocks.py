@@ -44,7 +44,7 @@ TRAINING_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class BlockStyle:
     """Style shared by all blocks of a network."""
 
-    conv_class: ClassVar[type[nn.Conv2d]] = nn.Conv2d
+    conv_class: ClassVar[type[nn.Conv2d]] = nn.Conv2d  # not a field: a class sets it
     bn_class: ClassVar[type[nn.BatchNorm2d]] = nn.BatchNorm2d
     act_classes: ClassVar[Mapping[str, Callable[[], nn.Module]]] = ACTIVATIONS
 
@@ -97,7 +97,7 @@ def conv_bn(
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
-    """ShuffleNet's channel shuffle: view [B, g * n, H, W] as g x n channels and transpose."""
+    """Shuffle channels as ShuffleNet does: view [B, g * n, H, W] as g x n and transpose."""
     b, c, h, w = x.shape
     return x.view(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
@@ -133,7 +133,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = shuffle_channels(x, self.groups) if self.groups > 1 else x
-        y = self.project(self.depthwise(self.expand(y)))
+        y = self.project(self.depthwise(self.expand(y)))  # [B, out, H / stride, W / stride]
         return x + y if self.residual else y
 
 
@@ -162,7 +162,7 @@ class ShuffleBlock(nn.Module):
         branch_out = out_chs - branch_in  # the rest passes, or comes from the projection
 
         def depthwise(chs: int, k: int, s: int) -> ConvBN:
-            return conv_bn(chs, chs, k, s, style, groups=chs, act=False)
+            return conv_bn(chs, chs, k, s, style, groups=chs, act=False)  # as in ShuffleNetV2
 
         def pointwise(i: int, o: int) -> ConvBN:
             return conv_bn(i, o, 1, 1, style)
@@ -184,7 +184,7 @@ class ShuffleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.projection is None:  # slicing even and odd channels is the shuffle of 2 groups
             return torch.cat((x[:, 0::2], self.branch(x[:, 1::2])), dim=1)
-        return torch.cat((self.projection(x), self.branch(x)), dim=1)
+        return torch.cat((self.projection(x), self.branch(x)), dim=1)  # in + (out - in) channels
 
 
 class Head(nn.Module):
@@ -257,7 +257,7 @@ def build_block(
 
 def inner_kernel(kernel: Tensor, size: int) -> Tensor:
     """View the inner size x size taps of [O, I, K, K]."""
-    edge = (kernel.shape[-1] - size) // 2
+    edge = (kernel.shape[-1] - size) // 2  # both sizes are odd: the slice is centred
     return kernel[:, :, edge : edge + size, edge : edge + size]
 
 
@@ -268,7 +268,7 @@ def inner_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
     """
     if tensor.dim() == 4:  # a conv kernel; BN tensors and biases have channels only
         tensor = inner_kernel(tensor, shape[-1])
-    return tensor[tuple(slice(n) for n in shape[:2])]
+    return tensor[tuple(slice(n) for n in shape[:2])]  # [()] of a scalar (num_batches_tracked)
 
 
 def residual_blocks(module: nn.Module) -> list[MBConv]:

@@ -39,6 +39,7 @@ def choice_colors(space: SearchSpace) -> dict[str, str]:
     for layer in space.layers:
         for name in layer.choices:
             shape = layer.in_chs, layer.out_chs, layer.stride
+            # the first layer decides: `identity` is a 1x1 conv where the shape changes
             kernels.setdefault(name, block_shape(name, *shape, space.style)[0])
     same = {name: [n for n in kernels if kernels[n] == kernels[name]] for name in kernels}
     return {n: choice_color(kernels[n], same[n].index(n) / len(same[n])) for n in kernels}

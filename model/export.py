@@ -69,19 +69,19 @@ def onnx_program(net: nn.Module, input_size: int) -> torch.onnx.ONNXProgram:
     with quiet_export():
         program = torch.onnx.export(
             net,
-            (torch.zeros(2, 3, input_size, input_size),),
+            (torch.zeros(2, 3, input_size, input_size),),  # torch.export would fix a batch of 1
             dynamo=True,
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    assert program is not None  # None comes of the exporter that dynamo=True replaces
+    assert program is not None  # only the exporter without dynamo returns None
     return program
 
 
 def torch_program(net: nn.Module, input_size: int) -> torch.export.ExportedProgram:
     """Trace a network in eval mode, on the CPU, by torch.export, for batches of any size."""
-    example = torch.zeros(2, 3, input_size, input_size)
+    example = torch.zeros(2, 3, input_size, input_size)  # torch.export would fix a batch of 1
     with quiet_export():
         return torch.export.export(
             net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
@@ -112,7 +112,7 @@ def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> flo
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
     onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString()
+    content = model.SerializeToString()  # checked in memory, so a wrong file is never written
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def theirs(images: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def export_onnx(net: nn.Module, path: Path, preprocessing: Preprocessing) -> flo
 def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> float:
     """Write a torch.export program with a dynamic batch.
 
-    `torch.export.load(path).module()` runs it. Arguments, result and errors as
+    `torch.export.load(path).module()` runs it. Arguments, result and errors are those of
     `export_onnx`; the preprocessing is METADATA_FILE inside.
     """
     size = preprocessing.input_size
@@ -137,7 +137,7 @@ def export_torch(net: nn.Module, path: Path, preprocessing: Preprocessing) -> fl
         extra = {METADATA_FILE: json.dumps(preprocessing.values())}
         torch.export.save(program, archive, extra_files=extra)
         archive.seek(0)
-        loaded = torch.export.load(archive).module()
+        loaded = torch.export.load(archive).module()  # what a reader of the file will run
     worst = _check(net, loaded, size, path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(archive.getvalue())

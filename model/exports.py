@@ -67,6 +67,7 @@ def export_all(
         ValueError: an export does not compute what PyTorch does.
         OSError: a file cannot be written.
     """
+    # a copy: `net` keeps its batch norms, device and memory format
     folded, expected = fold_batch_norms(net).cpu(), card.preprocessing
     folded.to(memory_format=torch.contiguous_format)  # other tools know no channels_last kernels
     for path, write in ((paths.export_onnx, export_onnx), (paths.export_torch, export_torch)):

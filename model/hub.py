@@ -48,7 +48,7 @@ def hub_class() -> type[Subnet]:
 
         def __init__(
             self,
-            search_space: str | dict,
+            search_space: str | dict,  # the arguments are the keys of config.json
             input_size: int,
             num_classes: int,
             choices: Sequence[str],

@@ -42,8 +42,8 @@ def measure_onnx(path: Path, batches: Batches) -> tuple[float, float]:
         answers = session.run(None, {"images": images.cpu().numpy()})[0].argmax(1)
         right += int((answers == labels.cpu().numpy()).sum())
         total += len(answers)
-    one, times = {"images": images[:1].cpu().numpy()}, []
-    for _ in range(TIMED):
+    one, times = {"images": images[:1].cpu().numpy()}, []  # an image of the last batch
+    for _ in range(TIMED):  # no warm-up: the batches above were one
         start = time.perf_counter()
         session.run(None, one)
         times.append(1000 * (time.perf_counter() - start))
@@ -77,9 +77,10 @@ def export_int8(
         from onnxruntime.quantization import quant_pre_process, quantize_static
 
         root, level = logging.getLogger(), logging.getLogger().level
-        root.setLevel(logging.ERROR)  # its advice to do what has been done
+        root.setLevel(logging.ERROR)  # it advises the pre-processing that was just done
         try:
             quant_pre_process(large, prepared)
+            # per_channel: one scale per output channel of a weight, not one per tensor
             quantize_static(prepared, small, _Calibration(calibration), per_channel=True)
         finally:
             root.setLevel(level)

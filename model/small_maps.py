@@ -66,24 +66,24 @@ def _must_be_stock(x: Tensor) -> bool:
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution as one matrix product over pixels."""
+    """Compute a 1x1 convolution as one matrix product over pixels."""
     pixels = x.permute(0, 2, 3, 1)  # contiguous, so no copy, where x is channels_last
-    y = F.linear(pixels, weight.flatten(1)).permute(0, 3, 1, 2)
-    return y if bias is None else y.add_(bias.view(1, -1, 1, 1))  # F.linear fills y with it first
+    y = F.linear(pixels, weight.flatten(1)).permute(0, 3, 1, 2)  # [B, O, H, W]
+    return y if bias is None else y.add_(bias.view(1, -1, 1, 1))  # F.linear would fill y with it
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """A depthwise convolution with "same" padding without the taps that meet no pixel."""
+    """Compute a "same" depthwise convolution without the taps that meet no pixel."""
     kernel = weight.shape[-1]
     rows, cols = (min(kernel // 2, size - 1) for size in x.shape[2:])  # padding that is left
-    middle = kernel // 2
+    middle = kernel // 2  # p taps a side at padding p: H' is (H - 1) // stride + 1 for any p
     weight = weight[:, :, middle - rows : middle + rows + 1, middle - cols : middle + cols + 1]
     if rows == cols == 0:
-        y = x * weight.view(1, -1, 1, 1)
+        y = x * weight.view(1, -1, 1, 1)  # a 1x1 map meets the middle tap alone
         return y if bias is None else y + bias.view(1, -1, 1, 1)
     fast = max(x.shape[2:]) <= SMALL_KERNEL_MAP or kernel >= 5
     if fast and bias is None and torch.is_grad_enabled() and weight.requires_grad:
-        return _DepthwiseConv.apply(x, weight, stride, (rows, cols))
+        return _DepthwiseConv.apply(x, weight, stride, (rows, cols))  # only its backward differs
     return F.conv2d(x, weight, bias, stride, (rows, cols), groups=len(weight))
 
 
@@ -118,8 +118,8 @@ class _ReLU6(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.mark_dirty(x)
-        y = x.clamp_(0, 6)
+        ctx.mark_dirty(x)  # autograd must know that x was overwritten
+        y = x.clamp_(0, 6)  # a batch norm's backward reads its input, not this output
         ctx.save_for_backward(y)
         return y
 
@@ -150,9 +150,9 @@ class _DepthwiseConv(torch.autograd.Function):
             x_grad = _input_gradient(x, weight, grad, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
             sizes = *x.shape[2:], *grad.shape[2:], *weight.shape[2:]
-            taps = _taps(sizes, ctx.stride, ctx.padding).to(x.dtype)
+            taps = _taps(sizes, ctx.stride, ctx.padding).to(x.dtype)  # [HW * H'W', KK']
             pairs = _by_channel(x).transpose(1, 2) @ _by_channel(grad)  # [C, HW, H'W']
-            weight_grad = (pairs.flatten(1) @ taps).view_as(weight)
+            weight_grad = (pairs.flatten(1) @ taps).view_as(weight)  # [C, taps]
         return x_grad, weight_grad, None, None
 
 
@@ -183,8 +183,8 @@ def _taps(sizes: tuple[int, ...], stride: int, padding: tuple[int, int]) -> Tens
     axes = []
     for axis in range(2):
         size, out, kernel = sizes[axis::2]
-        first = torch.arange(out) * stride - padding[axis]  # input index below the first tap
+        first = torch.arange(out) * stride - padding[axis]  # input index under the first tap
         tapped = first[:, None] + torch.arange(kernel)  # [out, kernel]
-        axes.append((torch.arange(size)[:, None, None] == tapped).float())
-    meets = torch.einsum("apk,bql->abpqkl", *axes)
+        axes.append((torch.arange(size)[:, None, None] == tapped).float())  # [size, out, kernel]
+    meets = torch.einsum("apk,bql->abpqkl", *axes)  # [H, W, H', W', K, K']
     return meets.reshape(sizes[0] * sizes[1] * sizes[2] * sizes[3], -1)

@@ -21,7 +21,7 @@ from model.blocks import BlockStyle, TrainingStyle, parse_mbconv
 from model.space_file import WIDTHS, check_space, load_space_file, plain_keys
 
 Architecture = Sequence[int] | np.ndarray  # [L]
-SMALL_IMAGE = 64  # px; up to this size the CIFAR form of a space is used
+SMALL_IMAGE = 64  # px; up to it, the CIFAR form: stem and first stride-2 layer at stride 1
 MIN_SIZE, MAX_SIZE = 8, 1024  # px
 MAX_CLASSES = 1_000_000
 MAX_WEIGHTS = 2**32  # estimated parameters of a supernet: 16 GiB in float32
@@ -79,7 +79,7 @@ class SearchSpace:
     @property
     def stem_size(self) -> int:
         """Height and width after the stem, px."""
-        return -(-self.input_size // self.stem_stride)
+        return -(-self.input_size // self.stem_stride)  # "same" padding: rounded up
 
     @property
     def last_size(self) -> int:
@@ -148,7 +148,7 @@ class SearchSpace:
 
 def make_divisible(width: float, divisor: int = 8) -> int:
     """Round to a multiple of `divisor`, never below 90 % of `width` (MobileNetV2's rule)."""
-    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)  # the nearest
     return rounded + divisor if rounded < 0.9 * width else rounded
 
 
@@ -162,7 +162,7 @@ def _resolve_widths(spec: dict, where: str, widths: Sequence[int] | None) -> lis
             f"{where}: widths must be {len(default)} positive integers "
             f"[stem, {first}one per stage, last], not {chosen}"
         )
-    if (multiplier := spec.get("width_mult", 1.0)) != 1.0 and widths is None:
+    if (multiplier := spec.get("width_mult", 1.0)) != 1.0 and widths is None:  # else final
         # MobileNetV2's rule: the last conv grows with the network, but never shrinks
         body = [make_divisible(w * multiplier) for w in chosen[:-1]]
         chosen = [*body, make_divisible(chosen[-1] * max(1.0, multiplier))]
@@ -179,7 +179,7 @@ def _resolve_layers(
         size: height and width after the stem, px.
         cifar_form: the first stride-2 layer keeps the resolution.
     """
-    num_fixed = 2 if spec["first"] else 1
+    num_fixed = 2 if spec["first"] else 1  # widths before those of the stages
     in_chs, to_unstride = widths[num_fixed - 1], cifar_form
     layers: list[Layer] = []
     for stage, out_chs in zip(spec["stages"], widths[num_fixed:-1], strict=True):
@@ -209,7 +209,7 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
             in_chs, out_chs = layer.in_chs, layer.out_chs
             keeps_shape = layer.stride == 1 and in_chs == out_chs
             # the 1x1 convs of a `_g2` block split both channel counts into groups
-            odd = "_g" in name and (in_chs % int(name[-1]) or out_chs % int(name[-1]))
+            odd = "_g" in name and (in_chs % int(name[-1]) or out_chs % int(name[-1]))  # one digit
             if name.startswith("shuffle") or name == "xception":
                 # half of the channels pass; at stride 2 the main branch makes out - in of them
                 odd = out_chs % 2 or (not keeps_shape and out_chs <= in_chs)
@@ -224,7 +224,7 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
 
 def _check_size(where: str, layers: Sequence[Layer], last: int, num_classes: int) -> None:
     """Raise ValueError for supernets too large to hold and spaces too large to count."""
-    weights = layers[-1].out_chs * last + last * num_classes
+    weights = layers[-1].out_chs * last + last * num_classes  # head: 1x1 conv, classifier
     for layer in layers:
         for name in layer.choices:
             kernel, expansion, groups = parse_mbconv(name) or (7, 1, 1)  # others: at most this
@@ -292,7 +292,7 @@ def load_space(
         classifier_bias=spec["classifier"]["bias"],
         dropout=spec["classifier"]["dropout"],
         content={
-            **{key: value for key, value in spec.items() if key != "width_mult"},
+            **{key: value for key, value in spec.items() if key != "width_mult"},  # in `widths`
             "name": where,
             "widths": chosen,
         },

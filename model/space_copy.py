@@ -1,4 +1,4 @@
-"""The copy of its search space in a run folder, which makes the folder complete and movable."""
+"""The copy of the search space in a run folder, which makes the folder complete and movable."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def stored_space(folder: Path, name: str, widths: Sequence[int] | None) -> str:
     The copy is returned if the file of that name has changed since or is gone.
 
     Args:
-        name: as the run's configuration has it.
-        widths: as well.
+        name: the search space in the run's configuration.
+        widths: the widths there.
     """
     copy = folder / SPACE_FILE
     if not copy.is_file():  # a run of an older version
@@ -42,5 +42,5 @@ def stored_space(folder: Path, name: str, widths: Sequence[int] | None) -> str:
         now = load_space(name, widths=widths).content
     except ValueError:  # gone, or no longer usable
         return str(copy)
-    same = {**now, "paper": None} == {**stored, "paper": None}
+    same = {**now, "paper": None} == {**stored, "paper": None}  # a link changes no network
     return name if same else str(copy)

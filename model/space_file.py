@@ -40,7 +40,7 @@ def _int(low: int, high: int) -> Check:
 
 def _one_of(*values: str | bool) -> Check:
     return (
-        lambda v: type(v) in {type(x) for x in values} and v in values,
+        lambda v: type(v) in {type(x) for x in values} and v in values,  # 1 == True, but is no bool
         "one of " + ", ".join(str(v).lower() for v in values),
     )
 
@@ -147,7 +147,7 @@ def check_space(spec: dict, where: str) -> None:
 
 
 def plain_keys(content: Mapping) -> dict:
-    """Return a space's content with layer numbers as integers, which JSON makes texts."""
+    """Return a space's content with integer layer numbers, which JSON turns into strings."""
     spec = copy.deepcopy(dict(content))
     stages = spec.get("stages")
     for stage in stages if isinstance(stages, list) else []:  # not checked yet
@@ -185,7 +185,7 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
     if "extends" in spec:
         base_name = str(spec.pop("extends"))
         if base_name.endswith(SPACE_SUFFIXES):
-            base_name = os.path.normpath(path.parent / base_name)
+            base_name = os.path.normpath(path.parent / base_name)  # relative to this file
         if base_name in _seen or len(_seen) == MAX_EXTENDS:
             raise ValueError(f"{path}: 'extends' goes in a circle or too far, at {base_name}")
         try:
@@ -196,7 +196,7 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
             if isinstance(spec.get(key), dict) and isinstance(base.get(key), dict):
                 spec[key] = {**base[key], **spec[key]}
         if "stages" in spec:
-            base.pop("widths", None)
-        spec = {**base, "name": path.stem, **spec}
+            base.pop("widths", None)  # they have one entry per stage of the base
+        spec = {**base, "name": path.stem, **spec}  # without a name: not that of the base
     check_space(spec, str(path))
     return spec

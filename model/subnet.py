@@ -72,7 +72,7 @@ class Subnet(nn.Module):
             raise ValueError("no preprocessing is known: load_subnet reads it with the weights")
         device = self.head.classifier.weight.device
         with torch.inference_mode():
-            logits = self(self.preprocessing(image)[None].to(device))
+            logits = self(self.preprocessing(image)[None].to(device))  # [1, num_classes]
         probability, index = logits.softmax(1)[0].max(0)
         return self.preprocessing.classes[int(index)], probability.item()
 
@@ -91,15 +91,15 @@ def add_drop_path(subnet: Subnet, rate: float) -> int:
     residual = residual_blocks(subnet.layers)
     for i, block in enumerate(subnet.layers, 1):
         if block in residual:
-            drop = StochasticDepth(rate * i / len(subnet.layers), "row")
-            block.project.add_module("drop_path", drop)
+            drop = StochasticDepth(rate * i / len(subnet.layers), "row")  # "row": per image
+            block.project.add_module("drop_path", drop)  # last in the branch, before x is added
     return len(residual)
 
 
 @torch.no_grad()
 def fold_batch_norms(subnet: nn.Module) -> nn.Module:
     """Return a copy in eval mode with BNs folded into the convs: the same function, faster."""
-    folded = copy.deepcopy(subnet).eval()
+    folded = copy.deepcopy(subnet).eval()  # folding takes the running statistics as constants
     for part in folded.modules():
         if isinstance(part, ConvBN):
             part.conv = fuse_conv_bn_eval(part.conv, part.bn)
@@ -130,7 +130,7 @@ def count_costs(space: SearchSpace, architecture: Architecture) -> dict[str, int
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.register_forward_hook(count)
-        net(torch.empty(1, IN_CHS, space.input_size, space.input_size))
+        net(torch.empty(1, IN_CHS, space.input_size, space.input_size))  # runs the hooks
     return {"flops": macs, "params": count_params(net)}
 
 
@@ -145,7 +145,7 @@ def inherit_weights(subnet: Subnet, supernet: Supernet, architecture: Architectu
         state = source.state_dict()
         for name, tensor in target.state_dict().items():
             if name in state:
-                tensor.copy_(inner_slice(state[name], tensor.shape))
+                tensor.copy_(inner_slice(state[name], tensor.shape))  # in place of net's own
 
 
 def load_weights(subnet: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
@@ -216,7 +216,7 @@ def load_trained(net: Subnet, path: Path, new_classes: bool = False) -> None:
         tensors = read_weights(path)
     else:
         state, prefix = load_checkpoint(path, "subnet"), "module."
-        averaged = state["averaged"].items()
+        averaged = state["averaged"].items()  # of AveragedModel: `module.` keys and n_averaged
         averaged = {k.removeprefix(prefix): t for k, t in averaged if k.startswith(prefix)}
         tensors = averaged or state["subnet"]
     for name, own in net.head.classifier.state_dict(prefix="head.classifier.").items():
@@ -231,6 +231,7 @@ def save_weights(
     """Write a .safetensors file with the metadata that `load_preprocessing` reads. Not atomic."""
     from safetensors.torch import save_file
 
+    # contiguous: safetensors refuses channels_last kernels
     tensors = {name: t.detach().cpu().contiguous() for name, t in subnet.state_dict().items()}
     save_file(
         tensors,

@@ -59,10 +59,10 @@ class SuperMBConv(MBConv):
         y = x
         if expansion != 1 or self.expand_e1:
             y = conv2d(y, self.expand.conv.weight[:hidden])
-            y = self.act(sliced_batch_norm(self.expand.bn, y))
-        filters = inner_kernel(self.depthwise.conv.weight[:hidden], kernel)
+            y = self.act(sliced_batch_norm(self.expand.bn, y))  # [B, hidden, H, W]
+        filters = inner_kernel(self.depthwise.conv.weight[:hidden], kernel)  # [hidden, 1, k, k]
         y = conv2d(y, filters, stride=self.stride, padding=kernel // 2, groups=hidden)
-        y = self.act(sliced_batch_norm(self.depthwise.bn, y))
+        y = self.act(sliced_batch_norm(self.depthwise.bn, y))  # [B, hidden, H / stride, W / stride]
         # every slice has all output channels, so the last BN is used whole
         y = self.project.bn(conv2d(y, self.project.conv.weight[:, :hidden]))
         return x + y if self.residual else y
@@ -78,7 +78,7 @@ class SuperMBConv(MBConv):
         y = self.expand(x)
         y = conv2d(y, kernel, stride=self.stride, padding=size // 2, groups=hidden)
         y = self.act(self.depthwise.bn(y)) * gates.channels.view(1, -1, 1, 1)
-        y = self.project(y) * gates.keep
+        y = self.project(y) * gates.keep  # at 0 the residual is left: a skip
         return x + y if self.residual else y
 
 
@@ -106,7 +106,7 @@ class LayerGates:
 def indicator(margin: Tensor) -> Tensor:
     """Return 1 where margin > 0, else 0; backward, the derivative of its sigmoid (eq. 5)."""
     soft = margin.sigmoid()
-    return (margin > 0).to(soft.dtype) + (soft - soft.detach())
+    return (margin > 0).to(soft.dtype) + (soft - soft.detach())  # the difference is 0 forward
 
 
 class SuperkernelSupernet(Supernet):
@@ -167,7 +167,8 @@ class SuperkernelSupernet(Supernet):
         thresholds = thresholds.to(w.device)
         margins = list(torch.full_like(thresholds, torch.inf).unbind())
 
-        def decide(gate: int, group: Tensor, size: int) -> Tensor:
+        def decide(gate: int, group: Tensor, size: int) -> Tensor:  # size: weights of the group
+            # the expectation of its square is 1 at He's initialisation
             norm = (group.square().sum() / (unit * size)).clamp(min=TINY_NORM).sqrt()
             margins[gate] = norm - thresholds[gate]
             return indicator(margins[gate])
@@ -179,8 +180,8 @@ class SuperkernelSupernet(Supernet):
             edge, hole = (w.shape[-1] - k) // 2, (k - kernels[j - 1]) // 2
             ring = inner_kernel(w, k) - F.pad(inner_kernel(w, kernels[j - 1]), (hole,) * 4)
             gate = gate * decide(j, ring, len(w) * (k**2 - kernels[j - 1] ** 2))
-            kernel = kernel + gate * F.pad(ring, (edge,) * 4)
-        bounds = [block.in_chs * e for e in self.expansions[layer]]
+            kernel = kernel + gate * F.pad(ring, (edge,) * 4)  # [H, 1, K, K]
+        bounds = [block.in_chs * e for e in self.expansions[layer]]  # hidden channels of each
         size = w.shape[-1] ** 2
         if None in self.slices[layer]:  # eq. 6, the outer indicator
             decide(0, kernel[: bounds[0]], bounds[0] * size)
@@ -208,7 +209,7 @@ class SuperkernelSupernet(Supernet):
         that gate's log-odds. Entries beyond a layer's choices are -inf.
         """
         margins = self.gate_margins(thresholds)
-        demands = margins.clamp(max=0), (-margins).clamp(max=0)
+        demands = margins.clamp(max=0), (-margins).clamp(max=0)  # to be open, to be closed
         scores = self._per_choice(*demands, lambda parts: torch.stack(parts).sum(0))
         mask = np.arange(scores.shape[1]) >= self.space.num_choices[:, None]
         return scores.masked_fill(torch.from_numpy(mask).to(scores.device), -torch.inf)

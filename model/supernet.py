@@ -178,7 +178,7 @@ class Supernet(nn.Module):
                     out = module(x)
             else:
                 out = checkpointed(module, x) if checkpoint else module(x)
-            out = weights[c] * out
+            out = weights[c] * out  # the weight's gradient needs the output, not its graph
             total = out if total is None else total + out
         if total is None:
             raise ValueError(f"layer {layer + 1}: the weights of all its choices are zero")
@@ -197,7 +197,7 @@ class Supernet(nn.Module):
         return cast(nn.ModuleList, self.layers[layer])[choice]
 
     def blocks(self) -> dict[str, nn.Module]:
-        """Map names, which can be part of an identifier, to all modules that paths consist of."""
+        """Map names to all modules that paths consist of; a name can be part of an identifier."""
         parts = {
             f"{i}_{c}": block
             for i in range(len(self.layers))

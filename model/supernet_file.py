@@ -1,4 +1,4 @@
-"""A supernet's checkpoint, what it must agree on with the run that uses it, and its subnets."""
+"""The checkpoint of a supernet, the facts that a run must share with it, and its subnets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.run_folder import log
 
 
 def supernet_facts(space: SearchSpace, dataset: str, train_portion: float) -> dict:
-    """Entries that a checkpoint and the run that uses it must have in common."""
+    """Return the entries that a checkpoint must share with the run that uses it."""
     return {
         "search_space": space.name,
         "dataset": dataset,
@@ -53,6 +53,7 @@ def extract_subnet(
     """
     net = Subnet(supernet.space, architecture).to(next(supernet.parameters()).device)
     inherit_weights(net, supernet, architecture)
+    # the statistics in a supernet mix those of all paths
     calibrate_batch_norms(net, calibration)
     return net
 

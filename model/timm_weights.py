@@ -64,7 +64,7 @@ def copy_timm(net: Subnet, theirs: nn.Module, name: str) -> None:
     )
     for norm, their_norm in zip(norms, their_norms, strict=True):
         assert norm.running_var is not None
-        norm.running_var.add_(their_norm.eps - norm.eps)
+        norm.running_var.add_(their_norm.eps - norm.eps)  # var + eps stays what theirs is
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def start_supernet(supernet: Supernet, theirs: nn.Module, name: str) -> None:
     space = supernet.space
     own, architecture = load_architecture(NETWORKS[name], num_classes=space.num_classes)
     try:
-        space.encode(own.decode(architecture))
+        space.encode(own.decode(architecture))  # raises where the space lacks a choice
         same = own.widths == space.widths and own.style == space.style
     except ValueError:
         same = False
@@ -102,5 +102,5 @@ def _copy_shared(source: nn.Module, target: nn.Module) -> None:
     tensors = target.state_dict()
     for key, tensor in source.state_dict().items():
         if key in tensors:
-            shape = torch.Size(map(min, tensor.shape, tensors[key].shape))
+            shape = torch.Size(map(min, tensor.shape, tensors[key].shape))  # what both have
             inner_slice(tensors[key], shape).copy_(inner_slice(tensor, shape))

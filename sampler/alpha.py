@@ -50,8 +50,8 @@ class EndlessBatches:
         self._begin()
 
     def _begin(self) -> None:
-        self.start = self.batches.state_dict()
-        self.drawn = 0  # batches of this pass so far
+        self.start = self.batches.state_dict()  # before `iter` counts the epoch up
+        self.drawn = 0
         self.iterator = iter(self.batches)
 
     def __next__(self) -> Batch:
@@ -98,7 +98,6 @@ class ArchitectureTraining:
     ) -> None:
         self.sampler = sampler
         self.supernet = supernet
-        # listed once: thousands of modules take milliseconds
         self.weights = [w for w in supernet.parameters() if w.requires_grad]
         self.batches = EndlessBatches(batches)
         self.optimizer = optimizer
@@ -135,21 +134,19 @@ class ArchitectureTraining:
         if not self.flags.one_level or batch is None:
             batch = next(self.batches)
         images, labels = batch
-        drawn = self.sampler.draw()  # weights [L, C] that alpha's gradient flows through
+        drawn = self.sampler.draw()
         alpha = self.sampler.alpha
-        with frozen(self.weights):  # no weight gradients, and fewer activations kept
+        with frozen(self.weights):  # saves the gradients of the weights, which nothing would use
             logits = self.supernet(images, drawn.weights, drawn.used, self.checkpoint)
             ce = F.cross_entropy(logits, labels)
             loss = self.hardware(ce, drawn.probabilities)
             # no gradient at all if no gate is left to train
             (alpha.grad,) = torch.autograd.grad(loss, [alpha], allow_unused=True)
-        ce, loss = average_gradients(
-            [alpha], ce.detach(), loss.detach()
-        )  # over ranks; alpha.grad in place
-        before = alpha.detach().clone()  # binary gates set undrawn choices back to it
+        ce, loss = average_gradients([alpha], ce.detach(), loss.detach())
+        before = alpha.detach().clone()  # `after_update` may set entries back to it
         self.optimizer.step()
         self.sampler.after_update(drawn, before)
-        # sums stay on the device: reading them here would wait for the step
+        # ce and loss are on alpha's device by now, where `average_gradients` has put them
         norm = torch.zeros(()) if alpha.grad is None else alpha.grad.norm()
         parts = [part.double() for part in (ce, loss - ce, norm.to(ce.device), torch.ones_like(ce))]
         self.seen = self.seen.to(ce.device) + torch.stack(parts)
@@ -172,7 +169,7 @@ class ArchitectureTraining:
             values["expected_over_target"] = cost * MILLION / self.hardware.target
         if self.sampler.uses_temperature:
             values["temperature"] = self.sampler.temperature
-        *sums, steps = self.seen.tolist()  # the one place that waits for the device
+        *sums, steps = self.seen.tolist()
         if steps:
             values |= {name: total / steps for name, total in zip(SEEN[:-1], sums, strict=True)}
         return values

@@ -52,7 +52,7 @@ class ArchitectureSampler(Sampler):
         super().__init__(num_choices, rng)
         # the entries that are choices, bool [L, C]
         self.mask = torch.from_numpy(np.arange(num_choices.max()) < num_choices[:, None])
-        self.alpha = torch.zeros(self.mask.shape, requires_grad=True)
+        self.alpha = torch.zeros(self.mask.shape, requires_grad=True)  # [L, C]
         self.temperature = 1.0
         self.warming_up = False  # set in epochs that train only the weights
 
@@ -103,7 +103,7 @@ class ArchitectureSampler(Sampler):
     def gumbel_noise(self) -> Tensor:
         """Draw Gumbel noise [L, C] from the run's generator, the same on every device and rank."""
         noise = torch.from_numpy(self.rng.gumbel(size=tuple(self.mask.shape)))
-        return noise.to(self.alpha.dtype)
+        return noise.to(self.alpha.dtype)  # numpy draws float64
 
     def draw(self) -> ArchitectureDraw:
         """Draw one architecture step."""
@@ -122,5 +122,5 @@ class ArchitectureSampler(Sampler):
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
-        self.alpha.copy_(state["alpha"])
+        self.alpha.copy_(state["alpha"])  # in place: the optimiser holds this tensor
         self.temperature = state["temperature"]

@@ -23,7 +23,7 @@ class Sampler:
         rng: the run's generator, the only source of randomness.
 
     Attributes:
-        distills: the others of a step's paths learn from the outputs of the first.
+        distills: True if a step's later paths learn from the outputs of the first.
     """
 
     distills: ClassVar[bool] = False

@@ -18,14 +18,14 @@ class BinaryGateSampler(ArchitectureSampler):
     """
 
     def step_paths(self) -> list[np.ndarray]:
-        return [(self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()]
+        return [(self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()]  # Gumbel-max
 
     def draw(self) -> ArchitectureDraw:
         # Gumbel top-k: the two largest of alpha + noise are two draws without replacement
         order = (self.logits.detach() + self.gumbel_noise()).argsort(1, descending=True)[:, :2]
-        used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask
+        used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask  # [L, C]
         pair = self.alpha.masked_fill(~used, -torch.inf).softmax(1)  # p of the two, reset
-        opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)
+        opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)  # [L], drawn from the pair
         # d weights_j / d alpha_i = p_j (delta_ij - p_i): equation 4, the gates in place of weights
         gates = F.one_hot(opened, pair.shape[1]) + (pair - pair.detach())
         # the value of E[cost] is over all choices; its gradient is that of the pair's own softmax,
@@ -45,5 +45,5 @@ class BinaryGateSampler(ArchitectureSampler):
         changed = torch.where(used, self.alpha, before)
         # log of the pair's sum of exp(alpha), [L], before and after
         masses = [a.masked_fill(~used, -torch.inf).logsumexp(1) for a in (before, changed)]
-        ratio = (masses[0] - masses[1])[:, None]
+        ratio = (masses[0] - masses[1])[:, None]  # its logarithm, [L, 1]
         self.alpha.copy_(torch.where(used, changed + ratio, before))

@@ -52,7 +52,7 @@ def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]
     skippable = [
         (layer, int(choice))
         for layer, choice in zip(space.layers, architecture, strict=True)
-        if len(layer.choices) > 1 and set(layer.choices) & set(SKIPS)
+        if len(layer.choices) > 1 and set(layer.choices) & set(SKIPS)  # else nothing is decided
     ]
     return sum(layer.choices[c] in SKIPS for layer, c in skippable), len(skippable)
 

@@ -28,7 +28,7 @@ class FairSampler(Sampler):
                 left += self.rng.permutation(n).tolist()
             columns.append(left[:paths])
             del left[:paths]
-        return np.array(columns).T
+        return np.array(columns).T  # columns are [L, C]
 
     def state_dict(self) -> dict:
         return super().state_dict() | {"left": [list(row) for row in self.left]}

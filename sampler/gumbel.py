@@ -53,14 +53,14 @@ class GumbelSampler(ArchitectureSampler):
         return ((self.logits + self.gumbel_noise()) / self.temperature).softmax(1)
 
     def step_paths(self) -> list[np.ndarray | Tensor]:
-        soft = self.soft_weights().detach()  # weights [L, C]: the weight step does not train alpha
+        soft = self.soft_weights().detach()
         return [soft.argmax(1).numpy() if self.hard else soft]
 
     def draw(self) -> ArchitectureDraw:
         soft = self.soft_weights()
         if not self.hard:
-            return ArchitectureDraw(soft, self.probabilities())
-        one_hot = F.one_hot(soft.argmax(1), soft.shape[1])  # [L, C]
+            return ArchitectureDraw(soft, self.probabilities())  # costs without the noise
+        one_hot = F.one_hot(soft.argmax(1), soft.shape[1])
         weights = one_hot + (soft - soft.detach())  # exactly 0 and 1 forward
         used = one_hot.numpy().astype(bool) if self.sampled_gradient else self.mask.numpy()
         return ArchitectureDraw(weights, self.probabilities(), used)

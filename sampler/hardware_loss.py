@@ -65,7 +65,7 @@ class HardwareLoss:
 
     def expected_cost(self, probabilities: Tensor) -> Tensor:
         """Compute the expected cost of probabilities [L, C], a float64 scalar in table units."""
-        return self.fixed + (probabilities.double() * self.costs).sum()
+        return self.fixed + (probabilities.double() * self.costs).sum()  # float32 has 24 bits
 
     def __call__(self, ce: Tensor, probabilities: Tensor) -> Tensor:
         """Return the total loss; the plain cross-entropy if there is no target."""

@@ -36,5 +36,5 @@ class SandwichSampler(Sampler):
     def step_paths(self) -> np.ndarray:
         """Draw the paths of one training step, int [4, L], the largest first."""
         size = RANDOM_PATHS, len(self.num_choices)
-        between = self.rng.integers(0, self.num_choices, size=size)
+        between = self.rng.integers(0, self.num_choices, size=size)  # uniform per layer
         return np.stack([self.largest, *between, self.smallest])

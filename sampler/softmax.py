@@ -15,4 +15,4 @@ class SoftmaxSampler(ArchitectureSampler):
 
     def draw(self) -> ArchitectureDraw:
         probabilities = self.probabilities()
-        return ArchitectureDraw(probabilities, probabilities)
+        return ArchitectureDraw(probabilities, probabilities)  # weights of outputs, and of costs

@@ -41,7 +41,7 @@ class ThresholdSampler(ArchitectureSampler):
         supernet.check_thresholds()
         self.supernet = supernet
         self.dropout = dropout
-        self.alpha = torch.zeros(len(num_choices), supernet.num_gates, requires_grad=True)
+        self.alpha = torch.zeros(len(num_choices), supernet.num_gates, requires_grad=True)  # [L, G]
 
     @classmethod
     def from_config(
@@ -63,7 +63,7 @@ class ThresholdSampler(ArchitectureSampler):
 
         Their gradients to thresholds and weights are the sigmoids'.
         """
-        return self.supernet.choice_gates(self.alpha).cpu()
+        return self.supernet.choice_gates(self.alpha).cpu()  # the costs are on the CPU
 
     def step_paths(self) -> list[Tensor]:
         thresholds = self.alpha.detach()

@@ -30,14 +30,14 @@ def draw_from_bins(budget: Budget, num_bins: int) -> DrawPaths:
         return budget.sample
     edges = np.linspace(budget.low, budget.high, num_bins + 1)
     bins = []
-    for low, high in zip(np.ceil(edges[:-1]), np.floor(edges[1:]), strict=True):
+    for low, high in zip(np.ceil(edges[:-1]), np.floor(edges[1:]), strict=True):  # whole costs
         with contextlib.suppress(ValueError):  # an empty one
             bins.append(Budget(budget.counts, int(low), int(high)))
 
     def draw(n: int, rng: np.random.Generator) -> np.ndarray:
         drawn = rng.integers(len(bins), size=n)
         paths = np.empty((n, len(budget.counts.steps)), dtype=np.int64)
-        for i in np.unique(drawn):
+        for i in np.unique(drawn):  # one call of `sample` per bin
             paths[drawn == i] = bins[i].sample(int((drawn == i).sum()), rng)
         return paths
 
@@ -85,7 +85,7 @@ class UniformSampler(Sampler):
         return path
 
     def state_dict(self) -> dict:
-        return super().state_dict() | {"ahead": self.ahead.tolist()}
+        return super().state_dict() | {"ahead": self.ahead.tolist()}  # the rng is past these paths
 
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
