@@ -76,12 +76,18 @@ def load_table(space: SearchSpace, cache_dir: str | Path | None = None) -> Looku
     costs = {metric: rows.tolist() for metric, rows in table.costs.items()}
     checksum = _digest([costs, table.fixed])
     content = {"key": key, "costs": costs, "fixed": table.fixed, "sha256": checksum}
+    _keep(path, json.dumps(content))
+    return table
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a table to the cache, which colleagues may share read-only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(content))
-    except OSError as error:  # a cache shared by colleagues may be there only to be read
-        log.info(f"note: the lookup table is not kept in {cache_dir} ({error.strerror or error})")
-    return table
+        write_text(path, text)
+    except OSError as error:
+        reason = error.strerror or error
+        log.info(f"note: the lookup table is not kept in {path.parent} ({reason})")
 
 
 def _read(path: Path, key: dict, space: SearchSpace) -> LookupTable | None:
@@ -157,6 +163,5 @@ def load_latency(
     except (ValueError, OSError, KeyError):
         pass  # not measured yet, or damaged
     table = measure_latency(space, table, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, user_table_text(space, table, "latency"))
+    _keep(path, user_table_text(space, table, "latency"))
     return table

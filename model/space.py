@@ -209,16 +209,17 @@ def _check_widths(spec: dict, where: str, layers: Sequence[Layer]) -> None:
             in_chs, out_chs = layer.in_chs, layer.out_chs
             keeps_shape = layer.stride == 1 and in_chs == out_chs
             # the 1x1 convs of a `_g2` block split both channel counts into groups
-            odd = "_g" in name and (in_chs % int(name[-1]) or out_chs % int(name[-1]))  # one digit
+            groups = (parse_mbconv(name) or (0, 0, 1))[2]  # 1 of a user's block
+            odd = in_chs % groups > 0 or out_chs % groups > 0
             if name.startswith("shuffle") or name == "xception":
                 # half of the channels pass; at stride 2 the main branch makes out - in of them
-                odd = out_chs % 2 or (not keeps_shape and out_chs <= in_chs)
+                odd = out_chs % 2 > 0 or (not keeps_shape and out_chs <= in_chs)
             if odd:
                 raise ValueError(
                     f"{where}: layer {i}: '{name}' cannot go from {in_chs} to {out_chs} channels "
                     f"(widths: even, divisible by the groups, and growing where SPOS downsamples)"
                 )
-            if spec["supernet"] == "superkernel" and "_g" in name:
+            if spec["supernet"] == "superkernel" and groups > 1:
                 raise ValueError(f"{where}: '{name}': a superkernel has no group convolutions")
 
 

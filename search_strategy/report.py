@@ -144,16 +144,18 @@ class SearchReport:
 
     def _verdict(self, control: History) -> str:
         """Judge the answer beside the best random network and the noise of its images."""
-        best = float(control.top1.max())
-        ahead, many = self.top1 - best, f"the best of {len(control):,} random networks"
+        own, best = float(self.history.scores[self.winner]), float(control.scores.max())
+        ahead, many = own - best, f"the best of {len(control):,} random networks"
+        if self.history.top1_of is not None:
+            many += " by the mean probability of the true class"
         if ahead < 0:
             return f"random search is better: {many} is {-ahead:.2f} points ahead"
         if ahead == 0:
             return f"random search is as good: {many} equals the answer"
         text = f"{ahead:.2f} points ahead of {many}"
-        if images := self.images.get("validation"):
+        if (images := self.images.get("validation")) and self.history.top1_of is None:
             # of a difference, taken as if the two were independent, though they see the same images
-            noise = math.hypot(*(standard_error(p, images) for p in (self.top1, best)))
+            noise = math.hypot(*(standard_error(p, images) for p in (own, best)))
             word = "within" if ahead <= noise else "beyond"
             text += f", {word} the noise of {images:,} validation images (± {noise:.2f})"
         return text

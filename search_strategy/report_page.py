@@ -159,7 +159,7 @@ def _heat_maps(
         maps["Choice probabilities"] = note, rows
     if (total := len(history)) > 1:
         number = min(total, max(BEST_FEWEST, round(BEST_SHARE * total)))
-        best = history.architectures[np.argsort(-history.top1, kind="stable")[:number]]
+        best = history.architectures[history.ranking(report.metric.key)[:number]]
         note = f"Choices of the best candidates ({number} of {total:,}), in percent; {marks}"
         shares = _frequencies(space, best), _frequencies(space, history.architectures)
         rows = _heat_rows(

@@ -77,7 +77,10 @@ class SearchedRun:
             supernet, splits.calibration, splits.validation, config.evaluation
         )
         workers = LocalWorkers(evaluator, scoring_processes(splits.validation))
-        return ScoreLog(workers, log_file, self.space)(networks)
+        try:
+            return ScoreLog(workers, log_file, self.space)(networks)
+        finally:
+            workers.close()  # forked processes would keep the supernet until this one ends
 
 
 def search_again(first: SearchedRun, number: int, device: torch.device) -> list[SearchedRun]:

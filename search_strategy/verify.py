@@ -176,7 +176,7 @@ def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.nd
         raise ValueError(f"--truth {path} is not JSON ({error}); take another file") from error
     for architecture, accuracies in zip(networks, test, strict=True):
         entry: dict[str, float] = {"mean_acc": float(accuracies.mean())}
-        if len(accuracies) > 1:
+        if len(accuracies) == 3:
             entry["std"] = float(accuracies.std())  # population std, as in NAS-Bench-Macro
         entry |= {metric: int(table.cost(architecture, metric)) for metric in METRICS}
         content[digits(architecture)] = entry

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, TINY, Command
 from torch import nn
 
@@ -52,6 +53,13 @@ def test_own_blocks_are_searched(capsys: pytest.CaptureFixture[str]) -> None:
     assert "40 of 192 networks scored" in out, out
     for name in ("plain", "bottleneck", "wide"):
         del BLOCKS[name]
+
+
+def test_a_block_of_ones_own_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BLOCKS, "my_gate", BLOCKS.get)  # not a `_g2` of groups
+    content = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    space = load_space(content | {"choices": ["k3_e3", "my_gate"]}, 8, 10)
+    assert space.layers[0].choices == ("k3_e3", "my_gate")
 
 
 def test_a_batch_norm_of_ones_own_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

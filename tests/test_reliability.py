@@ -14,6 +14,7 @@ from conftest import TINY
 from kills import ARCHITECTURE
 from processes import same_state, start
 
+from utils import interruption
 from utils.checkpoint import load_checkpoint
 
 SMALL = ("--search-space", TINY, "--device", "cpu", "--lr", 0.01)
@@ -204,3 +205,14 @@ def test_nothing_is_written_outside_the_run_and_the_cache(
     by_libraries = ("matplotlib", "fontconfig", "torchinductor_")  # their caches, where they go
     assert not [p for p in left if not any(name in p for name in by_libraries)], left
     assert {p for p in listing(ROOT) if not p.startswith((".", "runs"))} == sources
+
+
+def test_a_run_of_a_run_may_write_many_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a pipe holds: the child must not wait for its parent to read."""
+    script = "import sys; sys.exit('warning\\n' * 50_000 + 'error: no such thing')"
+    (tmp_path / "child.py").write_text(script)
+    monkeypatch.setattr(interruption, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="the run of a child failed: no such thing"):
+        interruption.run_script("child.py", (), "a child")

@@ -231,6 +231,19 @@ def test_the_verdict(
     assert "90.00 % ± 3.00" in report.rows["test top-1"]
 
 
+def test_the_verdict_is_of_the_score_that_chooses(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """Chosen by probability, an answer of lower top-1 than a random network may be ahead."""
+    report = report_of(tmp_path / "run", tiny, tiny_table, 60.0, 55.0)
+    report.history.top1_of = lambda codes: np.full(len(codes), 80.0)
+    random = History(tiny, tiny_table, lambda codes: np.full(len(codes), 90.0))
+    random.add(report.history.architectures[:1], np.array([58.0]))
+    report.add_random(random)
+    ahead = "2.00 points ahead of the best of 1 random networks by the mean probability of"
+    assert report.rows["verdict"].startswith(ahead)
+
+
 def test_ties_and_the_noise_of_a_random_search(
     tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
 ) -> None:

@@ -15,7 +15,7 @@ from scipy import stats
 from lookup_table import LookupTable
 from model import SearchSpace
 from search_strategy.benchmark import Benchmark
-from search_strategy.verify import verdict
+from search_strategy.verify import _add_truth, verdict
 from utils.statistics import Comparison, compare
 
 SEARCH = ("--search-space", TINY, "--epochs", 1, "--batch-size", 256, "--generation-num", 1)
@@ -78,6 +78,18 @@ def test_verify(command: Command, tmp_path: Path, tiny: SearchSpace, tiny_table:
     assert "1 of them left" in done.stdout
     assert (folder / "verify.csv").read_bytes() == before
     assert json.loads((folder / "verify.json").read_text())["rank"] in (1, 2, 3)
+
+
+def test_the_truth_has_a_std_of_three_trainings_only(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    """`training_agreement` takes a std for that of three trainings."""
+    for number in (1, 2, 3, 4):
+        path, test = tmp_path / f"{number}.json", np.arange(90.0, 90 + number)[None]
+        _add_truth(path, tiny_table, np.zeros((1, tiny.num_layers), dtype=int), test)
+        truth = Benchmark.read(path, tiny, tiny_table)
+        assert truth.accuracy == [test.mean()]
+        assert truth.std is None if number != 3 else truth.std == [np.std([90, 91, 92])]
 
 
 def test_what_cannot_be_verified(command: Command, tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def join(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # alpha and its gradient stay on the CPU, where NCCL has no operations
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     timeout = datetime.timedelta(seconds=float(os.environ.get("ONESHOT_NAS_TIMEOUT", TIMEOUT)))
     _or_lost(dist.init_process_group)(backend, timeout=timeout)
     atexit.register(dist.destroy_process_group)

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -98,18 +99,17 @@ def run_script(script: str, words: Sequence[object], name: str) -> None:
     if launched() and "CUDA_VISIBLE_DEVICES" not in kept:
         kept["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")  # this rank's GPU
     command = [sys.executable, str(ROOT / script), "--quiet", *map(str, words)]
-    with deferred() as signals:
+    # a file for its errors: a pipe that nobody reads would stop a child that writes much
+    with tempfile.TemporaryFile("w+") as errors, deferred() as signals:
         # in its own session: Ctrl-C reaches only this process, which passes it on
-        child = subprocess.Popen(
-            command, env=kept, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        child = subprocess.Popen(command, env=kept, stderr=errors, start_new_session=True)
         while child.poll() is None:
             time.sleep(0.2)
             if signals.asked:
                 child.terminate()  # it writes its checkpoint
                 child.wait()
-        assert child.stderr is not None
-        error = child.stderr.read()
+        errors.seek(0)
+        error = errors.read()
     if child.returncode:
         reason = error.strip().splitlines() or [f"exit code {child.returncode}"]
         raise ValueError(f"the run of {name} failed: {reason[-1].removeprefix('error: ')}")
