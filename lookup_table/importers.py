@@ -189,7 +189,8 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
         layers = [content.get(str(i)) for i in range(22)]
     if not all(isinstance(layer, dict) for layer in layers):
         raise ValueError(f"{path} is not Single-Path NAS's: layers '0' to '21' with slices each")
-    if space.num_layers != 21 or space.supernet != "superkernel":
+    known = space.num_layers == 21 and "k3_e6" in space.layers[-1].choices
+    if not known or space.supernet != "superkernel":
         raise ValueError(f"{path} is of Single-Path NAS's space; give --search-space singlepath")
     costs = {
         (i, name): _lookup(path, layers[i + 1], SINGLEPATH_SLICES[name])

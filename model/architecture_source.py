@@ -103,8 +103,13 @@ def _candidate(folder: Path, kind: str, number: int) -> dict:
     if not (folder / FOUND).is_file() or not (folder / HISTORY).is_file():
         raise ValueError(f"{folder} holds no finished search: {FOUND} or {HISTORY} is missing")
     found = read_architecture(folder / FOUND)
-    with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
-        rows = {int(row["index"]): row for row in csv.DictReader(file)}
+    try:
+        with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
+            rows = {int(row["index"]): row for row in csv.DictReader(file)}
+        for row in rows.values():
+            float(row["top1"]), int(row["flops"]), int(row["params"]), row["architecture"].split()
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{folder / HISTORY} is damaged; repeat the search") from error
     if kind == "#":
         first = next(iter(rows.values()), {})
         score = next((key for key in ("smoothed", "score") if key in first), "top1")  # ranked by

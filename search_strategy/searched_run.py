@@ -89,8 +89,9 @@ def search_again(first: SearchedRun, number: int, device: torch.device) -> list[
     Each is a run of search.py of its own in `supernets/`, and resumes as such.
     """
     run, runs = first.config.run, first.folder / "supernets"
-    for seed in range(run.random_seed + 1, run.random_seed + number):
-        folder = runs / f"seed{seed}"
+    seeds = range(run.random_seed + 1, run.random_seed + number)
+    folders = [runs / f"seed{seed}" for seed in seeds]
+    for seed, folder in zip(seeds, folders, strict=True):
         if (folder / "best_architecture.yaml").is_file():
             continue
         log.info(f"supernet of seed {seed}: {folder}")
@@ -102,7 +103,6 @@ def search_again(first: SearchedRun, number: int, device: torch.device) -> list[
             words += ["--supernet-seeds", 1, "--seeds", 1, "--no-random-control"]
             words += ["--cache-dir", run.cache_dir]
         run_script("search.py", words, folder.name)
-    folders = sorted(runs.glob("seed*"), key=lambda folder: int(folder.name[4:]))
     return [first, *(SearchedRun.read(folder, device) for folder in folders)]
 
 

@@ -196,3 +196,7 @@ def test_the_forms_of_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     }.items():
         with pytest.raises(ValueError, match=words):
             load_architecture(name)
+    for damaged in ("index,round\n0,0", f"{head}\n0,0,x", f"{head}\n0,0,x,1,2,y"):
+        (folder / "history.csv").write_text(damaged)
+        with pytest.raises(ValueError, match=r"history\.csv is damaged"):
+            load_architecture("runs/T#1")
