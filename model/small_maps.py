@@ -78,7 +78,7 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
     rows, cols = (min(kernel // 2, size - 1) for size in x.shape[2:])  # padding that is left
     middle = kernel // 2  # p taps a side at padding p: H' is (H - 1) // stride + 1 for any p
     weight = weight[:, :, middle - rows : middle + rows + 1, middle - cols : middle + cols + 1]
-    if rows == cols == 0:
+    if x.shape[2:] == (1, 1):  # not every kernel of one tap: that may have a stride
         y = x * weight.view(1, -1, 1, 1)  # a 1x1 map meets the middle tap alone
         return y if bias is None else y + bias.view(1, -1, 1, 1)
     fast = max(x.shape[2:]) <= SMALL_KERNEL_MAP or kernel >= 5

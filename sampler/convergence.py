@@ -52,6 +52,7 @@ def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]
     skippable = [
         (layer, int(choice))
         for layer, choice in zip(space.layers, architecture, strict=True)
+        if layer.stride == 1 and layer.in_chs == layer.out_chs  # else identity is a convolution
         if len(layer.choices) > 1 and set(layer.choices) & set(SKIPS)  # else nothing is decided
     ]
     return sum(layer.choices[c] in SKIPS for layer, c in skippable), len(skippable)

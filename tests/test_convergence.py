@@ -41,6 +41,8 @@ def test_skips_are_counted_where_there_is_a_choice() -> None:
     space = load_space("singlepath", 8, 10)
     names = ["k3_e3", "skip", "skip", "k5_e6"] * 5
     assert count_skips(space, space.encode([*names, "k3_e6"])) == (10, 15)
+    macro = load_space("nas_bench_macro", 16, 10)  # three of its layers have stride 2
+    assert count_skips(macro, macro.encode(["identity"] * 8)) == (5, 5)
 
 
 def test_a_superkernel_is_costed_by_its_decisions() -> None:
