@@ -98,18 +98,26 @@ def read_source(name: str | Path) -> tuple[Path, dict]:
     return path, read_architecture(path)
 
 
+def _history(path: Path) -> dict[int, dict]:
+    """Return the rows of a history.csv by index, with the costs and top-1 as numbers."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                int(row["index"]): row
+                | {"flops": int(row["flops"]), "params": int(row["params"])}
+                | {"top1": float(row["top1"]), "choices": row["architecture"].split()}
+                for row in csv.DictReader(file)
+            }
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged; repeat the search") from error
+
+
 def _candidate(folder: Path, kind: str, number: int) -> dict:
     """Return a candidate of a search as the content of an architecture file."""
     if not (folder / FOUND).is_file() or not (folder / HISTORY).is_file():
         raise ValueError(f"{folder} holds no finished search: {FOUND} or {HISTORY} is missing")
     found = read_architecture(folder / FOUND)
-    try:
-        with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
-            rows = {int(row["index"]): row for row in csv.DictReader(file)}
-        for row in rows.values():
-            float(row["top1"]), int(row["flops"]), int(row["params"]), row["architecture"].split()
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{folder / HISTORY} is damaged; repeat the search") from error
+    rows = _history(folder / HISTORY)
     if kind == "#":
         first = next(iter(rows.values()), {})
         score = next((key for key in ("smoothed", "score") if key in first), "top1")  # ranked by
@@ -125,8 +133,8 @@ def _candidate(folder: Path, kind: str, number: int) -> dict:
     row = rows[number]
     kept = ("search_space", "widths", "input_size", "num_classes", "dataset")
     spec = {key: found[key] for key in kept if key in found}
-    costs = {key: int(row[key]) for key in ("flops", "params")}  # `load_architecture` checks them
-    return spec | {"choices": row["architecture"].split()} | costs
+    costs = {key: row[key] for key in ("flops", "params")}  # `load_architecture` checks them
+    return spec | {"choices": row["choices"]} | costs
 
 
 def _from_text(space: str | None, choices: list[str]) -> dict:

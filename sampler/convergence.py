@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lookup_table import BudgetCounts, LookupTable
+from lookup_table import BudgetCounts, Equivalence, LookupTable
 from lookup_table.table import MILLION
 from model import SearchSpace
-from model.blocks import SKIPS
 
 # beyond these a warning is given
 MAX_ENTROPY_SHARE = 0.8  # relative to uniform choices: the answer is close to a random draw
@@ -49,13 +48,9 @@ def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
 
 def count_skips(space: SearchSpace, architecture: np.ndarray) -> tuple[int, int]:
     """Count the layers that an architecture [L] skips, and those that it could skip."""
-    skippable = [
-        (layer, int(choice))
-        for layer, choice in zip(space.layers, architecture, strict=True)
-        if layer.stride == 1 and layer.in_chs == layer.out_chs  # else identity is a convolution
-        if len(layer.choices) > 1 and set(layer.choices) & set(SKIPS)  # else nothing is decided
-    ]
-    return sum(layer.choices[c] in SKIPS for layer, c in skippable), len(skippable)
+    skip = Equivalence(space).skip  # [L], -1 where no choice does nothing
+    skippable = (skip >= 0) & (space.num_choices > 1)
+    return int((skippable & (architecture == skip)).sum()), int(skippable.sum())
 
 
 def network_text(space: SearchSpace, counts: BudgetCounts, architecture: np.ndarray) -> str:
