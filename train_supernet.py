@@ -40,8 +40,8 @@ from lookup_table import Budget, LookupTable, build_budget
 from lookup_table.builder import load_costs
 from lookup_table.user_table import TABLE_FILE, keep_costs
 from model import SearchSpace, Supernet, build_supernet, count_params, keep_space, load_space
+from model.align import align_choices
 from model.blocks import zero_residuals
-from model.supernet import align_choices
 from model.supernet_file import load_supernet, supernet_facts
 from model.timm_weights import PREFIX, start_supernet, timm_network
 from sampler import SAMPLERS

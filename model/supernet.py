@@ -8,7 +8,6 @@ same builders, so the three cannot disagree.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights, inner_slice
+from model.blocks import BlockStyle, Head, build_block, conv_bn, init_weights
 from model.space import Architecture, SearchSpace
 
 IN_CHS = 3  # colour images
@@ -212,45 +211,3 @@ class Supernet(nn.Module):
         for layer, choice in enumerate(path):
             yield self.choice_module(layer, int(choice))
         yield self.head
-
-
-def slice_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
-    """Slice [O, I, K, K] to [o, i, k, k], at the scale of a kernel of that shape.
-
-    The slice is the inner k x k of the first o x i filters, with the variance that `init_weights`
-    gives a kernel of its shape.
-    """
-    # the fan-out is k^2 of a depthwise filter, o k^2 of others
-    filters, target_filters = (1, 1) if kernel.shape[1] == 1 else (kernel.shape[0], shape[0])
-    fan_outs = filters * kernel.shape[-1] ** 2, target_filters * shape[-1] ** 2
-    return inner_slice(kernel, shape) * math.sqrt(fan_outs[0] / fan_outs[1])
-
-
-def _convs(module: nn.Module) -> dict[str, nn.Conv2d]:
-    """Map the names of a block's convolutions to them; equal names play equal parts."""
-    return {name: m for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
-
-
-@torch.no_grad()
-def align_choices(supernet: Supernet) -> None:
-    """Initialise a layer's choices as slices of its largest.
-
-    Published supernets train for about 100,000 steps before the choices of a layer compute
-    compatible features. For a few hundred steps, every choice starts as a slice (inner kernel,
-    first channels) of the layer's largest choice, as in a superkernel (Single-Path NAS,
-    https://arxiv.org/abs/1904.02877).
-    """
-    for layer in range(len(supernet.layers)):
-        modules = supernet.layer_blocks(layer)
-        largest = max(modules, key=lambda m: sum(p.numel() for p in m.parameters()))
-        source = _convs(largest)
-        for module in modules:
-            for name, conv in _convs(module).items():
-                big = source.get(name)
-                if big is None or module is largest:
-                    continue
-                shapes = zip(conv.weight.shape, big.weight.shape, strict=True)
-                # a grouped and a dense kernel of equal name differ in the meaning of axis 1
-                same_kind = (big.groups == 1) == (conv.groups == 1)
-                if same_kind and all(a <= b for a, b in shapes):
-                    conv.weight.copy_(slice_kernel(big.weight, conv.weight.shape))

@@ -17,8 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from config_file.arg_config.training_config import LR_SCHEDULERS, OPTIMIZERS, RecipeConfig
-from model import build_supernet, load_space, zero_residuals
-from model.supernet import align_choices
+from model import load_space
 from sampler import UniformSampler
 from train_supernet import SupernetTask, new_supernet, train
 from utils.acceleration import Precision
@@ -152,23 +151,6 @@ def test_uniform_sampling_is_uniform_over_allowed_choices() -> None:
         assert n == 1 or chisquare(counts).pvalue > 1e-4
     pairs = np.bincount(paths[:, 0] * 7 + paths[:, 1], minlength=42)  # layers are independent
     assert chisquare(pairs).pvalue > 1e-4
-
-
-def test_aligned_choices_are_slices_of_the_largest() -> None:
-    """Hand-picked filters; the residual branch starts at zero, so the layer is the identity."""
-    torch.manual_seed(0)
-    supernet = build_supernet(load_space("proxylessnas", 8, 10))
-    align_choices(supernet)
-    zero_residuals(supernet)
-    k3_e3, k7_e6 = supernet.layers[1][0], supernet.layers[1][5]
-    small, big = k3_e3.depthwise.conv.weight, k7_e6.depthwise.conv.weight
-    assert torch.allclose(small, big[:72, :, 2:5, 2:5] * 7 / 3)
-    expand = k7_e6.expand.conv.weight[:72] * 2**0.5
-    assert torch.allclose(k3_e3.expand.conv.weight, expand)
-    assert torch.allclose(k3_e3.project.conv.weight, k7_e6.project.conv.weight[:, :72])
-    x = torch.randn(2, 24, 8, 8)
-    assert torch.equal(supernet.train().run_layer(x, 1, 0), x)
-    assert small.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)  # still He's scale
 
 
 def test_a_training_starts_from_the_weights_of_one_of_smaller_images(tmp_path: Path) -> None:

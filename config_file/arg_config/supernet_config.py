@@ -51,8 +51,8 @@ class SupernetConfig(RecipeConfig):
     supernet_init: str = flag(
         None,
         ("independent", "aligned"),
-        "weights at the start; aligned: a layer's choices are slices of one kernel, as short "
-        "trainings need",
+        "weights at the start; aligned: a layer's choices are one function, as short trainings "
+        "need",
         marks=[BY_RECIPE],
     )
     init_from: Path | None = flag(

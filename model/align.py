@@ -1,0 +1,155 @@
+"""The aligned start: all choices of a layer begin as one function, as far as their form allows.
+
+Published supernets train for about 100,000 steps until the choices of a layer compute compatible
+features. Of independent weights, the features along two random paths are uncorrelated: what one
+path's step teaches the next layers is noise to the others, and a few hundred steps teach nothing.
+Here every choice contains the layer's smallest one and adds nothing to it at first, as in Net2Net's
+function-preserving growth (https://arxiv.org/abs/1511.05641): further taps are zero, and further
+hidden channels have no outgoing weights. With residual branches that start at zero
+(`blocks.zero_residuals`), skip is the same function too.
+
+Exact: kernel sizes, expansions above 1, groups. Near: an expansion where the smallest block has
+none, and SPOS's xception, whose further ReLUs cannot be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model.blocks import MBConv, ShuffleBlock, inner_slice
+from model.supernet import Supernet
+
+
+@torch.no_grad()
+def align_choices(supernet: Supernet) -> None:
+    """Start all choices of each layer as the function of its smallest one."""
+    for layer in range(len(supernet.layers)):
+        blocks = sorted(supernet.layer_blocks(layer), key=_size)
+        _prepare_for_xception(blocks)
+        for i, block in enumerate(blocks):
+            smaller = blocks[:i]
+            contained = any(_contain(block, other) for other in smaller)
+            _ = contained or any(_imitate(block, other) for other in smaller)
+
+
+def _size(block: nn.Module) -> tuple[int, int]:
+    """Order blocks by their convolutions, those of equally many by their weights."""
+    kernels = _weights(block)
+    return len(kernels), sum(kernel.numel() for kernel in kernels)
+
+
+def _kernels(block: nn.Module) -> dict[str, tuple[Tensor, bool]]:
+    """Map names of convolutions to (kernel, it is grouped); equal names play equal parts."""
+    convs = {name: m for name, m in block.named_modules() if isinstance(m, nn.Conv2d)}
+    return {name: (conv.weight, conv.groups > 1) for name, conv in convs.items()}
+
+
+def _weights(module: nn.Module | None) -> list[Tensor]:
+    """List the kernels of a block's part, in order."""
+    return [] if module is None else [kernel for kernel, _ in _kernels(module).values()]
+
+
+def _embed(kernel: Tensor, small: Tensor) -> None:
+    """Make the first o filters of [O, I, K, K] those of [o, i, k, k], zero where that has none.
+
+    Further input channels count for nothing in any filter.
+    """
+    if small.shape[1] < kernel.shape[1]:
+        kernel.zero_()
+    kernel[: len(small)] = 0
+    inner_slice(kernel, small.shape).copy_(small)
+
+
+def _pass_on(kernel: Tensor) -> None:
+    """Make a convolution leave its first channels as they are."""
+    middle = kernel.shape[-1] // 2
+    rows = torch.arange(len(kernel) if kernel.shape[1] == 1 else min(kernel.shape[:2]))
+    kernel[rows] = 0
+    kernel[rows, rows if kernel.shape[1] > 1 else 0, middle, middle] = 1
+
+
+def _contain(block: nn.Module, smaller: nn.Module) -> bool:
+    """Start a block as a smaller one of the same form; False if its form differs."""
+    mine, theirs = _kernels(block), _kernels(smaller)
+    if not mine or mine.keys() != theirs.keys():
+        return False
+    for name, (kernel, grouped) in mine.items():
+        small, small_grouped = theirs[name]
+        fits = all(a >= b for a, b in zip(kernel.shape, small.shape, strict=True))
+        if grouped != small_grouped or not fits:  # axis 1 means another thing with groups
+            return False
+    for name, (kernel, _) in mine.items():
+        _embed(kernel, theirs[name][0])
+    return True
+
+
+def _imitate(block: nn.Module, smaller: nn.Module) -> bool:
+    """Start a block as nearly a smaller one of another form; False if there is no way."""
+    if isinstance(block, MBConv) and isinstance(smaller, MBConv):
+        if block.groups > 1 or not isinstance(smaller.expand, nn.Identity):
+            return False
+        _imitate_expansion_1(block, smaller)
+        return True
+    if isinstance(block, ShuffleBlock) and isinstance(smaller, ShuffleBlock):
+        if len(block.branch) == len(smaller.branch):
+            return False
+        _imitate_shuffle(block, smaller)
+        return True
+    return False
+
+
+def _imitate_expansion_1(block: MBConv, smaller: MBConv) -> None:
+    """Start an MBConv without groups as one without expansion conv, with or without groups.
+
+    Groups: exact, its channels are unshuffled. An expansion conv passes its channels on first,
+    exact but for its own ReLU.
+    """
+    taps, project = smaller.depthwise.conv.weight, smaller.project.conv.weight
+    chs, n = len(taps), smaller.groups
+    order = torch.arange(chs).view(n, -1).t().flatten()  # shuffled channel i was order[i]
+    unshuffled, dense = torch.empty_like(taps), project.new_zeros(len(project), chs, 1, 1)
+    unshuffled[order] = taps
+    groups = zip(dense.chunk(n), order.chunk(n), project.chunk(n), strict=True)
+    for rows, columns, kernel in groups:
+        rows[:, columns] = kernel
+    _embed(block.depthwise.conv.weight, unshuffled)
+    _embed(block.project.conv.weight, dense)
+    for kernel in _weights(block.expand):  # one or none
+        _pass_on(kernel)
+
+
+def _prepare_for_xception(blocks: Sequence[nn.Module]) -> None:
+    """Start a layer's smallest shuffle block as a function that its xception can imitate.
+
+    It uses half of its middle channels, and strides by taking every second pixel, as it strides
+    between its 1x1 convs and xception before them.
+    """
+    shuffles = [block for block in blocks if isinstance(block, ShuffleBlock)]
+    if len({len(block.branch) for block in shuffles}) < 2:  # no xception, or nothing else
+        return
+    _, depthwise, last = _weights(shuffles[0].branch)
+    last[:, last.shape[1] // 2 :] = 0
+    if not shuffles[0].keeps_shape:
+        _pass_on(depthwise)
+
+
+def _imitate_shuffle(block: ShuffleBlock, smaller: ShuffleBlock) -> None:
+    """Start an xception block as a shuffle block.
+
+    The second 1x1 conv is followed by a ReLU that the shuffle block has not: it makes two of each
+    channel that is used, of either sign, and the third subtracts one from the other.
+    """
+    first, depthwise, last = _weights(smaller.branch)
+    kernels = _weights(block.branch)
+    half = last.shape[1] // 2
+    for i in (0, 3, 4):
+        _pass_on(kernels[i])
+    for i, kernel in (1, first), (2, depthwise), (5, last):
+        _embed(kernels[i], kernel)
+    kernels[3][half : 2 * half] = -kernels[3][:half]
+    kernels[5][:, half : 2 * half] = -last[:, :half]
+    for kernel, small in zip(_weights(block.projection), _weights(smaller.projection), strict=True):
+        _embed(kernel, small)
