@@ -93,10 +93,8 @@ def _imitate(block: nn.Module, smaller: nn.Module) -> bool:
             return False
         _imitate_expansion_1(block, smaller)
         return True
-    if isinstance(block, ShuffleBlock) and isinstance(smaller, ShuffleBlock):
-        if len(block.branch) == len(smaller.branch):
-            return False
-        _imitate_shuffle(block, smaller)
+    if _is_xception_of(block, smaller):
+        _imitate_shuffle(_weights(block), _weights(smaller), _stride(smaller))
         return True
     return False
 
@@ -121,35 +119,48 @@ def _imitate_expansion_1(block: MBConv, smaller: MBConv) -> None:
         _pass_on(kernel)
 
 
+def _is_xception_of(block: nn.Module, smaller: nn.Module) -> bool:
+    """True for an xception beside a shuffle block whose kernel is not larger."""
+    if not (isinstance(block, ShuffleBlock) and isinstance(smaller, ShuffleBlock)):
+        return False
+    mine, theirs = _weights(block.branch), _weights(smaller.branch)
+    return len(mine) > len(theirs) and theirs[1].shape[-1] <= mine[2].shape[-1]
+
+
+def _stride(block: nn.Module) -> int:
+    return max(m.stride[0] for m in block.modules() if isinstance(m, nn.Conv2d))
+
+
 def _prepare_for_xception(blocks: Sequence[nn.Module]) -> None:
     """Start a layer's smallest shuffle block as a function that its xception can imitate.
 
-    It uses half of its middle channels, and strides by taking every second pixel, as it strides
-    between its 1x1 convs and xception before them.
+    It uses half of its middle channels. It strides after a 1x1 conv, xception before: a mean over
+    the kernel nearly commutes with that.
     """
-    shuffles = [block for block in blocks if isinstance(block, ShuffleBlock)]
-    if len({len(block.branch) for block in shuffles}) < 2:  # no xception, or nothing else
-        return
-    _, depthwise, last = _weights(shuffles[0].branch)
-    last[:, last.shape[1] // 2 :] = 0
-    if not shuffles[0].keeps_shape:
-        _pass_on(depthwise)
+    if _is_xception_of(blocks[-1], blocks[0]):
+        _, depthwise, last, *_ = _weights(blocks[0])
+        last[:, last.shape[1] // 2 :] = 0
+        if _stride(blocks[0]) > 1:
+            depthwise.fill_(1 / depthwise.shape[-1])  # of He's order; the scale is the BN's
 
 
-def _imitate_shuffle(block: ShuffleBlock, smaller: ShuffleBlock) -> None:
-    """Start an xception block as a shuffle block.
+def _imitate_shuffle(kernels: list[Tensor], smaller: list[Tensor], stride: int) -> None:
+    """Start the kernels of an xception block as those of a shuffle block.
 
     The second 1x1 conv is followed by a ReLU that the shuffle block has not: it makes two of each
     channel that is used, of either sign, and the third subtracts one from the other.
     """
-    first, depthwise, last = _weights(smaller.branch)
-    kernels = _weights(block.branch)
+    first, depthwise, last, *projection = smaller
     half = last.shape[1] // 2
-    for i in (0, 3, 4):
+    for i in (0, 2, 3, 4):
         _pass_on(kernels[i])
-    for i, kernel in (1, first), (2, depthwise), (5, last):
-        _embed(kernels[i], kernel)
+    if stride > 1:
+        kernels[0].fill_(1 / kernels[0].shape[-1])
+    else:
+        _embed(kernels[2], depthwise)
+    _embed(kernels[1], first)
     kernels[3][half : 2 * half] = -kernels[3][:half]
+    _embed(kernels[5], last)
     kernels[5][:, half : 2 * half] = -last[:, :half]
-    for kernel, small in zip(_weights(block.projection), _weights(smaller.projection), strict=True):
+    for kernel, small in zip(kernels[6:], projection, strict=True):
         _embed(kernel, small)

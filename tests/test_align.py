@@ -63,14 +63,14 @@ def test_groups_are_undone_and_expansion_passes_channels_on() -> None:
     assert abs(correlation(plain["k3_e1"], plain["k3_e3"])) < 0.2
 
 
-@pytest.mark.parametrize("layer", [1, 4])  # 4: strided, with a projection
-def test_shuffle_blocks_are_equal_and_xception_is_near(layer: int) -> None:
+@pytest.mark.parametrize(("layer", "nearness"), [(1, 0.95), (4, 0.6)])  # 4 strides
+def test_shuffle_blocks_are_equal_and_xception_is_near(layer: int, nearness: float) -> None:
     found = outputs(aligned("spos"), layer)
     torch.testing.assert_close(found["shuffle_k5"], found["shuffle_k3"])
     torch.testing.assert_close(found["shuffle_k7"], found["shuffle_k3"])
     half = found["xception"].shape[1] // 2  # the others pass, or come from the projection
     near = correlation(found["xception"][:, half:], found["shuffle_k3"][:, half:])
-    assert near > 0.9
+    assert near > nearness
 
 
 def test_the_smallest_block_keeps_hes_scale() -> None:
