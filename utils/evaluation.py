@@ -41,15 +41,16 @@ class Scores:
 def evaluate(net: nn.Module, batches: Batches, num_classes: int) -> Scores:
     """Score a network [B, 3, H, W] -> [B, K] in eval mode on all batches."""
     net.eval()
-    loss: Tensor | float = 0.0
+    losses = []
     counts: Tensor | int = 0
     for images, labels in batches:
         logits = net(images)
-        loss += F.cross_entropy(logits, labels, reduction="sum").double()  # float64: many terms
+        losses.append(F.cross_entropy(logits, labels, reduction="sum"))
         pairs = labels * num_classes + logits.argmax(1)  # index of a cell of [K, K]
         counts += torch.bincount(pairs, minlength=num_classes**2)
     confusion = torch.as_tensor(counts).reshape(num_classes, num_classes).cpu()
-    return Scores(float(loss) / int(confusion.sum()), confusion)
+    loss = sum(torch.stack(losses).tolist())  # in float64, which not every device has
+    return Scores(loss / int(confusion.sum()), confusion)
 
 
 @torch.no_grad()
