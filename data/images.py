@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -70,11 +71,22 @@ class FakeImages:
         return self.dataset()[i][0]
 
 
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below one, links followed, with the names of their files.
+
+    A link to a folder that contains it is not followed: it would repeat all of it some 40 times.
+    """
+    for where, folders, names in os.walk(folder, followlinks=True):
+        here = Path(where).resolve()
+        folders[:] = [f for f in folders if not here.is_relative_to((here / f).resolve())]
+        yield where, names
+
+
 def list_files(folder: Path) -> tuple[list[str], list[str]]:
     """List the images below a folder, and its other files that are not hidden, in order."""
     paths = [
         os.path.join(where, name)
-        for where, _, names in sorted(os.walk(folder, followlinks=True))
+        for where, names in sorted(walk(folder))
         for name in sorted(names)
         if name[0] != "."
     ]

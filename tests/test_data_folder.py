@@ -21,7 +21,7 @@ from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
 from data import cache
 from data.cache import FOLDER, decode
-from data.images import ImageFiles, read_image
+from data.images import ImageFiles, list_files, read_image
 
 CPU = torch.device("cpu")
 
@@ -110,6 +110,15 @@ def test_what_is_left_out_is_named(pets: Path, caplog: pytest.LogCaptureFixture)
     assert train.endswith(f": 2 .txt ({dog / 'e.txt'}), 1 no extension ({dog / 'README'})")
     assert test.endswith(f"in no class folder: 1 ({pets / 'test' / 'stray.png'})")
     assert counts == "image_folder: 2 classes; 18 images to train, 5 to validate, 12 to test"
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    write_images(tmp_path / "cats", 2)
+    write_images(tmp_path / "elsewhere" / "more", 3)
+    (tmp_path / "cats" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "more" / "up").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "cats" / "self").symlink_to(tmp_path / "cats")
+    assert len(list_files(tmp_path / "cats")[0]) == 5
 
 
 @pytest.mark.parametrize(
