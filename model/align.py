@@ -52,6 +52,14 @@ def _weights(module: nn.Module | None) -> list[Tensor]:
     return [] if module is None else [kernel for kernel, _ in _kernels(module).values()]
 
 
+def _fits(small: Tensor, kernel: Tensor) -> bool:
+    """True if a kernel [o, i, k, k] can be the inner part of [O, I, K, K]."""
+    taps, larger_taps = small.shape[2:], kernel.shape[2:]
+    square = len({*taps}) == len({*larger_taps}) == 1
+    in_reach = all(a <= b for a, b in zip(small.shape, kernel.shape, strict=True))
+    return in_reach and (square or taps == larger_taps)
+
+
 def _embed(kernel: Tensor, small: Tensor) -> None:
     """Make the first o filters of [O, I, K, K] those of [o, i, k, k], zero where that has none.
 
@@ -78,8 +86,7 @@ def _contain(block: nn.Module, smaller: nn.Module) -> bool:
         return False
     for name, (kernel, grouped) in mine.items():
         small, small_grouped = theirs[name]
-        fits = all(a >= b for a, b in zip(kernel.shape, small.shape, strict=True))
-        if grouped != small_grouped or not fits:  # axis 1 means another thing with groups
+        if grouped != small_grouped or not _fits(small, kernel):  # groups change what axis 1 means
             return False
     for name, (kernel, _) in mine.items():
         _embed(kernel, theirs[name][0])
@@ -89,7 +96,8 @@ def _contain(block: nn.Module, smaller: nn.Module) -> bool:
 def _imitate(block: nn.Module, smaller: nn.Module) -> bool:
     """Start a block as nearly a smaller one of another form; False if there is no way."""
     if isinstance(block, MBConv) and isinstance(smaller, MBConv):
-        if block.groups > 1 or not isinstance(smaller.expand, nn.Identity):
+        possible = block.groups == 1 and isinstance(smaller.expand, nn.Identity)
+        if not possible or not _fits(smaller.depthwise.conv.weight, block.depthwise.conv.weight):
             return False
         _imitate_expansion_1(block, smaller)
         return True

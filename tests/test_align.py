@@ -76,7 +76,18 @@ def test_shuffle_blocks_are_equal_and_xception_is_near(layer: int, nearness: flo
 def test_the_smallest_block_keeps_hes_scale() -> None:
     """https://arxiv.org/abs/1502.01852, equation 14 with the 9 taps of a depthwise filter."""
     smallest = aligned("proxylessnas").choice_module(1, 0).depthwise.conv.weight
-    assert float(smallest.std()) == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+    assert smallest.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+
+
+def test_other_spaces_align_as_far_as_they_can(tmp_path: Path) -> None:
+    """A larger kernel without expansion, xception beside large kernels, blocks without a conv."""
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "extends: fbnet\nname: odd\nchoices: [k5_e1, k3_e3, k5_e3, shuffle_k5, xception, skip]\n"
+    )
+    found = outputs(aligned(str(file)), 2)  # 24 channels throughout
+    torch.testing.assert_close(found["k5_e3"], found["k3_e3"])
+    assert all(out.isfinite().all() for out in found.values())
 
 
 def test_what_is_zero_at_first_learns() -> None:
