@@ -30,9 +30,8 @@ def align_choices(supernet: Supernet) -> None:
         blocks = sorted(supernet.layer_blocks(layer), key=_size)
         _prepare_for_xception(blocks)
         for i, block in enumerate(blocks):
-            smaller = blocks[:i]
-            contained = any(_contain(block, other) for other in smaller)
-            _ = contained or any(_imitate(block, other) for other in smaller)
+            # the first way that works, exact ones before others
+            any(start(block, other) for start in (_contain, _imitate) for other in blocks[:i])
 
 
 def _size(block: nn.Module) -> tuple[int, int]:
@@ -41,15 +40,14 @@ def _size(block: nn.Module) -> tuple[int, int]:
     return len(kernels), sum(kernel.numel() for kernel in kernels)
 
 
-def _kernels(block: nn.Module) -> dict[str, tuple[Tensor, bool]]:
-    """Map names of convolutions to (kernel, it is grouped); equal names play equal parts."""
-    convs = {name: m for name, m in block.named_modules() if isinstance(m, nn.Conv2d)}
-    return {name: (conv.weight, conv.groups > 1) for name, conv in convs.items()}
+def _convs(block: nn.Module) -> dict[str, nn.Conv2d]:
+    """Map the names of a block's convolutions to them; equal names play equal parts."""
+    return {name: m for name, m in block.named_modules() if isinstance(m, nn.Conv2d)}
 
 
-def _weights(module: nn.Module | None) -> list[Tensor]:
-    """List the kernels of a block's part, in order."""
-    return [] if module is None else [kernel for kernel, _ in _kernels(module).values()]
+def _weights(module: nn.Module) -> list[Tensor]:
+    """List the kernels of a block or a part of it, in order."""
+    return [conv.weight for conv in _convs(module).values()]
 
 
 def _fits(small: Tensor, kernel: Tensor) -> bool:
@@ -81,15 +79,17 @@ def _pass_on(kernel: Tensor) -> None:
 
 def _contain(block: nn.Module, smaller: nn.Module) -> bool:
     """Start a block as a smaller one of the same form; False if its form differs."""
-    mine, theirs = _kernels(block), _kernels(smaller)
+    mine, theirs = _convs(block), _convs(smaller)
     if not mine or mine.keys() != theirs.keys():
         return False
-    for name, (kernel, grouped) in mine.items():
-        small, small_grouped = theirs[name]
-        if grouped != small_grouped or not _fits(small, kernel):  # groups change what axis 1 means
-            return False
-    for name, (kernel, _) in mine.items():
-        _embed(kernel, theirs[name][0])
+    pairs = [(conv, theirs[name]) for name, conv in mine.items()]
+    if not all(
+        (conv.groups > 1) == (small.groups > 1) and _fits(small.weight, conv.weight)
+        for conv, small in pairs  # groups change what axis 1 means
+    ):
+        return False
+    for conv, small in pairs:
+        _embed(conv.weight, small.weight)
     return True
 
 
@@ -136,7 +136,7 @@ def _is_xception_of(block: nn.Module, smaller: nn.Module) -> bool:
 
 
 def _stride(block: nn.Module) -> int:
-    return max(m.stride[0] for m in block.modules() if isinstance(m, nn.Conv2d))
+    return max(conv.stride[0] for conv in _convs(block).values())
 
 
 def _prepare_for_xception(blocks: Sequence[nn.Module]) -> None:
