@@ -204,6 +204,21 @@ def _singlepath_json(path: Path, space: SearchSpace, metric: str | None) -> Cost
     return costs, [round(SINGLEPATH_REST - last, 9)]  # the rest has the last block, a layer here
 
 
+def _is_block(block: object, space: SearchSpace) -> bool:
+    """Tell whether a block of the index names parts of the space."""
+
+    def is_part(row: object) -> bool:
+        match row:
+            case [int(layer), str(name)]:  # counted from 1
+                return 1 <= layer <= space.num_layers and name in space.layers[layer - 1].choices
+            case [part, str()]:
+                return bool(part == FIXED)
+        return False
+
+    rows = block.get("rows") if isinstance(block, dict) else None
+    return isinstance(rows, list) and all(map(is_part, rows))
+
+
 def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
     index_path = path.parent / INDEX_FILE
     try:
@@ -214,7 +229,7 @@ def _block_times(path: Path, space: SearchSpace, metric: str | None) -> Costs:
             f"{path} needs {index_path} as --export-blocks wrote it: {error}"
         ) from error
     blocks = index.get("blocks") if isinstance(index, dict) else None
-    if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+    if not isinstance(blocks, list) or not all(_is_block(block, space) for block in blocks):
         raise ValueError(f"{index_path} is not the index that --export-blocks writes")
     if rows[:1] != [["file", "ms"]] or any(len(row) != 2 for row in rows):
         raise ValueError(f"{path}: rows must be file,ms, and the first row says so")

@@ -292,3 +292,6 @@ def test_blocks_measured_elsewhere_become_a_table(
     assert "'fast' is not a number" in lookup(*flags, *times, ok=False)
     (folder / "times.csv").write_text("file,ms\nstem.onnx,1\n")
     assert "has no entry 'k3_e3" in lookup(*flags, *times, ok=False)
+    index["blocks"][-1]["rows"] = [[space.num_layers + 1, "k3_e3"]]
+    (folder / "index.json").write_text(json.dumps(index))
+    assert "is not the index that --export-blocks" in lookup(*flags, *times, ok=False)
