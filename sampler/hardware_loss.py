@@ -68,10 +68,9 @@ class HardwareLoss:
         return self.fixed + (probabilities.double() * self.costs).sum()  # float32 has 24 bits
 
     def __call__(self, ce: Tensor, probabilities: Tensor) -> Tensor:
-        """Return the total loss; the plain cross-entropy if there is no target."""
-        if self.target is None or self.weight == 0:
+        """Return the total loss; the plain cross-entropy if it needs a target and has none."""
+        if self.weight == 0 or (self.target is None and self.kind != "log"):
             return ce
         cost = self.expected_cost(probabilities) / MILLION
-        return HC_LOSSES[self.kind](
-            ce, cost.to(ce.device, ce.dtype), self.target / MILLION, self.weight
-        )
+        target = (self.target or 0) / MILLION  # log looks at none
+        return HC_LOSSES[self.kind](ce, cost.to(ce.device, ce.dtype), target, self.weight)
