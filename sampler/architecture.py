@@ -46,6 +46,7 @@ class ArchitectureSampler(Sampler):
     """
 
     uses_temperature = False
+    warmup_paths = False  # warm-up steps train one random path each, not the sum of all choices
     constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
@@ -70,6 +71,7 @@ class ArchitectureSampler(Sampler):
         """
         assert batches is not None and budget is not None  # a differentiable run has both
         flags, gumbel, costs = config.alpha, config.gumbel, budget.counts
+        self.warmup_paths = flags.a_warmup_paths
         alpha, decay = [self.alpha], flags.a_weight_decay
         optimizer: Optimizer
         if flags.a_optimizer == "adam":
@@ -104,6 +106,10 @@ class ArchitectureSampler(Sampler):
         """Draw Gumbel noise [L, C] from the run's generator, the same on every device and rank."""
         noise = torch.from_numpy(self.rng.gumbel(size=tuple(self.mask.shape)))
         return noise.to(self.alpha.dtype)  # numpy draws float64
+
+    def random_path(self) -> np.ndarray:
+        """Draw a path, int [L], from the probabilities by the Gumbel-max trick."""
+        return (self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()
 
     def draw(self) -> ArchitectureDraw:
         """Draw one architecture step."""

@@ -18,7 +18,7 @@ class BinaryGateSampler(ArchitectureSampler):
     """
 
     def step_paths(self) -> list[np.ndarray]:
-        return [(self.logits.detach() + self.gumbel_noise()).argmax(1).numpy()]  # Gumbel-max
+        return [self.random_path()]
 
     def draw(self) -> ArchitectureDraw:
         # Gumbel top-k: the two largest of alpha + noise are two draws without replacement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
@@ -10,7 +11,9 @@ from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 class SoftmaxSampler(ArchitectureSampler):
     """Each layer is the sum of all its choices, weighted by softmax(alpha)."""
 
-    def step_paths(self) -> list[Tensor]:
+    def step_paths(self) -> list[np.ndarray | Tensor]:
+        if self.warming_up and self.warmup_paths:
+            return [self.random_path()]
         return [self.probabilities().detach()]
 
     def draw(self) -> ArchitectureDraw:

@@ -63,7 +63,7 @@ def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     args = search_args("--dataset", dataset)
     may_be_none = """
         title config widths data_path checkpoint min_hc sample_strategy oracle lookup_table
-        a_warmup_epochs init_from tracker hc_weight temperature_decay color_jitter zero_init
+        init_from tracker hc_weight temperature_decay color_jitter zero_init
     """
     unset = {name for name, value in vars(args).items() if value is None}
     assert unset - {"grad_clip"} == set(may_be_none.split())
@@ -199,6 +199,7 @@ def test_a_config_is_a_value() -> None:
         ("--sample-bins 7", "needs --sample-in-budget"),
         ("--sample-bins 7 --sample-in-budget --limit params=1", "leave --limit out"),
         ("--checkpoint-activations", "sums of all choices"),
+        ("--sample-strategy binary --a-warmup-paths", "sums of all choices"),
         ("--sample-strategy gumbel --gumbel-sampled-gradient", "needs --gumbel-hard"),
         ("--indicator-dropout 0.1", "closes the gates of threshold"),
         ("--search-strategy gradient --a-warmup-epochs 9", "leaves none of 9 epochs"),

@@ -131,6 +131,7 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
 
 SAMPLER = lambda c: c.sampling.sample_strategy  # noqa: E731
 WEIGHT = lambda c: c.alpha.hc_weight  # noqa: E731
+WARMUP = lambda c: c.alpha.a_warmup_epochs  # noqa: E731
 DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
 
 
@@ -144,6 +145,8 @@ DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
         ("--hc-loss l2", WEIGHT, 0.005),  # the seed's, of its own loss
         ("--hc-loss log_ratio", WEIGHT, 0.6),
         ("--hc-loss abs --hc-weight 0", WEIGHT, 0),
+        ("--sample-strategy binary --epochs 50 --a-warmup-epochs 0.58", WARMUP, 29),  # 28.999...
+        ("--sample-strategy binary --epochs 9 --a-warmup-epochs 4", WARMUP, 4),
         (
             "--sample-strategy gumbel --epochs 90",
             DECAY,
@@ -298,6 +301,8 @@ def test_hardware_losses_are_their_formulas(tiny_table: LookupTable) -> None:
         loss = HardwareLoss(table, "flops", target, kind, 0.6)
         assert loss(ce, p).item() == pytest.approx(value, rel=1e-6)
         assert loss.expected_cost(p).item() == pytest.approx(1e6 * cost)
+    without = [HardwareLoss(table, "flops", None, kind, 0.6)(ce, p) for kind in ("log", "abs")]
+    assert [x.item() for x in without] == pytest.approx([expected["log"], 2])  # log has no target
     with pytest.raises(ValueError, match="--target-hc above 1"):
         HardwareLoss(table, "flops", 1_000_000, "log_ratio", 0.6)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from config_file.arg_config.fields import BY_RECIPE, flag, switch
 from config_file.arg_config.names import SAMPLERS
-from config_file.arg_config.types import betas, count, integer, number, one_of, positive
+from config_file.arg_config.types import betas, count, epochs_or_share, number, one_of, positive
 
 WEIGHTED_SUMS = ("softmax", "gumbel", "binary")
 DIFFERENTIABLE = (*WEIGHTED_SUMS, "threshold")
@@ -94,11 +94,18 @@ class AlphaConfig:
         betas,
         "of adam (default: recipe, or DARTS's 0.5,0.999; ProxylessNAS: 0,0.999)",
     )
-    a_warmup_epochs: int = flag(
-        None,
-        integer(0),
-        "epochs that train only the weights, without the constraint (default: recipe, or a fifth "
-        "of --epochs)",
+    a_warmup_epochs: float = flag(
+        0.2,
+        epochs_or_share,
+        "epochs that train only the weights, without the constraint; below 1 a share of --epochs, "
+        "rounded down",
+        marks=[BY_RECIPE],
+    )
+    a_warmup_paths: bool = switch(
+        False,
+        "of softmax and soft gumbel: warm-up steps train one random path each, as ProxylessNAS's, "
+        "not the sum of all choices",
+        marks=[BY_RECIPE],
     )
     a_every: int = flag(1, count, "weight steps per architecture step; ProxylessNAS: 5")
     one_level: bool = switch(
@@ -131,9 +138,11 @@ class AlphaConfig:
     def resolve(self, epochs: int) -> AlphaConfig:
         """Fill in the warm-up of a training of so many epochs, and the weight of the loss."""
         warmup, weight = self.a_warmup_epochs, self.hc_weight
+        if warmup < 1:
+            warmup = round(warmup * epochs, 6)  # 0.7 * 10 is 7, not 6.999...
         return replace(
             self,
-            a_warmup_epochs=epochs // 5 if warmup is None else warmup,
+            a_warmup_epochs=int(warmup),
             hc_weight=HC_WEIGHTS[self.hc_loss] if weight is None else weight,
         )
 

@@ -123,7 +123,15 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _epochs(text: str) -> float:
+    value = number(0, MOST)(text)
+    if value > 1 and value % 1:
+        raise ArgumentTypeError(f"{text!r} is neither a whole number of epochs nor a share below 1")
+    return value
+
+
 path = Kind(_path, "FILE")
+epochs_or_share = Kind(_epochs, "N|SHARE")
 positive = number(0, open_low=True)
 count = integer(1)
 budget = or_word(
