@@ -4,8 +4,11 @@ python -m benchmarks.gradient_search digits --out runs/gradient
 python -m benchmarks.gradient_search macro --out runs/gradient_macro \
     --data-path datasets/cifar10_jpeg --benchmark nas_bench_macro.json
 
-digits: the default search with each sampler. The answer is scored on a supernet of its own, trained
-by uniform paths with another seed, on test images, beside random networks within the budget.
+digits: the default search with each sampler and, as a control, by evolution. The answer is scored
+on supernets of its own, trained by uniform paths with other seeds, on test images, beside random
+networks within the budget. references.csv says how far these scores agree: between supernets, and
+between the test images and the validation images that a search looks at. Where they do not, no
+search can find what they rank high.
 
 macro: supernets on CIFAR-10 at 16 px with MACs counted at 32 px. A warm-up by fair paths is the
 start of all; the answer is the most probable network of known accuracy within the budget.
@@ -37,17 +40,17 @@ from lookup_table.builder import load_table
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
-from model import SearchSpace, load_space
+from model import SearchSpace, load_architecture, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
 from search_strategy.benchmark import Benchmark
-from search_strategy.scores import ScoreLog
-from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
+from search_strategy.workers import build_evaluator
 from train_supernet import load_inputs, new_supernet
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything
 from utils.errors import user_errors
 from utils.files import write_text
+from utils.statistics import kendall_tau
 
 SAMPLERS = {
     "softmax": ["--sample-strategy", "softmax"],
@@ -56,9 +59,9 @@ SAMPLERS = {
     "binary": ["--sample-strategy", "binary"],
 }
 ORDER = tuple(reversed(SAMPLERS))  # the quick ones first
-DIGITS = [("singlepath", "threshold")]
-DIGITS += [(space, sampler) for sampler in ORDER for space in ("proxylessnas", "fbnet")]
-REFERENCE_SEED = 100  # of the supernet that scores; no search has it
+DIGITS = [("singlepath", "threshold"), ("singlepath", "evolution")]
+DIGITS += [(space, name) for name in (*ORDER, "evolution") for space in ("proxylessnas", "fbnet")]
+REFERENCE_SEEDS = (100, 101, 102)  # of the supernets that score; no search has them
 REFERENCE_EPOCHS = 40
 RANDOM_NETWORKS = 200
 COST_SIZE = 32  # px at which macro counts MACs, as the benchmark's trainings had
@@ -114,35 +117,52 @@ def probabilities(title: str, args: Namespace) -> np.ndarray:
     return state["sampler"]["probabilities"].double().numpy()
 
 
+def best_architecture(title: str, args: Namespace) -> np.ndarray:
+    """Return the answer of a search as probabilities [L, C] of 0 and 1."""
+    space, answer = load_architecture(args.out / title / "best_architecture.yaml")
+    return np.eye(space.num_choices.max())[answer]
+
+
 class Reference:
-    """A supernet of uniform paths that scores networks, and random ones within the budget."""
+    """Supernets of uniform paths that score networks, and random ones within the budget."""
 
     def __init__(self, space_name: str, args: Namespace) -> None:
-        flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
-        flags += ["--random-seed", REFERENCE_SEED]
-        path = trained(f"reference_{space_name}", args, *flags)
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
         config = load_config(SearchConfig, "", words)
         device = pick_device(config.run.device)
         splits, self.space = load_inputs(config, device)
-        supernet = new_supernet(config, self.space, device)
-        facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
-        load_supernet(path, supernet, facts)
-        # no search has seen the test images
-        evaluator = build_evaluator(supernet, splits.calibration, splits.test, config.evaluation)
-        workers = LocalWorkers(evaluator, scoring_processes(splits.test))
-        self.scores = ScoreLog(workers, None, self.space)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
         budget = Budget(counts, None, self.target)
-        networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEED))
-        self.random = self.scores(networks)
+        networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEEDS[0]))
+        self.scorers, seen = [], []
+        for seed in REFERENCE_SEEDS:
+            flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
+            path = trained(f"reference_{space_name}_{seed}", args, *flags, "--random-seed", seed)
+            supernet = new_supernet(config, self.space, device)
+            facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
+            load_supernet(path, supernet, facts)
+            on_test, on_validation = (
+                build_evaluator(supernet, splits.calibration, images, config.evaluation)
+                for images in (splits.test, splits.validation)
+            )
+            self.scorers.append(on_test)  # no search has seen the test images
+            seen.append(on_validation(networks))
+        scores = np.array([scorer(networks) for scorer in self.scorers])  # [supernets, N]
+        self.random = scores.mean(0)
+        pairs = itertools.combinations(scores, 2)
+        self.agreement = {
+            "tau_of_supernets": np.mean([kendall_tau(*pair) for pair in pairs]).round(3),
+            "tau_of_images": np.mean(list(map(kendall_tau, scores, seen))).round(3),
+            "random_median": np.median(self.random).round(2),
+            "random_best": self.random.max().round(2),
+        }
 
     def row(self, p: np.ndarray) -> dict:
         """Judge a search's probabilities [L, C] and the most probable network."""
         answer = most_probable(p, Budget(BudgetCounts(self.table, "flops"), None, self.target))
-        score = self.scores(answer[None])[0]
+        score = np.mean([scorer(answer[None])[0] for scorer in self.scorers])
         expected = expected_cost(decisions(self.space, p), self.table, "flops")
         skipped, skippable = count_skips(self.space, answer)
         return {
@@ -150,8 +170,6 @@ class Reference:
             "expected_over_target": round(expected / self.target, 3),
             "above": round(float((self.random > score).mean()), 3),
             "score": round(float(score), 2),
-            "random_median": round(float(np.median(self.random)), 2),
-            "random_best": round(float(self.random.max()), 2),
             "cost_over_target": round(self.table.cost(answer, "flops") / self.target, 3),
             "skips": f"{skipped}/{skippable}",
             "answer": " ".join(self.space.decode(answer)),
@@ -161,6 +179,7 @@ class Reference:
 def digits(args: Namespace) -> None:
     """Searches with the defaults, seed by seed."""
     table, references = Table(args.out / "digits.csv"), {}
+    agreement = Table(args.out / "references.csv")
     for seed, (space, sampler) in itertools.product(range(args.seeds), DIGITS):
         key = {"space": space, "sampler": sampler, "seed": seed}
         left_out = args.spaces and space not in args.spaces
@@ -168,11 +187,15 @@ def digits(args: Namespace) -> None:
             continue
         if space not in references:
             references[space] = Reference(space, args)
-        flags = ["--search-strategy", "differentiable", "--search-space", space]
+            if not agreement.has(space=space):
+                agreement.add({"space": space, **references[space].agreement})
+        strategy = "evolution" if sampler == "evolution" else "differentiable"
+        flags = ["--search-strategy", strategy, "--search-space", space]
         flags += [*SAMPLERS.get(sampler, []), "--random-seed", seed, "--no-random-control"]
         title = f"{space}_{sampler}_{seed}"
         spent = command("search.py", title, args, *flags)
-        row = references[space].row(probabilities(title, args))
+        read = best_architecture if strategy == "evolution" else probabilities
+        row = references[space].row(read(title, args))
         table.add({**key, **row, "seconds": round(spent)})
 
 
