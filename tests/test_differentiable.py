@@ -145,15 +145,17 @@ DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
         ("--hc-loss l2", WEIGHT, 0.005),  # the seed's, of its own loss
         ("--hc-loss log_ratio", WEIGHT, 0.6),
         ("--hc-loss abs --hc-weight 0", WEIGHT, 0),
+        ("", WEIGHT, 0.1),  # the digits recipe's, of its abs
+        ("--hc-loss abs", WEIGHT, 0.1),
         ("--sample-strategy binary --epochs 50 --a-warmup-epochs 0.58", WARMUP, 29),  # 28.999...
         ("--sample-strategy binary --epochs 9 --a-warmup-epochs 4", WARMUP, 4),
         (
-            "--sample-strategy gumbel --epochs 90",
+            "--dataset cifar10 --sample-strategy gumbel --epochs 90",
             DECAY,
             pytest.approx(0.956, abs=0.001),
         ),  # FBNet's, for its 90 epochs
         (
-            "--sample-strategy gumbel --epochs 7 --temperature-final 0.5",
+            "--dataset cifar10 --sample-strategy gumbel --epochs 7 --temperature-final 0.5",
             lambda c: 5 * DECAY(c) ** 6,
             pytest.approx(0.5),
         ),

@@ -12,6 +12,7 @@ file is checked just as a typed one is. A resumed run takes its own config.yaml 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
 from argparse import Action, BooleanOptionalAction, Namespace
@@ -44,6 +45,7 @@ RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
+LOSS = ("hc_loss", "hc_weight")
 Layer = dict[str | None, Values]  # of a file: values by section; under None those of all samplers
 
 
@@ -112,8 +114,10 @@ class Reader:
         where = str(path or chosen.get("checkpoint"))
 
         def parse(section: str | None) -> Namespace:
-            merged = recipe[None] | recipe.get(section, {}) | inherited  # lowest precedence first
-            merged |= config[None] | config.get(section, {})
+            files = [recipe[None], recipe.get(section, {}), inherited]  # lowest precedence first
+            files += [config[None], config.get(section, {})]
+            merged = functools.reduce(_over, files)
+            merged = _over(merged, {n: chosen[n] for n in LOSS if n in self.given})
             return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
         values = parse(None)  # names the sampler, whose section is then read as well
@@ -209,6 +213,14 @@ class Reader:
                 for name, values in self.file(path, shared=True).items():
                     recipe.setdefault(name, {}).update(values)
         return recipe
+
+
+def _over(lower: Values, higher: Values) -> Values:
+    """Return the values of two sources; the weight of one loss does not suit another."""
+    kind, weight = LOSS
+    if higher.get(kind, lower.get(kind)) != lower.get(kind):
+        lower = {name: value for name, value in lower.items() if name != weight}
+    return lower | higher
 
 
 def command_of(flags: Iterable[str]) -> str:
