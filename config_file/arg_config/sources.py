@@ -218,7 +218,7 @@ class Reader:
 def _over(lower: Values, higher: Values) -> Values:
     """Return the values of two sources; the weight of one loss does not suit another."""
     kind, weight = LOSS
-    if higher.get(kind, lower.get(kind)) != lower.get(kind):
+    if kind in lower and higher.get(kind, lower[kind]) != lower[kind]:
         lower = {name: value for name, value in lower.items() if name != weight}
     return lower | higher
 
