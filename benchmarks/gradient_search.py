@@ -126,16 +126,17 @@ def best_architecture(title: str, args: Namespace) -> np.ndarray:
 class Reference:
     """Supernets of uniform paths that score networks, and random ones within the budget."""
 
-    def __init__(self, space_name: str, args: Namespace) -> None:
+    def __init__(self, space_name: str, args: Namespace, number: int = RANDOM_NETWORKS) -> None:
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
-        config = load_config(SearchConfig, "", words)
-        device = pick_device(config.run.device)
-        splits, self.space = load_inputs(config, device)
+        self.config = config = load_config(SearchConfig, "", words)
+        self.device = device = pick_device(config.run.device)
+        self.splits, self.space = load_inputs(config, device)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
         budget = Budget(counts, None, self.target)
-        networks = budget.sample_unique(RANDOM_NETWORKS, np.random.default_rng(REFERENCE_SEEDS[0]))
+        rng = np.random.default_rng(REFERENCE_SEEDS[0])
+        self.networks = budget.sample_unique(number, rng)
         self.scorers, seen = [], []
         for seed in REFERENCE_SEEDS:
             flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
@@ -144,12 +145,12 @@ class Reference:
             facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
             load_supernet(path, supernet, facts)
             on_test, on_validation = (
-                build_evaluator(supernet, splits.calibration, images, config.evaluation)
-                for images in (splits.test, splits.validation)
+                build_evaluator(supernet, self.splits.calibration, images, config.evaluation)
+                for images in (self.splits.test, self.splits.validation)
             )
             self.scorers.append(on_test)  # no search has seen the test images
-            seen.append(on_validation(networks))
-        scores = np.array([scorer(networks) for scorer in self.scorers])  # [supernets, N]
+            seen.append(on_validation(self.networks))
+        scores = np.array([scorer(self.networks) for scorer in self.scorers])  # [supernets, N]
         self.random = scores.mean(0)
         pairs = itertools.combinations(scores, 2)
         self.agreement = {
