@@ -202,7 +202,7 @@ def test_a_config_is_a_value() -> None:
         ("--sample-strategy binary --a-warmup-paths", "sums of all choices"),
         ("--sample-strategy gumbel --gumbel-sampled-gradient", "needs --gumbel-hard"),
         ("--indicator-dropout 0.1", "closes the gates of threshold"),
-        ("--search-strategy gradient --a-warmup-epochs 28", "leaves none of 28 epochs"),
+        ("--search-strategy gradient --a-warmup-epochs 30", "leaves none of 30 epochs"),
         ("--search-space nowhere", "search space 'nowhere' does not exist"),
     ],
 )
