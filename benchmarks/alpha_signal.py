@@ -18,16 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.gradient_search import Reference, Table, trained
+from benchmarks.gradient_search import Reference, Table
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import count
 from model import Supernet
 from model.supernet import frozen
-from model.supernet_file import load_supernet, supernet_facts
 from sampler import ArchitectureSampler, BinaryGateSampler, GumbelSampler, SoftmaxSampler
 from sampler.alpha import EndlessBatches
 from search_strategy.additive import fit_effects
-from train_supernet import new_supernet
 from utils.device import seed_everything
 from utils.errors import user_errors
 
@@ -38,14 +36,17 @@ SUMS = 4  # steps that run all choices take several times as long: fewer by this
 
 def samplers(num_choices: np.ndarray) -> dict[str, ArchitectureSampler]:
     """Return the samplers with alpha at 0, by name; the Gumbel ones at two temperatures."""
-    new = lambda: np.random.default_rng(0)  # noqa: E731
-    made: dict[str, ArchitectureSampler] = {"binary": BinaryGateSampler(num_choices, new())}
+    rng = np.random.default_rng(0)
+    made: dict[str, ArchitectureSampler] = {
+        "binary": BinaryGateSampler(num_choices, rng),
+        "softmax": SoftmaxSampler(num_choices, rng),
+    }
     for temperature in (5.0, 1.0):
         for name, hard in (("gumbel-hard", True), ("gumbel", False)):
-            sampler = GumbelSampler(num_choices, new(), hard)
+            sampler = GumbelSampler(num_choices, rng, hard)
             sampler.temperature = temperature
             made[f"{name}, temperature {temperature:g}"] = sampler
-    return made | {"softmax": SoftmaxSampler(num_choices, new())}
+    return made
 
 
 def gradients(
@@ -84,16 +85,11 @@ def measure(args: Namespace) -> None:
     """Train what is missing and write a row per number of epochs and sampler."""
     table, name = Table(args.out / "alpha_signal.csv"), args.space
     reference = Reference(name, args, NETWORKS)
-    space, config = reference.space, reference.config
+    space = reference.space
     effects = fit_effects(reference.networks, reference.random, space.num_choices)
     exists = np.arange(space.max_choices) < space.num_choices[:, None]  # [L, C]
     for epochs in args.epochs:
-        flags = ["--search-space", name, "--epochs", epochs, "--random-seed", SEED]
-        path = trained(f"uniform_{name}_{epochs}", args, *flags)
-        supernet = new_supernet(config, space, reference.device)
-        facts = supernet_facts(space, config.data.dataset, config.data.train_portion)
-        load_supernet(path, supernet, facts)
-        supernet.train()
+        supernet = reference.supernet(f"uniform_{name}_{epochs}", args, epochs, SEED).train()
         for kind, sampler in samplers(space.num_choices).items():
             key = {"space": name, "epochs": epochs, "sampler": kind}
             if table.has(**key):

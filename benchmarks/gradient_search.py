@@ -40,7 +40,7 @@ from lookup_table.builder import load_table
 from lookup_table.knapsack import most_probable
 from lookup_table.table import MILLION
 from lookup_table.user_table import user_table_text
-from model import SearchSpace, load_architecture, load_space
+from model import SearchSpace, Supernet, load_architecture, load_space
 from model.supernet_file import load_supernet, supernet_facts
 from sampler.convergence import count_skips, decisions, entropy_share, expected_cost
 from search_strategy.benchmark import Benchmark
@@ -129,8 +129,8 @@ class Reference:
     def __init__(self, space_name: str, args: Namespace, number: int = RANDOM_NETWORKS) -> None:
         words = ["--search-space", space_name, "--score", "probability", "--device", args.device]
         self.config = config = load_config(SearchConfig, "", words)
-        self.device = device = pick_device(config.run.device)
-        self.splits, self.space = load_inputs(config, device)
+        self.device = pick_device(config.run.device)
+        self.splits, self.space = load_inputs(config, self.device)
         self.table = load_table(self.space)
         self.target = BudgetCounts(self.table, "flops").median
         counts = BudgetCounts(self.table, "flops", Equivalence(self.space))
@@ -139,11 +139,7 @@ class Reference:
         self.networks = budget.sample_unique(number, rng)
         self.scorers, seen = [], []
         for seed in REFERENCE_SEEDS:
-            flags = ["--search-space", space_name, "--epochs", REFERENCE_EPOCHS]
-            path = trained(f"reference_{space_name}_{seed}", args, *flags, "--random-seed", seed)
-            supernet = new_supernet(config, self.space, device)
-            facts = supernet_facts(self.space, config.data.dataset, config.data.train_portion)
-            load_supernet(path, supernet, facts)
+            supernet = self.supernet(f"reference_{space_name}_{seed}", args, REFERENCE_EPOCHS, seed)
             on_test, on_validation = (
                 build_evaluator(supernet, self.splits.calibration, images, config.evaluation)
                 for images in (self.splits.test, self.splits.validation)
@@ -159,6 +155,16 @@ class Reference:
             "random_median": np.median(self.random).round(2),
             "random_best": self.random.max().round(2),
         }
+
+    def supernet(self, title: str, args: Namespace, epochs: int, seed: int) -> Supernet:
+        """Return a supernet of uniform paths, trained now or before."""
+        flags = ["--search-space", self.space.name, "--epochs", epochs, "--random-seed", seed]
+        path = trained(title, args, *flags)
+        supernet = new_supernet(self.config, self.space, self.device)
+        data = self.config.data
+        facts = supernet_facts(self.space, data.dataset, data.train_portion)
+        load_supernet(path, supernet, facts)
+        return supernet
 
     def row(self, p: np.ndarray) -> dict:
         """Judge a search's probabilities [L, C] and the most probable network."""
