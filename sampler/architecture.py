@@ -46,7 +46,7 @@ class ArchitectureSampler(Sampler):
     """
 
     uses_temperature = False
-    warmup_paths = False  # warm-up steps train one random path each, not the sum of all choices
+    weight_paths = False  # weight steps train one random path each, not the sum of all choices
     constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
@@ -71,7 +71,7 @@ class ArchitectureSampler(Sampler):
         """
         assert batches is not None and budget is not None  # a differentiable run has both
         flags, gumbel, costs = config.alpha, config.gumbel, budget.counts
-        self.warmup_paths = flags.a_warmup_paths
+        self.weight_paths = flags.weight_paths
         alpha, decay = [self.alpha], flags.a_weight_decay
         optimizer: Optimizer
         if flags.a_optimizer == "adam":

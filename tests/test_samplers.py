@@ -127,7 +127,7 @@ def test_gumbel_equals_torch_under_the_same_noise(hard: bool, monkeypatch) -> No
 @pytest.mark.parametrize("kind", ["gumbel_hard", "binary", "softmax", "gumbel"])
 def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
     sampler = architecture_sampler(kind, NUM_CHOICES, 1, torch.float32)
-    sampler.warmup_paths = sampler.warming_up = kind in ("softmax", "gumbel")
+    sampler.weight_paths = kind in ("softmax", "gumbel")
     paths = np.array([sampler.step_paths()[0] for _ in range(1500)])
     p = sampler.probabilities().detach().double().numpy()
     for row, count, n in zip(p, counts_of(paths), NUM_CHOICES, strict=True):
@@ -308,16 +308,17 @@ def test_hard_gumbel_is_exact_without_graphs_of_what_it_does_not_take(tiny: Sear
 def test_weight_steps_of_hard_samplers_run_one_path(tiny: SearchSpace) -> None:
     supernet, x = trained_like(tiny), torch.randn(2, 3, 8, 8)
     calls = Calls(supernet)
-    for kind, warming_up, number in (
+    for kind, paths, number in (
         ("gumbel_hard", False, 4),
         ("binary", False, 4),
         ("softmax", True, 4),
         ("gumbel", True, 4),
         ("softmax", False, tiny.num_choices.sum()),
+        ("gumbel", False, tiny.num_choices.sum()),
     ):
         calls.made.clear()
         sampler = architecture_sampler(kind, tiny.num_choices)
-        sampler.warmup_paths, sampler.warming_up = True, warming_up
+        sampler.weight_paths = paths
         for path in sampler.step_paths():
             supernet(x, path)
         assert len(calls.made) == number

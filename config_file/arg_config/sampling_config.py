@@ -101,10 +101,10 @@ class AlphaConfig:
         "rounded down",
         marks=[BY_RECIPE],
     )
-    a_warmup_paths: bool = switch(
+    weight_paths: bool = switch(
         False,
-        "of softmax and soft gumbel: warm-up steps train one random path each, as ProxylessNAS's, "
-        "not the sum of all choices",
+        "of softmax and soft gumbel: weight steps train one path each, drawn from the "
+        "probabilities, not the sum of all choices; architecture steps keep the sum",
         marks=[BY_RECIPE],
     )
     a_every: int = flag(1, count, "weight steps per architecture step; ProxylessNAS: 5")

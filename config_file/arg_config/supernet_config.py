@@ -183,9 +183,9 @@ class SupernetCommand(Command):
                 "--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} keeps the activations of one path anyway"
             )
-        if self.alpha.a_warmup_paths and not sums:
+        if self.alpha.weight_paths and not sums:
             yield (
-                "--a-warmup-paths is for sums of all choices (softmax, soft gumbel); "
+                "--weight-paths is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} has no such steps"
             )
         if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
