@@ -47,8 +47,9 @@ from search_strategy.benchmark import (
     ranking_csv,
     trivial_scores,
 )
-from search_strategy.evaluator import SCORES, Batches
+from search_strategy.evaluator import Batches
 from search_strategy.scores import ScoreLog
+from search_strategy.tallies import SCORES
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors

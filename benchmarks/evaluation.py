@@ -115,7 +115,8 @@ def sides_of(
             nodes = evaluator.calibrate(keys)
             with torch.inference_mode():
                 parts = [dict(evaluator.walk(x, keys, nodes, calibrate=False)) for x in images]
-            logits |= {key: torch.cat([part[key] for part in parts]) for key in keys}
+                classify = evaluator.parts.classifier
+                logits |= {key: classify(torch.cat([x[key] for x in parts])) for key in keys}
         return logits
 
     def baseline() -> dict[Key, Tensor]:

@@ -119,7 +119,8 @@ def compare_scores(setting: Setting) -> dict:
     nodes = evaluator.calibrate(keys)
     sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
     for images, labels in setting.images:
-        for key, logits in evaluator.walk(images, keys, nodes, calibrate=False):
+        for key, features in evaluator.walk(images, keys, nodes, calibrate=False):
+            logits = evaluator.parts.classifier(features)
             log_p = logits.double().log_softmax(1).gather(1, labels[:, None])
             hits = logits.argmax(1) == labels
             sums[key] += torch.stack([hits.sum(), log_p.exp().sum(), log_p.sum()]).cpu()

@@ -22,10 +22,10 @@ from lookup_table import architecture_keys
 from model.supernet import Supernet
 from search_strategy.folding import HEAD, STEM, ConvState, Parts
 from search_strategy.scores import Key, OnProgress, Scored, no_progress
+from search_strategy.tallies import SCORES, TALLIES
 from utils.evaluation import Batches
 
 Nodes = dict[Key, list[ConvState]]  # the BN statistics of each trie node
-SCORES = {"top1": "top-1", "probability": "mean probability of the true class"}  # -> in words
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 512  # architectures whose BN statistics (some 0.3 MB each) are held at a time
 GROUP = 512  # validation images that go through the trie at a time, at least
@@ -96,8 +96,8 @@ class Evaluator:
         precision: of convolutions and activations; statistics and classifier are float32 always.
         cache_mb: bound of the activations kept at branching points, in MiB; what finds no room
             is computed again.
-        score: "top1", or "probability", the mean over images of the true class's probability: it
-            also tells apart networks that are right about the same images.
+        score: "top1", or one of `TALLIES`, which also tell apart networks that are right about the
+            same images.
 
     Raises:
         ValueError: no calibration batch, or an unknown precision or score.
@@ -124,7 +124,11 @@ class Evaluator:
         self.validation = validation
         self.dtype = PRECISIONS[precision]
         self.cache_bytes = cache_mb << 20  # MiB -> bytes
-        self.by_probability = score == "probability"
+        self.tally = TALLIES.get(score)
+        self.chunk = CHUNK
+        if score == "separation":  # sums of [K, D] per candidate: 10 MB with 1,000 classes
+            entries = supernet.head.classifier.weight.numel()
+            self.chunk = max(1, min(CHUNK, self.cache_bytes // (8 * entries)))
 
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
         """Return scores in percent, float64 [N], of any architectures int [N, L]."""
@@ -134,9 +138,9 @@ class Evaluator:
     def score(self, architectures: np.ndarray, on_progress: OnProgress = no_progress) -> np.ndarray:
         """Calibrate, then count correct answers, as `Scorer.score`."""
         scores = np.empty((len(architectures), 2))
-        for start in range(0, len(architectures), CHUNK):
-            keys = architecture_keys(architectures[start : start + CHUNK])
-            scores[start : start + CHUNK] = self._score(keys, self.validation, on_progress)
+        for start in range(0, len(architectures), self.chunk):
+            keys = architecture_keys(architectures[start : start + self.chunk])
+            scores[start : start + self.chunk] = self._score(keys, self.validation, on_progress)
         return scores
 
     def test(self, architecture: np.ndarray, batches: Batches) -> float:
@@ -149,21 +153,20 @@ class Evaluator:
         share = 1 / (len(self.calibration) + num_batches)  # of a candidate, done by one batch
         nodes = self.calibrate(keys, lambda: on_progress(share, None))
         correct: dict[Key, Tensor | int] = dict.fromkeys(keys, 0)
-        likely: dict[Key, Tensor | float] = dict.fromkeys(keys, 0.0)
+        tallies = {key: self.tally() for key in keys} if self.tally else {}
         images_seen = batches_seen = 0
         for images, labels, size in grouped(batches):
             images_seen += len(labels)
             batches_seen += size
-            for key, logits in self.walk(images, keys, nodes, calibrate=False):
+            for key, features in self.walk(images, keys, nodes, calibrate=False):
+                logits = self.parts.classifier(features)  # [B, num_classes]
                 correct[key] += (logits.argmax(1) == labels).sum()  # a tensor: no sync per group
-                if self.by_probability:
-                    likely[key] += logits.softmax(1).gather(1, labels[:, None]).sum()  # [B, 1]
+                if key in tallies:
+                    tallies[key].add(features, logits, labels)
                 done = batches_seen == num_batches  # int() below waits for a GPU
                 on_progress(share * size, 100 * int(correct[key]) / images_seen if done else None)
         top1 = [100 * int(total) / images_seen for total in correct.values()]
-        scores = top1
-        if self.by_probability:
-            scores = [100 * float(total) / images_seen for total in likely.values()]
+        scores = [tally.score() for tally in tallies.values()] or top1
         return list(zip(scores, top1, strict=True))
 
     @torch.inference_mode()
@@ -178,7 +181,7 @@ class Evaluator:
     def walk(
         self, images: Tensor, keys: list[Key], nodes: Nodes, calibrate: bool
     ) -> Iterator[tuple[Key, Tensor]]:
-        """Yield the logits [B, num_classes] of all architectures; common prefixes run once."""
+        """Yield the last features [B, D] of all architectures; common prefixes run once."""
 
         def run(x: Tensor, node: Key, layer: int, choice: int = 0) -> Tensor:
             part = self.parts(layer, choice)

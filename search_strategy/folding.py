@@ -123,7 +123,7 @@ def moments(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class FloatLinear(nn.Module):
-    """The classifier in float32, whatever the precision of the features."""
+    """A linear layer in float32, whatever the precision of its input."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -189,10 +189,14 @@ def stateless(module: nn.Module) -> nn.Module:
 
 
 class Parts:
-    """The parts of a supernet by layer and choice, made when first asked for."""
+    """The parts of a supernet by layer and choice, made when first asked for.
+
+    The head ends in features [B, D]; `classifier` makes logits of them.
+    """
 
     def __init__(self, supernet: Supernet) -> None:
         self.supernet = supernet
+        self.classifier = FloatLinear(supernet.head.classifier)
         self.made: dict[tuple[int, int], Part] = {}
 
     def __call__(self, layer: int, choice: int = 0) -> Part:
@@ -209,5 +213,7 @@ class Parts:
                 stem = nn.Sequential(build_stem(space, style), build_first(space, style))
                 return Part(stem, nn.Sequential(net.stem, net.first))
             if layer == HEAD:
-                return Part(build_head(space, style), net.head)
+                head = Part(build_head(space, style), net.head)
+                head.block.classifier = nn.Identity()
+                return head
             return Part(build_choice(space, layer, choice, style), net.choice_module(layer, choice))

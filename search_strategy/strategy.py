@@ -81,7 +81,7 @@ class SearchStrategy(Generic[Flags]):
         needs_prior: it reads its answer from the prior, so the supernet must be trained with
             architecture parameters, and known accuracies (--oracle) cannot take its place.
         by_score: its answer is the candidate with the highest score, so --smooth applies.
-        needs_top1: the scores must be top-1, so --score probability does not apply.
+        needs_top1: the scores must be top-1, so no other --score applies.
         is_random: it is a random search, which needs no random control.
         chosen_by: how it chooses its answer, if not by the highest score; for the summary.
         chosen: its own answer, int [L], if not the highest score; known when the search is over.

@@ -21,9 +21,9 @@ from config_file.arg_config.subnet_config import SubnetConfig, VerifyConfig
 from lookup_table import METRICS, LookupTable, architecture_keys
 from model import architecture_record, architecture_text
 from search_strategy.benchmark import digits
-from search_strategy.evaluator import SCORES
 from search_strategy.history import candidates_csv
 from search_strategy.searched_run import SearchedRun
+from search_strategy.tallies import SCORES
 from utils import distributed, ranks
 from utils.device import stream
 from utils.files import write_text

@@ -186,7 +186,7 @@ def test_a_config_is_a_value() -> None:
     [
         ("--oracle a --checkpoint b.pt", "b.pt does not exist"),
         ("--oracle a --search-strategy gradient", "no gradients"),
-        ("--oracle a --score probability", "--score probability"),
+        ("--oracle a --score separation", "--score separation"),
         ("--search-strategy pareto --smooth", "--smooth goes with random, evolution"),
         ("--search-strategy gradient --sample-strategy fair", "trains no architecture param"),
         ("--parent-num 99", "--parent-num 99 is more than --population 60"),

@@ -17,7 +17,8 @@ def logits_of(evaluator: Evaluator, architectures: np.ndarray, images: Tensor) -
     keys = sorted(map(tuple, architectures.tolist()))
     nodes = evaluator.calibrate(keys)
     with torch.inference_mode():
-        return dict(evaluator.walk(images, keys, nodes, calibrate=False))
+        walk = evaluator.walk(images, keys, nodes, calibrate=False)
+        return {key: evaluator.parts.classifier(features) for key, features in walk}
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -64,10 +65,33 @@ def test_the_mean_probability_of_the_true_class(
         assert score == pytest.approx(100 * torch.cat(loss).neg().exp().mean().item(), rel=1e-4)
         assert evaluator.score(a[None]).tolist() == [[score, hits]]
         assert evaluator.test(a, validation) == hits
-    with pytest.raises(ValueError, match="top1, probability"):
+    with pytest.raises(ValueError, match="top1, probability, separation"):
         Evaluator(supernet, calibration, validation, score="loss")
     with pytest.raises(ValueError, match="at least one batch"):
         Evaluator(supernet, [], validation)
+
+
+def test_separation_is_fishers_criterion(tiny: SearchSpace, rng: np.random.Generator) -> None:
+    """Against the variances of each feature, one class at a time; four parts are probability."""
+    supernet, validation = trained_like(tiny), batches(3, 40, 2)
+    calibration = [x for x, _ in batches(2, 8, 1)]
+    architectures = rng.integers(0, tiny.num_choices, size=(3, 4))
+    evaluator = Evaluator(supernet, calibration, validation, score="separation")
+    for a, score in zip(architectures, evaluator(architectures), strict=True):
+        net = plain_network(supernet, tiny, a, calibration)
+        net.head.classifier = nn.Identity()
+        with torch.no_grad():
+            x = torch.cat([net(images) for images, _ in validation]).double().numpy()  # [N, D]
+        y = torch.cat([labels for _, labels in validation]).numpy()
+        classes = [x[y == k] for k in np.unique(y)]
+        shares = [len(members) / len(x) for members in classes]
+        within = sum(s * members.var(0) for s, members in zip(shares, classes, strict=True))
+        ratio = (x.var(0) - within) / (within + within.mean())
+        probability = Evaluator(supernet, calibration, validation, score="probability")(a[None])[0]
+        assert score == pytest.approx((probability**4 * 100 * ratio.mean()) ** 0.2, rel=1e-4)
+        assert evaluator.score(a[None])[0, 1] == Evaluator(supernet, calibration, validation)(
+            a[None]
+        )
 
 
 def test_bf16_stays_close(tiny: SearchSpace, rng: np.random.Generator) -> None:

@@ -109,9 +109,10 @@ class EvaluationConfig:
     )
     score: str = flag(
         "top1",
-        ("top1", "probability"),
+        ("top1", "probability", "separation"),
         "what candidates are chosen by; probability: the mean probability of the true class, which "
-        "tells more of few validation images",
+        "tells more of few validation images; separation: that and Fisher's criterion of the last "
+        "features",
     )
     eval_cache_mb: int = flag(
         512,

@@ -128,9 +128,10 @@ class SearchConfig(SupernetCommand):
             yield "--oracle takes the place of a supernet; leave --checkpoint out"
         if self.supernet_seeds > 1 and (self.oracle or self.checkpoint):
             yield "--supernet-seeds trains supernets; leave --oracle and --checkpoint out"
-        if self.evaluation.score != "top1" and (self.oracle or kind.needs_top1):
+        score = self.evaluation.score
+        if score != "top1" and (self.oracle or kind.needs_top1):
             others = ", ".join(k for k, other in STRATEGIES.items() if not other.needs_top1)
-            yield f"--score probability needs a supernet and {others} search; leave it out"
+            yield f"--score {score} needs a supernet and {others} search; leave it out"
         if self.smooth and not kind.by_score:
             yield (
                 f"--smooth goes with {BY_SCORE} search, which choose by the highest score; leave "
