@@ -29,6 +29,7 @@ from config_file.arg_config.types import integer, widths
 from evaluate_ranking import Inputs
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from search_strategy.evaluator import Batches, Evaluator, uncalibrated_top1
+from search_strategy.tallies import Separation
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.run_folder import start_log
@@ -118,15 +119,22 @@ def compare_scores(setting: Setting) -> dict:
     keys = sorted(map(tuple, architectures))
     nodes = evaluator.calibrate(keys)
     sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
+    separations = {key: Separation() for key in keys}
     for images, labels in setting.images:
         for key, features in evaluator.walk(images, keys, nodes, calibrate=False):
             logits = evaluator.parts.classifier(features)
             log_p = logits.double().log_softmax(1).gather(1, labels[:, None])
             hits = logits.argmax(1) == labels
             sums[key] += torch.stack([hits.sum(), log_p.exp().sum(), log_p.sum()]).cpu()
+            separations[key].add(features, logits, labels)
     columns = torch.stack([sums[tuple(a)] for a in architectures], dim=1)
     top1, probability, log_likelihood = columns.numpy()
-    others = {"probability": probability, "negative_loss": log_likelihood}
+    separation = np.array([separations[tuple(a)].score() for a in architectures])
+    others = {
+        "probability": probability,
+        "negative_loss": log_likelihood,
+        "separation": separation,
+    }
     own, baselines = setting.agreement(top1, others)
     return {"top1": own, **baselines}
 

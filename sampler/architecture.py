@@ -46,7 +46,9 @@ class ArchitectureSampler(Sampler):
     """
 
     uses_temperature = False
-    weight_paths = False  # weight steps train one random path each, not the sum of all choices
+    weight_paths = (
+        "never"  # where weight steps train a random path, not the sum: or warm-up, always
+    )
     constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
@@ -88,6 +90,11 @@ class ArchitectureSampler(Sampler):
             lambda epoch: gumbel.temperature_init * gumbel.temperature_decay**epoch,
             config.sampling.checkpoint_activations,
         )
+
+    @property
+    def trains_paths(self) -> bool:
+        """True if a weight step trains one random path instead of the sum of all choices."""
+        return self.weight_paths in (("warm-up", "always") if self.warming_up else ("always",))
 
     @property
     def logits(self) -> Tensor:

@@ -53,7 +53,7 @@ class GumbelSampler(ArchitectureSampler):
         return ((self.logits + self.gumbel_noise()) / self.temperature).softmax(1)
 
     def step_paths(self) -> list[np.ndarray | Tensor]:
-        if self.weight_paths:
+        if self.trains_paths:
             return [self.random_path()]
         soft = self.soft_weights().detach()
         return [soft.argmax(1).numpy() if self.hard else soft]

@@ -12,7 +12,7 @@ class SoftmaxSampler(ArchitectureSampler):
     """Each layer is the sum of all its choices, weighted by softmax(alpha)."""
 
     def step_paths(self) -> list[np.ndarray | Tensor]:
-        if self.weight_paths:
+        if self.trains_paths:
             return [self.random_path()]
         return [self.probabilities().detach()]
 

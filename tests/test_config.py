@@ -200,7 +200,7 @@ def test_a_config_is_a_value() -> None:
         ("--sample-bins 7", "needs --sample-in-budget"),
         ("--sample-bins 7 --sample-in-budget --limit params=1", "leave --limit out"),
         ("--checkpoint-activations", "sums of all choices"),
-        ("--sample-strategy binary --weight-paths", "sums of all choices"),
+        ("--sample-strategy binary --weight-paths always", "sums of all choices"),
         ("--sample-strategy gumbel --gumbel-sampled-gradient", "needs --gumbel-hard"),
         ("--indicator-dropout 0.1", "closes the gates of threshold"),
         ("--search-strategy gradient --a-warmup-epochs 30", "leaves none of 30 epochs"),

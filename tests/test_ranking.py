@@ -316,7 +316,9 @@ def test_measuring_the_choices(trained: dict[str, Path], main: Main) -> None:
     assert 0 < found["representatives"]["networks"] < 20
     scores = found["scores"]
     assert scores["top1"]["kendall_tau"] == rows["1 batches"]["kendall_tau"]
-    assert all(-1 <= scores[s]["kendall_tau"] <= 1 for s in ("probability", "negative_loss"))
+    assert all(
+        -1 <= scores[s]["kendall_tau"] <= 1 for s in ("probability", "negative_loss", "separation")
+    )
 
 
 def test_the_recipe_of_the_real_ranking_is_a_config() -> None:

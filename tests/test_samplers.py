@@ -127,7 +127,7 @@ def test_gumbel_equals_torch_under_the_same_noise(hard: bool, monkeypatch) -> No
 @pytest.mark.parametrize("kind", ["gumbel_hard", "binary", "softmax", "gumbel"])
 def test_sampled_paths_follow_the_probabilities(kind: str) -> None:
     sampler = architecture_sampler(kind, NUM_CHOICES, 1, torch.float32)
-    sampler.weight_paths = kind in ("softmax", "gumbel")
+    sampler.weight_paths = "always" if kind in ("softmax", "gumbel") else "never"
     paths = np.array([sampler.step_paths()[0] for _ in range(1500)])
     p = sampler.probabilities().detach().double().numpy()
     for row, count, n in zip(p, counts_of(paths), NUM_CHOICES, strict=True):
@@ -308,17 +308,20 @@ def test_hard_gumbel_is_exact_without_graphs_of_what_it_does_not_take(tiny: Sear
 def test_weight_steps_of_hard_samplers_run_one_path(tiny: SearchSpace) -> None:
     supernet, x = trained_like(tiny), torch.randn(2, 3, 8, 8)
     calls = Calls(supernet)
-    for kind, paths, number in (
-        ("gumbel_hard", False, 4),
-        ("binary", False, 4),
-        ("softmax", True, 4),
-        ("gumbel", True, 4),
-        ("softmax", False, tiny.num_choices.sum()),
-        ("gumbel", False, tiny.num_choices.sum()),
+    summed = tiny.num_choices.sum()
+    for kind, paths, warming_up, number in (
+        ("gumbel_hard", "never", False, 4),
+        ("binary", "never", False, 4),
+        ("softmax", "always", False, 4),
+        ("gumbel", "always", True, 4),
+        ("softmax", "warm-up", True, 4),
+        ("gumbel", "warm-up", False, summed),
+        ("softmax", "never", True, summed),
+        ("gumbel", "never", False, summed),
     ):
         calls.made.clear()
         sampler = architecture_sampler(kind, tiny.num_choices)
-        sampler.weight_paths = paths
+        sampler.weight_paths, sampler.warming_up = paths, warming_up
         for path in sampler.step_paths():
             supernet(x, path)
         assert len(calls.made) == number

@@ -101,10 +101,11 @@ class AlphaConfig:
         "rounded down",
         marks=[BY_RECIPE],
     )
-    weight_paths: bool = switch(
-        False,
-        "of softmax and soft gumbel: weight steps train one path each, drawn from the "
-        "probabilities, not the sum of all choices; architecture steps keep the sum",
+    weight_paths: str = flag(
+        "never",
+        ("never", "warm-up", "always"),
+        "of softmax and soft gumbel: when weight steps train one path each, drawn from the "
+        "probabilities, instead of the sum of all choices",
         marks=[BY_RECIPE],
     )
     a_every: int = flag(1, count, "weight steps per architecture step; ProxylessNAS: 5")

@@ -183,7 +183,7 @@ class SupernetCommand(Command):
                 "--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} keeps the activations of one path anyway"
             )
-        if self.alpha.weight_paths and not sums:
+        if self.alpha.weight_paths != "never" and not sums:
             yield (
                 "--weight-paths is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} has no such steps"
