@@ -128,7 +128,7 @@ class Evaluator:
         self.chunk = CHUNK
         if score == "separation":  # sums of [K, D] per candidate: 10 MB with 1,000 classes
             entries = supernet.head.classifier.weight.numel()
-            self.chunk = max(1, min(CHUNK, self.cache_bytes // (8 * entries)))
+            self.chunk = max(1, min(CHUNK, (CACHE_MB << 20) // (8 * entries)))
 
     def __call__(self, architectures: np.ndarray) -> np.ndarray:
         """Return scores in percent, float64 [N], of any architectures int [N, L]."""
