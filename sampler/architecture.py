@@ -46,9 +46,7 @@ class ArchitectureSampler(Sampler):
     """
 
     uses_temperature = False
-    weight_paths = (
-        "never"  # where weight steps train a random path, not the sum: or warm-up, always
-    )
+    weight_paths = "never"  # or "warm-up", "always": when `trains_paths` is True
     constrains_weights = False  # the hardware loss reaches the supernet's weights too
 
     def __init__(self, num_choices: np.ndarray, rng: np.random.Generator) -> None:
@@ -94,7 +92,7 @@ class ArchitectureSampler(Sampler):
     @property
     def trains_paths(self) -> bool:
         """True if a weight step trains one random path instead of the sum of all choices."""
-        return self.weight_paths in (("warm-up", "always") if self.warming_up else ("always",))
+        return self.weight_paths == "always" or (self.warming_up and self.weight_paths == "warm-up")
 
     @property
     def logits(self) -> Tensor:

@@ -126,7 +126,7 @@ class Evaluator:
         self.cache_bytes = cache_mb << 20  # MiB -> bytes
         self.tally = TALLIES.get(score)
         self.chunk = CHUNK
-        if score == "separation":  # sums of [K, D] per candidate: 10 MB with 1,000 classes
+        if self.tally and self.tally.by_class:  # [K, D] per candidate: 10 MB with 1,000 classes
             entries = supernet.head.classifier.weight.numel()
             self.chunk = max(1, min(CHUNK, (CACHE_MB << 20) // (8 * entries)))
 

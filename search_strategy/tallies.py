@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,12 @@ SCORES = {  # name -> in words
 
 
 class Tally(Protocol):
-    """Sums of one candidate; on the images' device, so that adding does not wait for a GPU."""
+    """Sums of one candidate; on the images' device, so that adding does not wait for a GPU.
+
+    `by_class` is True if they include float64 sums of features by class, [K, D].
+    """
+
+    by_class: ClassVar[bool]
 
     def add(self, features: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add images: their last features [B, D], logits [B, K] and labels [B]."""
@@ -27,6 +32,8 @@ class Tally(Protocol):
 
 class Probability:
     """The mean over images of the true class's probability."""
+
+    by_class: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.total: Tensor | float = 0.0
@@ -50,9 +57,11 @@ class Separation(Probability):
     four parts probability (docs/results.md).
     """
 
+    by_class: ClassVar[bool] = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.by_class: Tensor | float = 0.0  # images [K]
+        self.members: Tensor | float = 0.0  # images by class [K]
         self.sums: Tensor | float = 0.0  # of the features, by class [K, D]
         self.squares: Tensor | float = 0.0  # of the features, [D]
 
@@ -61,13 +70,13 @@ class Separation(Probability):
         exact = torch.float32 if features.device.type == "mps" else torch.float64
         x = features.to(exact)  # the criterion is a difference of sums
         members = F.one_hot(labels, logits.shape[1]).to(x)  # [B, K]
-        self.by_class += members.sum(0)
+        self.members += members.sum(0)
         self.sums += members.T @ x
         self.squares += x.square().sum(0)
 
     def criterion(self) -> float:
         """Return the mean over features, 0 where they do not vary between classes."""
-        n = torch.as_tensor(self.by_class)[:, None]
+        n = torch.as_tensor(self.members)[:, None]
         sums = torch.as_tensor(self.sums)
         of_means = (sums.square() / n.clamp(min=1)).sum(0) / n.sum()  # no image of a class: sum 0
         between = (of_means - (sums.sum(0) / n.sum()).square()).clamp(min=0)

@@ -71,12 +71,18 @@ def test_the_mean_probability_of_the_true_class(
         Evaluator(supernet, [], validation)
 
 
-def test_separation_is_fishers_criterion(tiny: SearchSpace, rng: np.random.Generator) -> None:
+def test_separation_is_fishers_criterion(
+    tiny: SearchSpace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against the variances of each feature, one class at a time; four parts are probability."""
     supernet, validation = trained_like(tiny), batches(3, 40, 2)
     calibration = [x for x, _ in batches(2, 8, 1)]
     architectures = rng.integers(0, tiny.num_choices, size=(3, 4))
     evaluator = Evaluator(supernet, calibration, validation, score="separation")
+    monkeypatch.setattr("search_strategy.evaluator.CACHE_MB", 0)  # of its sums: one at a time
+    alone = Evaluator(supernet, calibration, validation, score="separation")
+    assert alone.chunk == 1 < evaluator.chunk
+    assert np.array_equal(alone(architectures), evaluator(architectures))
     for a, score in zip(architectures, evaluator(architectures), strict=True):
         net = plain_network(supernet, tiny, a, calibration)
         net.head.classifier = nn.Identity()
