@@ -13,6 +13,7 @@ from lookup_table import Limit
 from model import architecture_text
 from search_strategy.history import History
 from search_strategy.report_page import report_page
+from search_strategy.tallies import SCORES
 from utils.files import write_text
 from utils.metrics import METRICS, MILLION, accuracy_name, accuracy_text, standard_error
 from utils.plots import CostPlot, Points, pareto_figure, save_png
@@ -65,6 +66,7 @@ class SearchReport:
         self.chosen_by = chosen_by
         self.accuracy = accuracy_name(config.get("oracle"))
         self.images = count_images(folder) if config.get("oracle") is None else {}
+        self.score_name = SCORES[str(config.get("score", "probability"))]
         self.name = f"{config['search_strategy']} search"
         space = Path(history.space.name).stem
         self.title = f"{self.name} of {space}, {config['dataset']}"
@@ -128,7 +130,7 @@ class SearchReport:
         history, reasons, rows = self.history, [], {}
         if history.top1_of is not None:
             score = history.scores[self.winner]
-            reasons.append(f"{score:.2f} % mean probability of the true class")
+            reasons.append(f"{score:.2f} % {self.score_name}")
         if history.smooth:
             reasons.append(f"{history.smoothed()[self.winner]:.2f} % smoothed (--smooth)")
         if self.chosen_by:
@@ -147,7 +149,7 @@ class SearchReport:
         own, best = float(self.history.scores[self.winner]), float(control.scores.max())
         ahead, many = own - best, f"the best of {len(control):,} random networks"
         if self.history.top1_of is not None:
-            many += " by the mean probability of the true class"
+            many += f" by the {self.score_name}"
         if ahead < 0:
             return f"random search is better: {many} is {-ahead:.2f} points ahead"
         if ahead == 0:

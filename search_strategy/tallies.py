@@ -11,7 +11,7 @@ from torch.nn import functional as F
 SCORES = {  # name -> in words
     "top1": "top-1",
     "probability": "mean probability of the true class",
-    "separation": "probability and separation of the classes",
+    "separation": "mix of probability and separation",
 }
 
 
@@ -54,7 +54,7 @@ class Separation(Probability):
     classes, where the mean of the latter over all features is added to it, so that a feature that
     hardly varies counts little. Its mean over features needs no classifier, which all paths share,
     and errs about other choices than the probability does; the score is the geometric mean of both,
-    four parts probability (docs/results.md).
+    four parts probability (docs/results.md). It can exceed 100 %.
     """
 
     by_class: ClassVar[bool] = True
