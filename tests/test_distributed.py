@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def _child(rank: int, size: int, port: int, work: Callable, folder: Path) -> Non
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({k: str(v) for k, v in place.items()}, MASTER_ADDR="127.0.0.1")
+    tempfile.tempdir = str(folder)  # a forked process ends without atexit, so nothing else tidies
     pick_device("cpu")
     torch.save(work(), folder / f"{rank}.pt")
     dist.barrier()
