@@ -49,7 +49,7 @@ from train_supernet import load_inputs, new_supernet
 from utils.checkpoint import load_checkpoint
 from utils.device import pick_device, seed_everything
 from utils.errors import user_errors
-from utils.files import write_text
+from utils.files import atomic_path, write_text
 from utils.statistics import kendall_tau
 
 SAMPLERS = {
@@ -137,16 +137,21 @@ class Reference:
         budget = Budget(counts, None, self.target)
         rng = np.random.default_rng(REFERENCE_SEEDS[0])
         self.networks = budget.sample_unique(number, rng)
-        self.scorers, seen = [], []
+        images = (self.splits.test, self.splits.validation)
+        evaluators = []  # of each supernet: by images that no search has seen, by those of searches
         for seed in REFERENCE_SEEDS:
             supernet = self.supernet(f"reference_{space_name}_{seed}", args, REFERENCE_EPOCHS, seed)
-            on_test, on_validation = (
-                build_evaluator(supernet, self.splits.calibration, images, config.evaluation)
-                for images in (self.splits.test, self.splits.validation)
-            )
-            self.scorers.append(on_test)  # no search has seen the test images
-            seen.append(on_validation(self.networks))
-        scores = np.array([scorer(self.networks) for scorer in self.scorers])  # [supernets, N]
+            calibration = self.splits.calibration
+            evaluators += [
+                build_evaluator(supernet, calibration, x, config.evaluation) for x in images
+            ]
+        self.scorers = evaluators[::2]
+        kept = args.out / f"scores_{space_name}_{number}.npy"
+        if not kept.exists():
+            with atomic_path(kept) as path, path.open("wb") as file:
+                np.save(file, [evaluator(self.networks) for evaluator in evaluators])
+        found = np.load(kept)  # [2 x supernets, N]
+        scores, seen = found[::2], found[1::2]
         self.random = scores.mean(0)
         pairs = itertools.combinations(scores, 2)
         self.agreement = {
