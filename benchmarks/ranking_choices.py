@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from config_file.arg_config.data_config import AugmentConfig
 from config_file.arg_config.fields import flag
@@ -29,7 +30,7 @@ from config_file.arg_config.types import integer, widths
 from evaluate_ranking import Inputs
 from lookup_table import SKIPS_FIRST, SKIPS_LAST, Equivalence
 from search_strategy.evaluator import Batches, Evaluator, uncalibrated_top1
-from search_strategy.tallies import Separation
+from search_strategy.tallies import TALLIES
 from utils.device import pick_device, seed_everything, tune_malloc
 from utils.errors import user_errors
 from utils.run_folder import start_log
@@ -118,23 +119,20 @@ def compare_scores(setting: Setting) -> dict:
     evaluator, architectures = setting.evaluator(), setting.benchmark.architectures.tolist()
     keys = sorted(map(tuple, architectures))
     nodes = evaluator.calibrate(keys)
-    sums = {key: torch.zeros(3, dtype=torch.float64) for key in keys}
-    separations = {key: Separation() for key in keys}
+    hits = dict.fromkeys(keys, 0)
+    log_likelihood = dict.fromkeys(keys, 0.0)
+    tallies = {key: {name: tally() for name, tally in TALLIES.items()} for key in keys}
     for images, labels in setting.images:
         for key, features in evaluator.walk(images, keys, nodes, calibrate=False):
             logits = evaluator.parts.classifier(features)
-            log_p = logits.double().log_softmax(1).gather(1, labels[:, None])
-            hits = logits.argmax(1) == labels
-            sums[key] += torch.stack([hits.sum(), log_p.exp().sum(), log_p.sum()]).cpu()
-            separations[key].add(features, logits, labels)
-    columns = torch.stack([sums[tuple(a)] for a in architectures], dim=1)
-    top1, probability, log_likelihood = columns.numpy()
-    separation = np.array([separations[tuple(a)].score() for a in architectures])
-    others = {
-        "probability": probability,
-        "negative_loss": log_likelihood,
-        "separation": separation,
-    }
+            hits[key] += int((logits.argmax(1) == labels).sum())
+            log_likelihood[key] -= float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+            for tally in tallies[key].values():
+                tally.add(features, logits, labels)
+    paths = [tuple(a) for a in architectures]
+    others = {n: np.array([tallies[path][n].score() for path in paths]) for n in TALLIES}
+    others["negative_loss"] = np.array([log_likelihood[path] for path in paths])
+    top1 = np.array([hits[path] for path in paths])
     own, baselines = setting.agreement(top1, others)
     return {"top1": own, **baselines}
 
