@@ -112,6 +112,13 @@ def test_random_strategy_on_the_same_checkpoint(
     assert all(first[row["architecture"]] == row["top1"] for row in shared)
 
 
+def test_the_summary_names_the_score_that_chose(trained: tuple[object, ...], main: Main) -> None:
+    flags = ("--search-strategy", "random_search", "--random-iteration", 5, "--no-random-control")
+    out = main(search, *trained, *flags, "--score", "separation", "--title", "q")
+    highest = max(float(row["score"]) for row in read_history(Path("runs/q/history.csv")))
+    assert f"{highest:.2f} % mix of probability and separation" in " ".join(out.split())
+
+
 def test_train_supernet_then_resume_then_search(
     command: Command, main: Main, tmp_path: Path
 ) -> None:
