@@ -35,13 +35,13 @@ SUMS = 4  # steps that run all choices take several times as long: fewer by this
 
 
 def samplers(num_choices: np.ndarray) -> dict[str, ArchitectureSampler]:
-    """Return the samplers with alpha at 0, by name; the Gumbel ones at two temperatures."""
+    """Return the samplers with alpha at 0, by name; the Gumbel ones at several temperatures."""
     rng = np.random.default_rng(0)
     made: dict[str, ArchitectureSampler] = {
         "binary": BinaryGateSampler(num_choices, rng),
         "softmax": SoftmaxSampler(num_choices, rng),
     }
-    for temperature in (5.0, 1.0):
+    for temperature in (5.0, 1.0, 0.3):
         for name, hard in (("gumbel-hard", True), ("gumbel", False)):
             sampler = GumbelSampler(num_choices, rng, hard)
             sampler.temperature = temperature
