@@ -86,15 +86,19 @@ def convergence_rows(
     text = f"{cost / MILLION:,.3f} {table.unit(metric)} before the read-off"
     if target is not None:
         text += f", {cost / target:.3f} of the target"
+    by_thresholds = (
+        space.supernet == "superkernel"
+    )  # nothing is drawn: margins, however small, decide
+    meaning = "of the margins, which decide at any size" if by_thresholds else "0 %: decided"
     rows = {
-        "entropy of choices": f"{share:.0%} of uniform (0 %: decided)",
+        "entropy of choices": f"{share:.0%} of uniform ({meaning})",
         "expected cost": text,
         "probability": f"{np.exp(np.log(np.maximum(chosen, 1e-300)).sum()):.2g} of the answer "
         f"(uniform: {1 / space.size:.2g}); {chosen.min():.2g} to {chosen.max():.2g} per layer",
         "skips": f"{skipped} of {skippable} layers that can be skipped",
     }
     warnings = []
-    if share > MAX_ENTROPY_SHARE:
+    if share > MAX_ENTROPY_SHARE and not by_thresholds:
         warnings.append(
             f"the choices are at {share:.0%} of uniform entropy, so the answer is little more than "
             f"a random network: more --epochs, a higher --a-lr or --a-optimizer adam"

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import entropy
 
 from lookup_table import BudgetCounts, LookupTable
+from lookup_table.builder import load_table
 from model import SearchSpace, load_space
 from sampler.convergence import (
     convergence_rows,
@@ -70,3 +71,13 @@ def test_warnings_say_what_did_not_converge(tiny: SearchSpace, tiny_table: Looku
     assert rows["probability"].startswith("1 of the answer") and "0 of 3" in rows["skips"]
     rows, _ = convergence_rows(tiny, counts, decided, answer, None)
     assert "target" not in rows["expected cost"]
+
+
+def test_thresholds_decide_at_any_entropy() -> None:
+    space = load_space("singlepath", 8, 10)
+    counts = BudgetCounts(load_table(space), "flops")
+    uniform = random_probabilities(space, 0.0)
+    answer = uniform.argmax(1)
+    cost = int(counts.table.cost(answer, "flops"))
+    rows, warnings = convergence_rows(space, counts, uniform, answer, cost)
+    assert rows["entropy of choices"].startswith("100% of uniform (of the margins") and not warnings
