@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -59,6 +60,8 @@ def _enter(
     environment: dict[str, str],
 ) -> None:
     os.environ.update(environment)
+    # a forked process ends without atexit, so nothing tidies its scratch folder but pytest
+    tempfile.tempdir = environment.get("TMPDIR", str(output.parent))
     os.chdir(folder)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
