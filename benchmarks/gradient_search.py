@@ -137,21 +137,20 @@ class Reference:
         budget = Budget(counts, None, self.target)
         rng = np.random.default_rng(REFERENCE_SEEDS[0])
         self.networks = budget.sample_unique(number, rng)
-        images = (self.splits.test, self.splits.validation)
-        evaluators = []  # of each supernet: by images that no search has seen, by those of searches
+        images = (self.splits.test, self.splits.validation)  # no search has seen the former
+        evaluators = []  # a pair of each supernet
         for seed in REFERENCE_SEEDS:
             supernet = self.supernet(f"reference_{space_name}_{seed}", args, REFERENCE_EPOCHS, seed)
             calibration = self.splits.calibration
-            evaluators += [
-                build_evaluator(supernet, calibration, x, config.evaluation) for x in images
-            ]
-        self.scorers = evaluators[::2]
+            evaluators.append(
+                [build_evaluator(supernet, calibration, x, config.evaluation) for x in images]
+            )
+        self.scorers = [on_test for on_test, _ in evaluators]
         kept = args.out / f"scores_{space_name}_{number}.npy"
         if not kept.exists():
             with atomic_path(kept) as path, path.open("wb") as file:
-                np.save(file, [evaluator(self.networks) for evaluator in evaluators])
-        found = np.load(kept)  # [2 x supernets, N]
-        scores, seen = found[::2], found[1::2]
+                np.save(file, [[score(self.networks) for score in pair] for pair in evaluators])
+        scores, seen = np.load(kept).swapaxes(0, 1)  # [supernets, N] each
         self.random = scores.mean(0)
         pairs = itertools.combinations(scores, 2)
         self.agreement = {

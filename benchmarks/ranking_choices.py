@@ -116,8 +116,9 @@ def compare_representatives(setting: Setting) -> dict:
 @torch.inference_mode()
 def compare_scores(setting: Setting) -> dict:
     """Return τ of what could be maximised instead of top-1."""
-    evaluator, architectures = setting.evaluator(), setting.benchmark.architectures.tolist()
-    keys = sorted(map(tuple, architectures))
+    evaluator = setting.evaluator()
+    paths = [tuple(path) for path in setting.benchmark.architectures.tolist()]
+    keys = sorted(paths)
     nodes = evaluator.calibrate(keys)
     hits = dict.fromkeys(keys, 0)
     log_likelihood = dict.fromkeys(keys, 0.0)
@@ -129,7 +130,6 @@ def compare_scores(setting: Setting) -> dict:
             log_likelihood[key] -= float(F.cross_entropy(logits.double(), labels, reduction="sum"))
             for tally in tallies[key].values():
                 tally.add(features, logits, labels)
-    paths = [tuple(a) for a in architectures]
     others = {n: np.array([tallies[path][n].score() for path in paths]) for n in TALLIES}
     others["negative_loss"] = np.array([log_likelihood[path] for path in paths])
     top1 = np.array([hits[path] for path in paths])

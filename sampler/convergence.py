@@ -35,13 +35,18 @@ def expected_cost(probabilities: np.ndarray, table: LookupTable, metric: str) ->
     return float(table.fixed[metric] + (probabilities * table.costs[metric]).sum())
 
 
+def by_thresholds(space: SearchSpace) -> bool:
+    """Return True where margins decide, however small, and nothing is drawn."""
+    return space.supernet == "superkernel"
+
+
 def decisions(space: SearchSpace, probabilities: np.ndarray) -> np.ndarray:
     """Return the probabilities that weigh the costs in the expected cost, [L, C].
 
     A superkernel's thresholds decide one network, the most probable one, and are trained on its
     cost; elsewhere all choices count.
     """
-    if space.supernet != "superkernel":
+    if not by_thresholds(space):
         return probabilities
     return np.eye(probabilities.shape[1])[probabilities.argmax(1)]  # one-hot
 
@@ -86,10 +91,8 @@ def convergence_rows(
     text = f"{cost / MILLION:,.3f} {table.unit(metric)} before the read-off"
     if target is not None:
         text += f", {cost / target:.3f} of the target"
-    by_thresholds = (
-        space.supernet == "superkernel"
-    )  # nothing is drawn: margins, however small, decide
-    meaning = "of the margins, which decide at any size" if by_thresholds else "0 %: decided"
+    decided = by_thresholds(space)
+    meaning = "of the margins, which decide at any size" if decided else "0 %: decided"
     rows = {
         "entropy of choices": f"{share:.0%} of uniform ({meaning})",
         "expected cost": text,
@@ -98,7 +101,7 @@ def convergence_rows(
         "skips": f"{skipped} of {skippable} layers that can be skipped",
     }
     warnings = []
-    if share > MAX_ENTROPY_SHARE and not by_thresholds:
+    if share > MAX_ENTROPY_SHARE and not decided:
         warnings.append(
             f"the choices are at {share:.0%} of uniform entropy, so the answer is little more than "
             f"a random network: more --epochs, a higher --a-lr or --a-optimizer adam"

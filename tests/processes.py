@@ -60,8 +60,7 @@ def _enter(
     environment: dict[str, str],
 ) -> None:
     os.environ.update(environment)
-    # a forked process ends without atexit, so nothing tidies its scratch folder but pytest
-    tempfile.tempdir = environment.get("TMPDIR", str(output.parent))
+    tempfile.tempdir = str(output.parent)  # it ends without atexit, so pytest tidies what is left
     os.chdir(folder)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
