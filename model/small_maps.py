@@ -96,7 +96,7 @@ class InPlaceReLU6(nn.ReLU6):
 
     def forward(self, x: Tensor) -> Tensor:
         stock = x.device.type != "cpu" or torch.compiler.is_compiling()
-        return F.relu6(x) if stock or not x.requires_grad else _ReLU6.apply(x)
+        return super().forward(x) if stock or not x.requires_grad else _ReLU6.apply(x)
 
 
 class UncountedBatchNorm2d(nn.BatchNorm2d):

@@ -88,6 +88,8 @@ def test_relu6_in_place_has_the_same_bits(checkpointed: bool) -> None:
         assert torch.equal(stock, ours)
     x = torch.tensor([-1.0, 0.0, 3.0, 6.0, 7.0])
     assert torch.equal(InPlaceReLU6()(x), F.relu6(x))
+    y = InPlaceReLU6(inplace=True)(x)  # as an evaluator makes it
+    assert y is x and x.tolist() == [0, 0, 3, 6, 6]
 
 
 def pair() -> tuple[nn.Module, nn.Module]:
