@@ -203,7 +203,7 @@ def main() -> None:
         inputs = Inputs.load(config, NO_AUGMENTATION, 2, device)  # 2: no training
         config, space, splits = inputs.config, inputs.space, inputs.splits
         middle, first = space.num_choices // 2, inputs.supernets[0]  # a path to time
-        threads = set_threads(run.threads, first, 2, data.input_size, middle)
+        threads = set_threads(run.threads, first, data.eval_batch_size, data.input_size, middle)
         evaluators = [
             build_evaluator(net, splits.calibration, inputs.images, config.evaluation)
             for net in inputs.supernets

@@ -131,7 +131,7 @@ def main() -> None:
         if oracle is None:
             supernet, middle = new_supernet(config, space, device), space.num_choices // 2
             size = training.batch_size, data.input_size
-            threads = set_threads(threads, supernet, *size, middle)
+            threads = threads if run.dry_run else set_threads(threads, supernet, *size, middle)
         config = config.resolve(space, table, threads)
         networks, known = Equivalence(space), None if oracle is None else oracle.architectures
         limits = config.budget.limits(table)

@@ -250,8 +250,9 @@ def main() -> None:
     if config.needs_budget:
         table = build_costs(config, space, config.budget.metrics, device)
     supernet, training = new_supernet(config, space, device), config.training
-    middle = space.num_choices // 2
-    threads = set_threads(run.threads, supernet, training.batch_size, data.input_size, middle)
+    middle, threads = space.num_choices // 2, run.threads
+    if not run.dry_run:  # it would time steps
+        threads = set_threads(threads, supernet, training.batch_size, data.input_size, middle)
     config = config.resolve(space, table, threads)
     budget = None if table is None else build_budget(table, config.budget.limits(table))
     name = f"{Path(config.space.search_space).stem}_{data.dataset}"

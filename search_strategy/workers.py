@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import signal
 import sys
+import threading
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -20,6 +21,7 @@ from model import Supernet
 from search_strategy.evaluator import Batches, Evaluator
 from search_strategy.scores import OnProgress, Scorer, no_progress
 from utils.ranks import launched
+from utils.run_folder import log
 from utils.threads import usable_cpus
 
 
@@ -67,6 +69,7 @@ class LocalWorkers:
         if len(architectures) < 2 * self.processes:
             return self.scorer.score(architectures, on_progress)
         if not self.connections:
+            log.info(f"scoring in {self.processes} processes")
             self.connections = [self._fork() for _ in range(self.processes - 1)]
         own, *others = shares(architectures, self.processes)
         for connection, share in zip(self.connections, others, strict=True):
@@ -90,6 +93,15 @@ def _work(scorer: Scorer, connection: Connection, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler is inherited
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: also where it is killed
+    # OpenMP's threads belong to the thread that started them and are not forked with it: the main
+    # thread would wait for them for ever, a new one starts its own
+    answering = threading.Thread(target=_answer, args=(scorer, connection, threads))
+    answering.start()
+    answering.join()
+
+
+def _answer(scorer: Scorer, connection: Connection, threads: int) -> None:
+    """Score what comes, by so many threads."""
     torch.set_num_threads(threads)
     while True:
         try:

@@ -139,6 +139,33 @@ def test_scores_are_those_of_one_process(tiny: SearchSpace, rng: np.random.Gener
     assert len(spread.connections) == 2
 
 
+SEVERAL_THREADS = """
+import sys
+sys.path.insert(0, "tests")
+import torch
+from conftest import TINY
+from helpers import all_codes, batches, trained_like
+from model import load_space
+from search_strategy.evaluator import Evaluator
+from search_strategy.workers import LocalWorkers
+torch.set_num_threads(2)
+space = load_space(TINY, 8, 10)
+calibration = [images for images, _ in batches(1, 64, 1)]
+evaluator = Evaluator(trained_like(space), calibration, batches(2, 64, 2))
+nets = all_codes(space)[:40]
+alone = evaluator.score(nets)  # starts OpenMP's threads
+assert (LocalWorkers(evaluator, 2).score(nets) == alone).all()
+"""
+
+
+@linux
+def test_processes_of_several_threads() -> None:
+    """A forked process has none of OpenMP's threads, and would wait for them for ever."""
+    words = [sys.executable, "-c", SEVERAL_THREADS]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "0"}
+    subprocess.run(words, cwd=ROOT, env=environment, timeout=120, check=True)
+
+
 @linux
 def test_an_error_or_a_killed_process_is_told(tiny: SearchSpace) -> None:
     nets = all_codes(tiny)

@@ -117,5 +117,6 @@ class EvaluationConfig:
     eval_cache_mb: int = flag(
         512,
         integer(0),
-        "MiB of activations kept to share work between candidates; less computes more again",
+        "MiB of activations that each scoring process keeps to share work between candidates; less "
+        "computes more again",
     )

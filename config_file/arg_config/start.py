@@ -12,11 +12,13 @@ from config_file.arg_config.run_config import Command, RunConfig
 from config_file.arg_config.sources import write_config
 from utils.device import note_environment, pick_device, seed_everything, tune_malloc
 from utils.run_folder import check_run_folder, log, make_run_folder, start_log
-from utils.threads import threads_text
+from utils.threads import threads_text, usable_cpus
 
 
 def set_up(run: RunConfig, stream: TextIO | None = None) -> torch.device:
     """Check the title before anything is loaded, seed every generator, return the device.
+
+    --threads auto is all CPUs of this process, until `utils.threads.set_threads` times steps.
 
     Args:
         stream: of messages; standard output if None.
@@ -27,6 +29,7 @@ def set_up(run: RunConfig, stream: TextIO | None = None) -> torch.device:
     start_log(stream=stream, quiet=run.quiet)
     check_run_folder(run.run_dir, run.title, run.resume)
     tune_malloc()
+    torch.set_num_threads(usable_cpus() if run.threads == "auto" else int(run.threads))
     device = pick_device(run.device)
     seed_everything(run.random_seed)
     return device
