@@ -64,11 +64,7 @@ class ArchitectureSampler(Sampler):
         batches: Loader | None,
         budget: Budget | None,
     ) -> ArchitectureTraining:
-        """Make the architecture steps of a run; the budget's upper end is the target.
-
-        Raises:
-            ValueError: the target does not go with --hc-loss.
-        """
+        """Make the architecture steps of a run; the budget's upper end is the target."""
         assert batches is not None and budget is not None  # a differentiable run has both
         flags, gumbel, costs = config.alpha, config.gumbel, budget.counts
         self.weight_paths = flags.weight_paths

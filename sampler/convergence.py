@@ -104,12 +104,14 @@ def convergence_rows(
     if share > MAX_ENTROPY_SHARE and not decided:
         warnings.append(
             f"the choices are at {share:.0%} of uniform entropy, so the answer is little more than "
-            f"a random network: more --epochs, a higher --a-lr or --a-optimizer adam"
+            f"a random network: more --epochs, a higher --a-lr, or adam where --a-optimizer is sgd"
         )
     if target is not None and abs(cost / target - 1) > MAX_COST_ERROR:
+        pull = "a higher" if cost > target else "a lower"  # what rewards small networks pulls down
         warnings.append(
             f"the expected cost is {cost / target:.2f} times the target, so the budget and not the "
-            f"training decided part of the answer: a higher --hc-weight, or --hc-loss abs"
+            f"training decided part of the answer: train the supernet at this --target-hc with "
+            f"--hc-loss abs or l2 and a higher --hc-weight, or with another loss and {pull} one"
         )
     if skippable and skipped > MAX_SKIP_SHARE * skippable:
         warnings.append(

@@ -44,19 +44,11 @@ class HardwareLoss:
         target: in the table's own integer units (single MACs or params, ns).
         kind: one of HC_LOSSES.
         weight: 0 means no constraint.
-
-    Raises:
-        ValueError: a target too small to take logarithms.
     """
 
     def __init__(
         self, table: LookupTable, metric: str, target: int | None, kind: str, weight: float
     ) -> None:
-        if kind == "log_ratio" and target is not None and target <= MILLION:
-            raise ValueError(
-                f"--hc-loss log_ratio takes logarithms of {table.unit(metric)}, so it needs a "
-                f"--target-hc above 1; take abs"
-            )
         self.costs = torch.from_numpy(np.asarray(table.costs[metric], dtype=np.float64))  # [L, C]
         self.fixed = float(table.fixed[metric])
         self.target = target

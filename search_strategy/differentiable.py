@@ -52,8 +52,7 @@ class DifferentiableSearch(SearchStrategy[StrategyConfig]):
         )
         for number, warning in enumerate(warnings, 1):
             rows["warning" if number == 1 else f"warning {number}"] = warning
-        optimistic = "optimistic: these images trained the architecture parameters"
-        caveat = optimistic if search.validation_trained else ""
+        caveat = super().findings(search).caveat
         tables = {"most probable architecture without a budget": table_rows}
         return Findings(rows, caveat, tables, self.prior)
 

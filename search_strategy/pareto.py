@@ -8,7 +8,7 @@ population is the best of parents and children together. N points, M objectives,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -177,7 +177,7 @@ class ParetoSearch(BreedingSearch[ParetoConfig]):
             f"{number} networks in pareto_front.csv and pareto_front/; hypervolume "
             f"{self.metrics['hypervolume']:.4f}"
         )
-        return Findings({"Pareto front": row})
+        return replace(super().findings(search), rows={"Pareto front": row})
 
 
 def pareto_front(history: History, objectives: Sequence[str]) -> np.ndarray:

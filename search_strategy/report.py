@@ -246,7 +246,7 @@ class SearchReport:
         history, facts, spent = self.history, self.facts, phases.seconds
         text = architecture_text(facts)
         write_text(self.folder / "best_architecture.yaml", text)
-        title = f"{self.title} ({len(history)} networks)"
+        title = f"{self.title} ({len(history):,} network{'s' * (len(history) > 1)})"
         figure = pareto_figure(self.plots(), self.winner, self.accuracy, title)
         save_png(figure, self.folder / "pareto.png")
 

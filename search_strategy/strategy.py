@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from search_strategy.history import History
 
 
+OPTIMISTIC = "optimistic: these images trained the architecture parameters"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StrategyConfig:
     """Flags of a strategy; this one has none."""
@@ -134,4 +137,5 @@ class SearchStrategy(Generic[Flags]):
 
     def findings(self, search: FinishedSearch) -> Findings:
         """Write files of its own to the run folder; return its part of the report."""
-        return Findings()
+        steered = self.prior is not None and not self.is_random
+        return Findings(caveat=OPTIMISTIC if steered and search.validation_trained else "")

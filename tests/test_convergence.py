@@ -63,6 +63,8 @@ def test_warnings_say_what_did_not_converge(tiny: SearchSpace, tiny_table: Looku
     assert len(warnings) == 3
     for warning, flag in zip(warnings, ("--a-lr", "--hc-weight", "--target-hc"), strict=True):
         assert flag in warning
+    for target, advice in ((high // 9, "another loss and a higher one"), (9 * high, "a lower one")):
+        assert advice in convergence_rows(tiny, counts, uniform, skips, target)[1][1]
     decided = np.eye(4)[[0, 1, 2, 1]]
     answer = decided.argmax(1)
     cost = int(tiny_table.cost(answer, "flops"))

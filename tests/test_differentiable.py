@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import TINY, Command
 from helpers import CPU, NARROW, architecture_sampler, in_size, whole_budget
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -305,8 +306,6 @@ def test_hardware_losses_are_their_formulas(tiny_table: LookupTable) -> None:
         assert loss.expected_cost(p).item() == pytest.approx(1e6 * cost)
     without = [HardwareLoss(table, "flops", None, kind, 0.6)(ce, p) for kind in ("log", "abs")]
     assert [x.item() for x in without] == pytest.approx([expected["log"], 2])  # log has no target
-    with pytest.raises(ValueError, match="--target-hc above 1"):
-        HardwareLoss(table, "flops", 1_000_000, "log_ratio", 0.6)
 
 
 @pytest.mark.parametrize(
@@ -436,6 +435,12 @@ def test_search_command(command: Command, tmp_path: Path) -> None:
     assert "without a budget" in done.stdout
     for text in ("entropy of choices", "of the target", "these images trained the architecture"):
         assert text in " ".join(done.stdout.split())
+    assert "little more than a random network" in " ".join(done.stdout.split()), "no warning"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    parts = ("entropy_share", "expected_over_target", "ce", "constraint", "gradient_norm")
+    assert {f"arch/{part}" for part in (*parts, "temperature")} <= set(events.Tags()["scalars"])
+    assert "arch/network/text_summary" in events.Tags()["tensors"]
     log = (run / "log.txt").read_text()
     assert "epoch 2: " in log and "of uniform entropy, E/T " in log and " skips: " in log
     space, found = load_architecture(run / "best_architecture.yaml")

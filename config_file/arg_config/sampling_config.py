@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -85,7 +86,7 @@ class AlphaConfig:
     a_weight_decay: float = flag(
         0.0004,
         number(0),
-        "pulls towards 0; published: 0.001 (DARTS), 0 (ProxylessNAS)",
+        "pulls towards 0; published: 0.001 (DARTS), 0.0005 (FBNet), 0 (ProxylessNAS)",
         marks=[BY_RECIPE],
     )
     a_momentum: float = flag(0.9, number(0, 0.9999), "of sgd")
@@ -108,7 +109,9 @@ class AlphaConfig:
         "probabilities, instead of the sum of all choices",
         marks=[BY_RECIPE],
     )
-    a_every: int = flag(1, count, "weight steps per architecture step; ProxylessNAS: 5")
+    a_every: int = flag(
+        1, count, "weight steps per architecture step; ProxylessNAS: 5", marks=[BY_RECIPE]
+    )
     one_level: bool = switch(
         False,
         "architecture parameters learn from the training batches too, as in Single-Path NAS; "
@@ -136,6 +139,14 @@ class AlphaConfig:
         + ")",
     )
 
+    def idle(self, target: bool) -> set[str]:
+        """Return names of the (resolved) flags without effect; `target`: the cost has one."""
+        idle = set() if target or self.hc_loss == "log" else {"hc_loss", "hc_weight"}
+        if not self.a_warmup_epochs:
+            idle |= {"indicator_dropout"}
+            idle |= {"weight_paths"} if self.weight_paths == "warm-up" else set()
+        return idle
+
     def resolve(self, epochs: int) -> AlphaConfig:
         """Fill in the warm-up of a training of so many epochs, and the weight of the loss."""
         warmup, weight = self.a_warmup_epochs, self.hc_weight
@@ -158,9 +169,14 @@ class GumbelConfig:
     gumbel_sampled_gradient: bool = switch(
         False, "of hard: compute sampled choices only; cheaper architecture steps, biased gradient"
     )
-    temperature_init: float = flag(5.0, positive, "temperature of the first epoch")
+    temperature_init: float = flag(
+        5.0, positive, "temperature of the first epoch", marks=[BY_RECIPE]
+    )
     temperature_final: float = flag(
-        0.09, positive, "temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90"
+        0.09,
+        positive,
+        "temperature of the last epoch: FBNet's 5 * 0.956^epoch reaches it after 90",
+        marks=[BY_RECIPE],
     )
     temperature_decay: float = flag(
         None,
@@ -169,9 +185,22 @@ class GumbelConfig:
         "--epochs)",
     )
 
-    def resolve(self, epochs: int) -> GumbelConfig:
-        """Fill in the decay that reaches the final temperature in the last of so many epochs."""
-        if self.temperature_decay is not None:
+    def resolve(self, epochs: int, typed: frozenset[str]) -> GumbelConfig:
+        """Fill in the decay that reaches the final temperature in the last of so many epochs.
+
+        A typed final temperature takes the place of a file's decay.
+        """
+        if self.temperature_decay is not None and "temperature_final" not in typed:
             return self
-        ratio = min(1.0, self.temperature_final / self.temperature_init)
+        ratio = self.temperature_final / self.temperature_init
         return replace(self, temperature_decay=ratio ** (1 / max(1, epochs - 1)))
+
+    def problems(self, typed: frozenset[str]) -> Iterator[str]:
+        """Yield what is wrong with the (resolved) temperatures."""
+        if {"temperature_decay", "temperature_final"} <= typed:
+            yield "--temperature-decay and --temperature-final say the same; leave one out"
+        if self.temperature_decay > 1:
+            yield (
+                f"--temperature-final {self.temperature_final:g} is above --temperature-init "
+                f"{self.temperature_init:g}, but temperatures fall; set both"
+            )

@@ -143,7 +143,7 @@ class SupernetCommand(Command):
             training=self.training.resolve(sampling.sample_strategy),
             sampling=sampling,
             alpha=self.alpha.resolve(epochs),
-            gumbel=self.gumbel.resolve(epochs),
+            gumbel=self.gumbel.resolve(epochs, self.typed),
         )
 
     def sampling_problems(self, superkernel: bool) -> Iterator[str]:
@@ -188,6 +188,8 @@ class SupernetCommand(Command):
                 "--weight-paths is for sums of all choices (softmax, soft gumbel); "
                 f"{strategy} has no such steps"
             )
+        if strategy == "gumbel":
+            yield from gumbel.problems(self.typed)
         if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
             yield "--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled"
         if self.alpha.indicator_dropout and strategy != "threshold":
@@ -205,9 +207,20 @@ class SupernetCommand(Command):
         Args:
             table: costs of the space; None where the run has no use for a budget.
             threads: the CPU threads that --threads came to.
+
+        Raises:
+            ValueError: --hc-loss does not go with the target.
         """
         config = self.resolved_sampling(space.supernet == "superkernel") if self.trains else self
         budget = config.budget if table is None else config.budget.resolve(table, self.typed)
+        target = (
+            budget.window[1] if table is not None and "hc_loss" not in config.idle_flags else None
+        )
+        if config.alpha.hc_loss == "log_ratio" and target is not None and target <= 1:
+            raise ValueError(
+                "--hc-loss log_ratio takes logarithms of millions or ms, so it needs a --target-hc "
+                "above 1; take abs"
+            )
         return replace(config.with_threads(threads), budget=budget)  # type: ignore[call-arg]
 
     @property
@@ -222,7 +235,8 @@ class SupernetCommand(Command):
     @property
     def idle_flags(self) -> set[str]:
         """Names of the flags that have no effect in this run."""
-        return {name for kind in self.idle_parts for name in flags(kind)}
+        idle = {name for kind in self.idle_parts for name in flags(kind)}
+        return idle | self.alpha.idle(self.budget.target_hc is not None)
 
     def ignored_flags(self) -> list[str]:
         """Return the typed flags that have no effect: they are named, not silently ignored."""
