@@ -24,7 +24,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import ROOT, peak_mib, reset_peak, run_python, synchronize
 from utils import report
+from utils.device import tune_malloc
+from utils.errors import one_line, out_of_memory
 
+Cells = dict[str, str]  # of a row of the table, by column
 WINDOWS = (3, 7)  # fewest and most; between them, until the work has taken `enough_s`
 
 
@@ -62,6 +65,15 @@ class Measurement:
     busy: float | None
     launches: float | None
     peak_mib: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table; `limit` is the share of all time that it may take."""
+
+    name: str
+    run: Callable[[], Cells]
+    limit: float = 0.25
 
 
 class OutOfTime(BaseException):
@@ -153,11 +165,29 @@ def measure(
     )
 
 
-def release() -> None:
-    """Free what a work has left, also where it failed."""
+def release(device: torch.device) -> None:
+    """Free what a work has left, also where it failed. Raises where the device is broken."""
     for free in (torch._dynamo.reset, gc.collect, torch.cuda.empty_cache):
-        with contextlib.suppress(Exception):  # a broken device or compiler: the next work tells
+        with contextlib.suppress(Exception):  # a broken compiler or device: the lines below tell
             free()
+    synchronize()
+    torch.zeros(1, device=device).item()
+
+
+def run_row(row: Row, limit_s: float) -> Cells:
+    """Return the cells of a row; where it fails or takes too long, a note."""
+    tune_malloc()
+    start = time.perf_counter()
+    try:
+        with time_limit(limit_s):
+            return row.run()
+    except OutOfTime:
+        return {"note": f"stopped after {time.perf_counter() - start:.0f} s: out of time"}
+    except Exception as error:
+        what = out_of_memory(error)
+        if what is None:
+            traceback.print_exc()
+        return {"note": "error: " + one_line(what or f"{type(error).__name__}: {error}")[:200]}
 
 
 def run_search(flags: list[str]) -> dict:

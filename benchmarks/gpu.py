@@ -5,16 +5,17 @@ python -m benchmarks.gpu --only compiled --minutes 40 --save compiled.md
 python -m benchmarks.gpu --device cpu --tiny             # tries the command without a GPU
 
 Rows run in order of importance until --minutes are over. An error is written in its row, and the
-next one starts with fresh memory. The file is replaced after every row, so that a run which is
-killed leaves what it has measured. Images are random; the search is that of the embedded digits.
+next one starts with fresh memory: in a new process, where the error broke the old one or its CUDA
+context. The file is replaced after every row, so that a run which is killed leaves what it has
+measured. Images are random; the search is that of the embedded digits.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ import numpy as np
 import torch
 
 from benchmarks._common import hardware
-from benchmarks._measure import OutOfTime, Work, measure, release, run_search, time_limit
+from benchmarks._measure import Cells, Row, Work, measure, release, run_row, run_search
+from benchmarks._worker import Ended, Worker
 from benchmarks.evaluation import evolved
 from benchmarks.training_steps import Kind, Training
 from config_file.arg_config.fields import Parser
@@ -34,15 +36,15 @@ from data.augment import Augmentation
 from data.loader import BatchSpec, MemoryLoader, pad
 from model import Subnet, build_supernet, load_space
 from search_strategy.evaluator import Evaluator
-from utils.device import tune_malloc
-from utils.errors import one_line, out_of_memory, user_errors
+from utils.errors import user_errors
 from utils.files import write_text
 
 COLUMNS = ("measured", "ms", "per second", "GPU busy", "launches", "peak MiB", "note")
 USABLE = 0.97  # of --minutes; the rest is start-up, and what cannot be interrupted
+START_S = 120  # until a process has loaded PyTorch and reached the device, at most
+GRACE_S = 30  # beyond a row's limit, which does not interrupt a kernel
 CLASSES = 10
 PIPELINE_BATCH = 256
-Cells = dict[str, str]  # of a row, by column
 ABOUT = """\
 - A step is one of training: forward, backward, gradient clipping, SGD, in channels_last. Supernet
   and subnet take the same path, drawn with seed 0. The evaluator calibrates and scores {networks}
@@ -83,15 +85,6 @@ TINY = Sizes(
     images=512,
     search=("--epochs", "1", "--batch-size", "256", "--generation-num", "1", "--population", "10"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of the table; `limit` is the share of all time that it may take."""
-
-    name: str
-    run: Callable[[], Cells]
-    limit: float = 0.25
 
 
 class Bench:
@@ -201,19 +194,14 @@ class Bench:
             yield from self.steps(pixels, compiled=True)
 
 
-def run_row(row: Row, limit_s: float) -> Cells:
-    """Return the cells of a row; where it fails or takes too long, a note."""
-    start = time.perf_counter()
+def call_row(worker: Worker, row: Row, limit_s: float, device: torch.device) -> Cells:
+    """Return the cells of a row that the worker runs; where its process ends, a note."""
+    with contextlib.suppress(Ended):  # an earlier row broke the device; the process is replaced
+        worker.call(release, device, limit_s=START_S)
     try:
-        with time_limit(limit_s):
-            return row.run()
-    except OutOfTime:
-        return {"note": f"stopped after {time.perf_counter() - start:.0f} s: out of time"}
-    except Exception as error:
-        what = out_of_memory(error)
-        if what is None:
-            traceback.print_exc()
-        return {"note": "error: " + one_line(what or f"{type(error).__name__}: {error}")[:200]}
+        return worker.call(run_row, row, limit_s, limit_s=limit_s + GRACE_S)
+    except Ended as error:
+        return {"note": f"error: {error}"}
 
 
 def heading(device: torch.device, space: str, sizes: Sizes) -> str:
@@ -267,27 +255,31 @@ def main() -> None:
     args = arguments()
     seconds = USABLE * 60 * args.minutes
     deadline = time.perf_counter() + seconds
-    tune_malloc()
     device, sizes = torch.device(args.device), TINY if args.tiny else Sizes()
     load_space(args.space, sizes.pixels[0], CLASSES)  # a user error here, not in every row
     rows = [row for row in Bench(device, args.space, sizes).rows() if args.only in row.name]
     if not rows:
         raise ValueError(f"--only {args.only!r}: no row's name contains it")
-    head, results = heading(device, args.space, sizes), dict[str, Cells]()
+    with Worker() as worker:
+        try:
+            head = worker.call(heading, device, args.space, sizes, limit_s=START_S)
+        except Ended as error:
+            raise ValueError(f"--device {args.device} cannot be used: {error}") from None
+        results: dict[str, Cells] = {}
 
-    def save() -> list[str]:
-        lines = table(rows, results)
-        write_text(args.save, "\n".join([head, *lines, ""]))
-        return lines
+        def save() -> list[str]:
+            lines = table(rows, results)
+            write_text(args.save, "\n".join([head, *lines, ""]))
+            return lines
 
-    print(head, *save()[:2], sep="\n", flush=True)
-    for i, row in enumerate(rows):
-        left = deadline - time.perf_counter()
-        results[row.name] = {"note": "not run: out of time"}
-        if left > 0:
-            results[row.name] = run_row(row, min(left, row.limit * seconds))
-            release()
-        print(save()[2 + i], flush=True)
+        print(head, *save()[:2], sep="\n", flush=True)
+        for i, row in enumerate(rows):
+            left = deadline - time.perf_counter()
+            results[row.name] = {"note": "not run: out of time"}
+            if left > 0:
+                limit_s = min(left, row.limit * seconds)
+                results[row.name] = call_row(worker, row, limit_s, device)
+            print(save()[2 + i], flush=True)
     print(f"\nwritten: {args.save}")
 
 

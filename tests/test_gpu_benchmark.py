@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -19,6 +22,7 @@ from torch.autograd import DeviceType
 
 from benchmarks import _measure, gpu
 from benchmarks._measure import Work, device_work, measure, time_limit
+from benchmarks._worker import Ended, Worker
 from model import small_maps
 
 CPU = torch.device("cpu")
@@ -42,9 +46,22 @@ def value(cell: str) -> float:
     return float(found[0].replace(",", ""))
 
 
+class Inline:
+    """A worker that is this process, so that a test can patch what it runs."""
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def call(self, work: Callable, *args: object, limit_s: float) -> object:
+        return work(*args)
+
+
 @pytest.fixture
 def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
     """Runs the command in this process, and reads its table."""
+    monkeypatch.setattr(gpu, "Worker", Inline)
 
     def run(*flags: object) -> dict[str, gpu.Cells]:
         words = ["gpu", "--device", "cpu", "--tiny", "--space", SPACE, *flags]
@@ -116,6 +133,41 @@ def test_failing_rows_do_not_lose_the_others(
     assert "Traceback" in capsys.readouterr().err
 
 
+def one_row(name: str) -> gpu.Cells:
+    if name == "dies":
+        os._exit(3)
+    return {"ms": "1"}
+
+
+def test_rows_go_on_in_a_new_process_where_one_died(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("first", "dies", "second")
+    rows = [gpu.Row(name=name, run=partial(one_row, name)) for name in names]
+    monkeypatch.setattr(gpu.Bench, "rows", lambda self: rows)
+    monkeypatch.setattr(gpu, "Worker", Worker)
+    found = benchmark()
+    assert [found[name]["ms"] for name in names] == ["1", "", "1"]
+    assert found["dies"]["note"] == "error: the process ended with exit code 3"
+
+
+def test_a_worker_that_breaks_or_hangs_is_replaced() -> None:
+    with Worker() as worker:
+        first = worker.call(os.getpid, limit_s=60)
+        with pytest.raises(Ended, match="no answer within 0 s, the process was killed"):
+            worker.call(time.sleep, 60, limit_s=0.1)
+        with pytest.raises(Ended, match="exit code 1"):
+            worker.call(math.sqrt, -1, limit_s=60)
+        assert worker.call(os.getpid, limit_s=60) not in (first, os.getpid())
+
+
+def test_a_broken_device_is_found_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    _measure.release(CPU)
+    monkeypatch.setattr(torch, "zeros", MagicMock(side_effect=RuntimeError("illegal address")))
+    with pytest.raises(RuntimeError, match="illegal address"):
+        _measure.release(CPU)
+
+
 def test_rows_share_the_time(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: dict[str, float] = {}
 
@@ -124,7 +176,7 @@ def test_rows_share_the_time(benchmark: Benchmark, monkeypatch: pytest.MonkeyPat
         return {"ms": "1"}
 
     monkeypatch.setattr(gpu, "run_row", run_row)
-    monkeypatch.setattr(gpu, "release", lambda: None)  # nothing is held
+    monkeypatch.setattr(gpu, "release", lambda device: None)  # nothing is held
     rows = benchmark("--minutes", 100)
     assert [row["ms"] for row in rows.values()] == ["1"] * 13
     assert max(limits.values()) == limits[SEARCH] == gpu.USABLE * 6000 / 2
@@ -142,7 +194,7 @@ def test_killed_run_leaves_what_it_has_measured(
 
     monkeypatch.setattr(gpu.Bench, "measured", measured)
     monkeypatch.setattr(gpu.Bench, "search", lambda self: {"ms": "1"})
-    monkeypatch.setattr(gpu, "release", lambda: None)  # nothing is held
+    monkeypatch.setattr(gpu, "release", lambda device: None)  # nothing is held
     with pytest.raises(SystemExit, match="130"):
         benchmark()
     notes = [row["note"] for row in read(tmp_path / "table.md").values()]
@@ -163,6 +215,7 @@ def test_user_errors_are_one_line(
     flags: tuple[str, ...], message: str, main: Main, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "Worker", Inline)
     assert message in main(gpu, *flags, ok=False)
 
 
