@@ -2,7 +2,7 @@
 
 python -m benchmarks.small_maps                       # every case against commit 68b736b
 python -m benchmarks.small_maps --cases digits --rounds 30
-python -m benchmarks.small_maps --layers              # single convolutions against F.conv2d
+python -m benchmarks.small_maps --layers 2 8 32       # single convolutions against F.conv2d
 python -m benchmarks.small_maps --threads             # one and two threads, also beside a busy core
 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
     python -m benchmarks.small_maps                   # a larger core as a smaller one
@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from benchmarks._common import BASE, ROOT, checkout, hardware, interleaved, ratio
 from config_file.arg_config.fields import Parser
+from config_file.arg_config.types import count
 from model import Subnet, load_space
 from model.small_maps import conv2d
 
@@ -185,24 +186,24 @@ def both_passes(conv: Callable[..., Tensor], x: Tensor, w: Tensor, stride: int) 
     torch.autograd.grad(y, (x, w), torch.ones_like(y))
 
 
-def compare_layers(batch: int, rounds: int) -> None:
-    """Print forward and backward of single convolutions beside F.conv2d's."""
+def compare_layers(batches: Sequence[int], rounds: int) -> None:
+    """Print forward and backward of single convolutions over F.conv2d's, with the latter's time."""
     shapes = [(c, c, k, s, m) for c, k, s, m in LAYERS] + [(i, o, 1, 1, m) for i, o, m in POINTWISE]
-    columns = ("channels", "kernel", "stride", "map", "F.conv2d, ms", "here, ms", "ratio")
+    columns = ("channels", "kernel", "stride", "map", *(f"batch {batch}" for batch in batches))
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for in_chs, out_chs, kernel, stride, size in shapes:
-        x = torch.randn(batch, in_chs, size, size).contiguous(memory_format=torch.channels_last)
+        cells = [str(in_chs) if in_chs == out_chs else f"{in_chs} to {out_chs}"]
+        cells += [str(kernel), str(stride), str(size)]
         w = torch.randn(out_chs, 1 if kernel > 1 else in_chs, kernel, kernel, requires_grad=True)
-        x.requires_grad_()
-        ways = {"stock": F.conv2d, "here": conv2d}
-        runs = {name: partial(both_passes, conv, x, w, stride) for name, conv in ways.items()}
-        seconds = interleaved(runs, rounds, warm_up=3)
-        stock, here = (1e3 * statistics.median(seconds[name]) for name in runs)
-        chs = in_chs if in_chs == out_chs else f"{in_chs} to {out_chs}"
-        print(
-            f"| {chs} | {kernel} | {stride} | {size} | {stock:.2f} | {here:.2f} | "
-            f"{ratio(seconds, 'here', 'stock'):.2f} |"
-        )
+        for batch in batches:
+            x = torch.randn(batch, in_chs, size, size).contiguous(memory_format=torch.channels_last)
+            x.requires_grad_()
+            ways = {"stock": F.conv2d, "here": conv2d}
+            runs = {name: partial(both_passes, conv, x, w, stride) for name, conv in ways.items()}
+            seconds = interleaved(runs, rounds, warm_up=3)
+            stock_ms = 1e3 * statistics.median(seconds["stock"])
+            cells.append(f"{ratio(seconds, 'here', 'stock'):.2f} of {stock_ms:.2f} ms")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -210,16 +211,22 @@ def main() -> None:
     groups = sorted({case.group for case in CASES})
     parser.add_argument("--against", default=BASE, metavar="COMMIT")
     parser.add_argument("--cases", nargs="+", choices=groups, default=groups)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=count, default=15)
     parser.add_argument("--threads", action="store_true", help="one and two threads, no layers")
-    parser.add_argument("--layers", action="store_true", help="single convolutions, no steps")
+    parser.add_argument(
+        "--layers",
+        type=count,
+        nargs="*",
+        metavar="BATCH",
+        help="single convolutions, no steps; batches of which to time them (32)",
+    )
     args = parser.parse_args()
     print(f"{hardware()}, {torch.backends.cpu.get_cpu_capability()}")
     if args.threads:
         compare_threads(args.rounds)
         return
-    if args.layers:
-        compare_layers(32, args.rounds)
+    if args.layers is not None:
+        compare_layers(args.layers or [32], args.rounds)
         return
     print("| space | px | batch | sampler | before, ms | now, ms | ratio | goal | floor, ms |")
     print("|---|---|---|---|---|---|---|---|---|")
