@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model import SearchSpace
+from model import SearchSpace, Subnet
 from model.blocks import BlockStyle, TrainingStyle, UncountedBatchNorm2d, build_block
+from model.export import ONNX_PACKAGES, onnx_program
 from model.small_maps import LARGEST_MAP, InPlaceReLU6, SmallMapConv2d, conv2d
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 MAPS = [(n, n) for n in range(1, 7)] + [(1, 3), (2, 5), (6, 1), (8, 7), (9, 9), (4, 16)]
-CHS, BATCH = 6, 3
+CHS, BATCH = 6, 8  # of this batch on, the weight gradient is a product on all small maps
 
 
 def random(*shape: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
@@ -67,6 +69,31 @@ def test_slices_of_a_superkernel_and_biases(size: int) -> None:
         assert_close(gradients(ours, x, whole), gradients(stock, x, whole), 1e-12)
 
 
+def test_small_batches_of_larger_maps_keep_the_stock_gradient() -> None:
+    def node(batch: int, size: int) -> str:
+        x, weight = random(batch, CHS, size, size), random(CHS, 1, 7, 7)
+        return conv2d(x, weight, None, 1, 3, CHS).grad_fn.name()
+
+    assert [node(batch, 8) for batch in (7, 8)] == [
+        "ConvolutionBackward0",
+        "_DepthwiseConvBackward",
+    ]
+    assert [node(batch, 4) for batch in (1, 2)] == [
+        "ConvolutionBackward0",
+        "_DepthwiseConvBackward",
+    ]
+    assert node(1, 2) == "_DepthwiseConvBackward"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"padding": 1}, {"padding": 2, "dilation": 2}, {"padding": 2, "padding_mode": "circular"}],
+)
+def test_other_padding_than_same_is_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="SmallMapConv2d needs"):
+        SmallMapConv2d(4, 4, 5, **options)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_second_derivatives(size: int) -> None:
     inputs = random(2, 2, size, size), random(2, 1, 5, 5)
@@ -103,10 +130,22 @@ def pair() -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize("size", [1, 2, 4, LARGEST_MAP, LARGEST_MAP + 1])
 def test_blocks_and_activation_checkpointing(size: int) -> None:
     plain, fast = pair()
-    x = torch.randn(4, 8, size, size, dtype=torch.float64)
+    x = torch.randn(BATCH, 8, size, size, dtype=torch.float64)
     stock = gradients(plain(x), *plain.parameters())
     for y in (fast(x), checkpoint(fast, x, use_reentrant=False)):
         assert_close(gradients(y, *fast.parameters()), stock, 1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 4, LARGEST_MAP])
+def test_autocast_has_the_numbers_of_plain_blocks(size: int) -> None:
+    plain, fast = (block.float() for block in pair())
+    x = torch.randn(BATCH, 8, size, size)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = plain(x), fast(x)
+    stock, ours = (
+        gradients(y, *net.parameters()) for y, net in zip(outputs, (plain, fast), strict=True)
+    )
+    assert_close(ours, stock, 1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -143,6 +182,17 @@ def test_gpus_half_precision_and_autocast_use_the_stock_call(
     with torch.autocast("cpu", torch.bfloat16):
         conv2d(x, weight, None, 1, 2, 8)
     assert calls == ["meta", "cpu", "cpu"]
+
+
+def test_onnx_has_a_convolution_for_each(tiny: SearchSpace) -> None:
+    for package in ONNX_PACKAGES:
+        pytest.importorskip(package)
+    net = Subnet(tiny, [1] * tiny.num_layers, tiny.training_style).eval()
+    model = onnx_program(net, 8).model_proto
+    kinds = Counter(node.op_type for node in model.graph.node)
+    convs = [m for m in net.modules() if isinstance(m, SmallMapConv2d)]
+    assert kinds["Conv"] == len(convs) > 10
+    assert kinds["Gemm"] + kinds["MatMul"] == 1, "the classifier"
 
 
 def test_only_networks_in_training_have_the_fast_modules(tiny: SearchSpace) -> None:
