@@ -6,9 +6,8 @@ convolution that exceeds the work of one on a few pixels. Both are most of a tra
 of 8 to 16 px. The functions here compute the same sums in an order that suits small maps: taps that
 only ever meet padding are cropped (on a 1x1 map one multiplication is left), a depthwise weight
 gradient is one batched matrix product, and a pointwise convolution is one matrix product. Each is
-used where `benchmarks/small_maps.py` measured it to be faster (without AVX-512 too, except for 5x5
-kernels on maps of 8 px). Everywhere else, and in compiled or exported graphs, the call is
-`F.conv2d`.
+used where `benchmarks/small_maps.py` measured it to be faster, which depends on AVX-512. Everywhere
+else, and in compiled or exported graphs, the call is `F.conv2d`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 LARGEST_MAP = 8  # px of the input's longer side
 PIXELS_PER_IMAGE = 8  # of a map, at most, or summing the pairs of pixels costs too much per image
-SMALL_KERNEL_MAP = 2  # the same for kernels below 5x5, whose stock gradients are fast above it
+AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -93,7 +92,7 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
     if x.shape[2:] == (1, 1):  # not every kernel of one tap: that may have a stride
         y = x * weight.view(1, -1, 1, 1)  # a 1x1 map meets the middle tap alone
         return y if bias is None else y + bias.view(1, -1, 1, 1)
-    fast = max(x.shape[2:]) <= SMALL_KERNEL_MAP or kernel >= 5
+    fast = max(x.shape[2:]) < kernel or (AVX512 and kernel >= 5)
     fast = fast and x.shape[2] * x.shape[3] <= PIXELS_PER_IMAGE * len(x)
     if fast and bias is None and torch.is_grad_enabled() and weight.requires_grad:
         return _DepthwiseConv.apply(x, weight, stride, (rows, cols))  # only its backward differs

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model import SearchSpace, Subnet
+from model import SearchSpace, Subnet, small_maps
 from model.blocks import BlockStyle, TrainingStyle, UncountedBatchNorm2d, build_block
 from model.export import ONNX_PACKAGES, onnx_program
 from model.small_maps import LARGEST_MAP, InPlaceReLU6, SmallMapConv2d, conv2d
@@ -19,6 +19,12 @@ from model.small_maps import LARGEST_MAP, InPlaceReLU6, SmallMapConv2d, conv2d
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 MAPS = [(n, n) for n in range(1, 7)] + [(1, 3), (2, 5), (6, 1), (8, 7), (9, 9), (4, 16)]
 CHS, BATCH = 6, 8  # of this batch on, the weight gradient is a product on all small maps
+
+
+@pytest.fixture(autouse=True)
+def avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All products, also those that a core without AVX-512 has no use for."""
+    monkeypatch.setattr(small_maps, "AVX512", True)
 
 
 def random(*shape: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
@@ -69,20 +75,19 @@ def test_slices_of_a_superkernel_and_biases(size: int) -> None:
         assert_close(gradients(ours, x, whole), gradients(stock, x, whole), 1e-12)
 
 
-def test_small_batches_of_larger_maps_keep_the_stock_gradient() -> None:
-    def node(batch: int, size: int) -> str:
-        x, weight = random(batch, CHS, size, size), random(CHS, 1, 7, 7)
-        return conv2d(x, weight, None, 1, 3, CHS).grad_fn.name()
+def test_where_the_weight_gradient_is_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_product(batch: int, size: int, kernel: int) -> bool:
+        x, weight = random(batch, CHS, size, size), random(CHS, 1, kernel, kernel)
+        name = conv2d(x, weight, None, 1, kernel // 2, CHS).grad_fn.name()
+        assert name in ("ConvolutionBackward0", "_DepthwiseConvBackward")
+        return name == "_DepthwiseConvBackward"
 
-    assert [node(batch, 8) for batch in (7, 8)] == [
-        "ConvolutionBackward0",
-        "_DepthwiseConvBackward",
-    ]
-    assert [node(batch, 4) for batch in (1, 2)] == [
-        "ConvolutionBackward0",
-        "_DepthwiseConvBackward",
-    ]
-    assert node(1, 2) == "_DepthwiseConvBackward"
+    assert [is_product(*x) for x in ((7, 8, 7), (8, 8, 7), (8, 8, 5))] == [False, True, True]
+    assert [is_product(*x) for x in ((1, 4, 7), (2, 4, 7), (1, 2, 7))] == [False, True, True]
+    assert [is_product(32, size, 3) for size in (2, 3)] == [True, False]
+    monkeypatch.setattr(small_maps, "AVX512", False)
+    assert [is_product(32, size, 7) for size in (6, 7, 8)] == [True, False, False]
+    assert [is_product(32, size, 5) for size in (4, 5, 8)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
