@@ -27,7 +27,7 @@ from lookup_table import Budget, BudgetCounts, Equivalence, LookupTable, archite
 from lookup_table.builder import load_table
 from lookup_table.table import MILLION
 from model import SearchSpace, load_space
-from search_strategy.benchmark import Benchmark
+from search_strategy.benchmark import Benchmark, from_digits
 from search_strategy.history import History, run_search
 from utils.device import SEARCH_STREAM, stream
 from utils.errors import user_errors
@@ -90,7 +90,7 @@ def read_ranking(path: Path, column: str) -> tuple[np.ndarray, np.ndarray, np.nd
             f"{path} lacks the column {', '.join(sorted(missing))}: give --ranking a "
             "ranking.csv of evaluate_ranking.py, and --column one of its scores"
         )
-    networks = np.array([[int(digit) for digit in row["digits"]] for row in rows])
+    networks = np.array([from_digits(row["digits"]) for row in rows])
     return networks, *(np.array([float(row[c]) for row in rows]) for c in ("accuracy", column))
 
 

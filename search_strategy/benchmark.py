@@ -1,8 +1,9 @@
 """Networks whose true accuracy is known, in place of a supernet or to judge one by.
 
 A benchmark is a JSON file as NAS-Bench-Macro's: architecture digits, the index of each layer's
-choice, -> {"mean_acc": percent, and perhaps "std", "flops", "params"}. It may hold a part of the
-space. Each of its networks stands for all of its codes: one known code makes a network known.
+choice (`DIGITS`), -> {"mean_acc": percent, and perhaps "std", "flops", "params"}. It may hold a
+part of the space. Each of its networks stands for all of its codes: one known code makes a network
+known.
 
 Legend: L layers, N architectures. Costs are in single MACs or params, accuracies in percent.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +26,8 @@ from model import SearchSpace
 from model.blocks import SKIPS
 from search_strategy.history import candidates_csv
 from search_strategy.scores import Key, OnProgress, no_progress
+
+DIGITS = string.digits + string.ascii_letters + "+-"  # of a choice: as many as a layer may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class Benchmark:
                 f"benchmark {path} must map architectures to their results; it is empty"
             )
         values = [_entry(path, key, entry, space) for key, entry in content.items()]
-        codes = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64)
+        codes = np.array([from_digits(key) for key in content], dtype=np.int64)
         if table is not None:
             _check_costs(path, content, codes, space, table)
         accuracy, stds = np.array(values).T  # [num_codes] each; NaN: no std
@@ -105,17 +109,17 @@ class Benchmark:
 
 def _entry(path: Path, key: str, entry: object, space: SearchSpace) -> tuple[float, float]:
     """Check one entry of a benchmark file; return accuracy and std, NaN where it has none."""
-    example = "one digit per layer, the index of its choice"
+    example = "one digit per layer, the index of its choice; after 9 come a to z, A to Z"
     if len(key) != space.num_layers:
         raise ValueError(
             f"{path}: key '{key}' has {len(key)} digits, but {space.name} has "
             f"{space.num_layers} layers ({example}); fix --search-space or take a benchmark of it"
         )
     for i, (digit, allowed) in enumerate(zip(key, space.num_choices.tolist(), strict=True), 1):
-        if not ("0" <= digit <= "9" and int(digit) < allowed):  # not isdigit(): true for '²'
+        if digit not in DIGITS[:allowed]:
             raise ValueError(
                 f"{path}: key '{key}': '{digit}' is no choice of layer {i}, which has choices 0 "
-                f"to {allowed - 1} ({example})"
+                f"to {DIGITS[:allowed][-1]} ({example})"
             )
     if not isinstance(entry, dict) or "mean_acc" not in entry:
         raise ValueError(f"{path}: '{key}' has no 'mean_acc' (its true top-1 in percent)")
@@ -145,7 +149,12 @@ def _check_costs(
 
 def digits(architecture: Sequence[int] | np.ndarray) -> str:
     """Return the key of an architecture, int [L], in a benchmark file."""
-    return "".join(str(int(choice)) for choice in architecture)
+    return "".join(DIGITS[choice] for choice in architecture)
+
+
+def from_digits(key: str) -> list[int]:
+    """Return the architecture that a key of a benchmark file stands for, L indices."""
+    return [DIGITS.index(digit) for digit in key]
 
 
 def trivial_scores(

@@ -25,7 +25,15 @@ from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table import Equivalence, LookupTable
 from lookup_table.builder import load_table
 from model import SearchSpace, load_space
-from search_strategy.benchmark import Benchmark, budget_regret, trivial_scores
+from model.space_file import MAX_CHOICES
+from search_strategy.benchmark import (
+    DIGITS,
+    Benchmark,
+    budget_regret,
+    digits,
+    from_digits,
+    trivial_scores,
+)
 from utils.checkpoint import load_checkpoint
 from utils.statistics import (
     best_of_bins,
@@ -167,6 +175,12 @@ def test_other_costs_than_the_benchmarks_are_refused() -> None:
     Benchmark.read(path, space, load_table(space))
     with pytest.raises(ValueError, match=r"flops, here it is .*; fix --input-size \(16\)"):
         Benchmark.read(path, small, load_table(small))
+
+
+def test_a_key_has_one_character_per_choice() -> None:
+    assert len(set(DIGITS)) == len(DIGITS) == MAX_CHOICES
+    architecture = [0, 9, 10, 35, 36, 63]
+    assert digits(architecture) == "09azA-" and from_digits("09azA-") == architecture
 
 
 @pytest.mark.parametrize(
