@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from config_file.arg_config.fields import changed, plain
@@ -52,13 +52,12 @@ from model.architecture import published_text
 from model.exports import check_exports, export_all
 from model.supernet_file import load_from_supernet, supernet_facts
 from model.timm_weights import PREFIX, copy_timm, timm_network
-from search_strategy.searched_run import SearchedRun
-from search_strategy.trained_network import ARCHITECTURE, Inputs
+from search_strategy.trained_network import ARCHITECTURE, Inputs, build_objective
 from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
-from utils.classifier import ClassifierTask, Objective, build_mixing
+from utils.classifier import ClassifierTask
 from utils.draw import network_figure, plot_confusion
 from utils.errors import memory_hint, user_errors
 from utils.evaluation import Scores, evaluate
@@ -77,23 +76,6 @@ PICTURES = {
     "confusion matrix on the test images": "confusion.png",
 }
 INT8_BATCHES = 8  # of training images, for the ranges of activations
-
-
-def build_objective(config: SubnetConfig, num_classes: int, device: torch.device) -> Objective:
-    """Build the loss of a step.
-
-    Raises:
-        ValueError: the teacher's files are not usable, or do not fit.
-    """
-    mixing = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
-    flags = config.distillation
-    if flags.teacher is None or flags.teacher_weights is None:  # both or neither
-        return Objective(mixing, criterion)
-    teacher = Subnet(*load_architecture(flags.teacher, config.data.input_size, num_classes))
-    load_trained(teacher, flags.teacher_weights)
-    teacher.eval().to(device).to(memory_format=torch.channels_last)
-    return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
 
 
 def some_images(splits: Splits, batches: int) -> Iterator[Tensor]:
@@ -283,10 +265,7 @@ def main() -> None:
     check_exports(config.use)
     device = set_up(config.run)
     if config.verification.verify is not None:
-        searched = SearchedRun.read(config.verification.verify, device)
-        folder = open_run(config.run, f"verify_{searched.folder.name}")
-        record_run(folder, config, device)
-        verify(config, searched, folder, device)
+        verify(config, config.verification.verify, device)
     elif config.trains:
         train_to_folder(config, device)
     if config.use.benchmark:

@@ -9,15 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.subnet_config import SubnetConfig
 from data import Splits, load_splits
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
-from model import SearchSpace, architecture_record, architecture_text, load_architecture
+from model import (
+    SearchSpace,
+    Subnet,
+    architecture_record,
+    architecture_text,
+    load_architecture,
+    load_trained,
+)
+from utils.classifier import Objective, build_mixing
 from utils.files import write_text
 from utils.model_card import ModelCard, provenance
+from utils.tracker import load_callback
 
 ARCHITECTURE = "best_architecture.yaml"  # of a run folder
 RECIPE = """
@@ -93,3 +103,32 @@ class Inputs:
             recipe=recipe if folder else {},
             made_with=provenance(config.run.random_seed, str(splits.train.device)),
         )
+
+
+def build_objective(config: SubnetConfig, num_classes: int, device: torch.device) -> Objective:
+    """Build the loss of a step.
+
+    Raises:
+        ValueError: the teacher's files are not usable, or do not fit.
+    """
+    mixing = build_mixing(config.regularisation.mixup, config.regularisation.cutmix, num_classes)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
+    flags = config.distillation
+    if flags.teacher is None or flags.teacher_weights is None:  # both or neither
+        return Objective(mixing, criterion)
+    teacher = Subnet(*load_architecture(flags.teacher, config.data.input_size, num_classes))
+    load_trained(teacher, flags.teacher_weights)
+    teacher.eval().to(device).to(memory_format=torch.channels_last)
+    return Objective(mixing, criterion, teacher, flags.distill_weight, flags.distill_temperature)
+
+
+def check_training(config: SubnetConfig, arch: Path, device: torch.device) -> None:
+    """Raise ValueError, before anything is written, where a training alone could not begin."""
+    run, data, batch_size = config.run, config.data, config.training.batch_size
+    splits = load_splits(
+        data, config.augment, batch_size, run.random_seed, device, run.cache, 0, world_size=1
+    )
+    splits.fitted(config)
+    load_architecture(arch, data.input_size, splits.num_classes)
+    build_objective(config, splits.num_classes, device)
+    load_callback(run.tracker)

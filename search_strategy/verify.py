@@ -17,13 +17,15 @@ import torch
 import yaml
 
 from config_file.arg_config.fields import plain
+from config_file.arg_config.start import open_run, record_run
 from config_file.arg_config.subnet_config import SubnetConfig, VerifyConfig
-from lookup_table import METRICS, LookupTable, architecture_keys
-from model import architecture_record, architecture_text
-from search_strategy.benchmark import digits
+from lookup_table import METRICS, Equivalence, LookupTable, architecture_keys
+from model import SearchSpace, architecture_record, architecture_text
+from search_strategy.benchmark import Benchmark, digits, from_digits
 from search_strategy.history import candidates_csv
 from search_strategy.searched_run import SearchedRun
 from search_strategy.tallies import SCORES
+from search_strategy.trained_network import ARCHITECTURE, check_training
 from utils import distributed, ranks
 from utils.device import stream
 from utils.files import write_text
@@ -32,7 +34,7 @@ from utils.metrics import MILLION
 from utils.plots import plot_ranking
 from utils.report import clock, summary_table
 from utils.run_folder import log
-from utils.statistics import Comparison, compare, kendall_tau
+from utils.statistics import Comparison, compare, kendall_tau, tau_text, without_nan
 from utils.yaml_file import read_yaml
 
 VERIFY_STREAM = 4  # of `utils.device.stream`
@@ -79,7 +81,7 @@ class Training:
 
     def result(self) -> tuple[float, float] | None:
         """Return validation and test top-1 in percent; None while it is not finished."""
-        path = self.run_folder / "best_architecture.yaml"
+        path = self.run_folder / ARCHITECTURE
         found = read_yaml(path) if path.is_file() else {}
         return (found["top1"], found["test_top1"]) if "test_top1" in found else None
 
@@ -101,10 +103,35 @@ class Training:
         run_script("train_subnet.py", words, self.name)
 
 
-def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: torch.device) -> None:
+def verify(config: SubnetConfig, run: Path, device: torch.device) -> None:
+    """Verify a search in a run folder of its own.
+
+    Raises:
+        ValueError: `run` is no finished search, or something could not be trained, or not be
+            written in the end; there is no run folder yet.
+    """
+    searched = SearchedRun.read(run, device)
+    networks = choose_networks(searched, config.verification.random, config.run.random_seed)
+    if (truth := config.verification.truth) is not None:
+        if not truth.parent.is_dir() or truth.is_dir():
+            raise ValueError(f"--truth {truth}: its folder does not exist, or it is one itself")
+        read_truth(truth, searched.space, searched.table)
+    if not config.run.resume:
+        check_training(config, searched.folder / ARCHITECTURE, device)
+    folder = open_run(config.run, f"verify_{searched.folder.name}")
+    record_run(folder, config, device)
+    compare_networks(config, searched, networks, folder, device)
+
+
+def compare_networks(
+    config: SubnetConfig,
+    searched: SearchedRun,
+    networks: dict[str, np.ndarray],
+    folder: Path,
+    device: torch.device,
+) -> None:
     """Train and compare; leaves verify.csv, verify.json, verify.png and the truth."""
     flags = config.verification
-    networks = choose_networks(searched, flags.random, config.run.random_seed)
     architectures = np.stack(list(networks.values()))
     score = np.empty(0)
     if ranks.is_main():
@@ -128,8 +155,9 @@ def verify(config: SubnetConfig, searched: SearchedRun, folder: Path, device: to
     names = {"name": networks}
     text = candidates_csv(searched.space, searched.table, architectures, names, last)
     write_text(folder / "verify.csv", text)
-    _add_truth(flags.truth or folder / "truth.json", searched.table, architectures, test)
-    _report(folder, searched, networks, score, test)
+    truth = flags.truth or folder / "truth.json"
+    add_truth(truth, searched.space, searched.table, architectures, test)
+    _report(folder, searched, networks, score, test, truth)
 
 
 def _write_inputs(
@@ -164,16 +192,31 @@ def _train(trainings: Sequence[Training], cache_dir: Path) -> None:
         time.sleep(2)  # then looks at their files again
 
 
-def _add_truth(path: Path, table: LookupTable, networks: np.ndarray, test: np.ndarray) -> None:
-    """Add accuracies to a benchmark file; an entry of the same network is replaced.
+def read_truth(path: Path, space: SearchSpace, table: LookupTable) -> dict[str, dict]:
+    """Return the entries of a benchmark file that accuracies are added to; none if there is none.
 
     Raises:
-        ValueError: the file that is there is not JSON.
+        ValueError: it is no benchmark of the space and its costs.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"--truth {path} is not JSON ({error}); take another file") from error
+    if not path.exists():
+        return {}
+    Benchmark.read(path, space, table)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def add_truth(
+    path: Path, space: SearchSpace, table: LookupTable, networks: np.ndarray, test: np.ndarray
+) -> None:
+    """Add accuracies to a benchmark file; entries of the same network, by any code, are replaced.
+
+    Args:
+        networks: int [N, L].
+        test: accuracies in percent [N, trainings].
+    """
+    canonical = Equivalence(space).canonical
+    new = {digits(network) for network in canonical(networks)}
+    there = read_truth(path, space, table).items()
+    content = {k: v for k, v in there if digits(canonical(np.array(from_digits(k)))) not in new}
     for architecture, accuracies in zip(networks, test, strict=True):
         entry: dict[str, float] = {"mean_acc": float(accuracies.mean())}
         if len(accuracies) == 3:
@@ -189,17 +232,20 @@ def _report(
     networks: dict[str, np.ndarray],
     score: np.ndarray,
     test: np.ndarray,
+    truth: Path,
 ) -> None:
     """Print the comparison; write verify.json and verify.png."""
     accuracy = dict(zip(networks, test.mean(axis=1).tolist(), strict=True))
     random = np.array([value for name, value in accuracy.items() if name.startswith("random")])
     found, tau = compare(accuracy[ANSWER], random), kendall_tau(score, test.mean(axis=1))
     numbers: dict[str, object] = {"test_top1": accuracy, "kendall_tau": tau, **vars(found)}
-    write_text(folder / "verify.json", json.dumps(numbers, indent=2) + "\n")
+    write_text(folder / "verify.json", json.dumps(without_nan(numbers), indent=2) + "\n")
     metric = searched.budget.counts.metric
     cost = searched.table.cost(np.stack(list(networks.values())), metric) / MILLION
     name = SCORES[searched.config.evaluation.score]
-    title = f"{searched.folder.name}: {len(networks)} networks trained alone, τ = {tau:.2f}"
+    title = (
+        f"{searched.folder.name}: {len(networks)} networks trained alone, τ = {tau_text(tau, 2)}"
+    )
     label = searched.table.metric(metric).label
     plot_ranking(
         folder / "verify.png", score, test.mean(axis=1), cost, label, name, title, marked=0
@@ -213,9 +259,9 @@ def _report(
         "rank of the answer": f"{found.rank} of {len(random) + 1}, one-sided p = {found.p:.3f}",
         "largest in budget": f"{accuracy.get(LARGEST, accuracy[ANSWER]):.2f} %"
         + ("" if LARGEST in accuracy else " (it is the answer)"),
-        "τ of score and accuracy": f"{tau:.3f} over {len(networks)} networks",
+        "τ of score and accuracy": f"{tau_text(tau)} over {len(networks)} networks",
         "verdict": verdict(found),
-        "files": f"{folder}/ (verify.csv, verify.json, verify.png, truth.json)",
+        "files": f"{folder}/ (verify.csv, verify.json, verify.png), {truth}",
     }
     log.info(summary_table(f"\nverification of {searched.folder}", rows))
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY, Command
+from conftest import TINY, Command, Main
 from scipy import stats
 
-from lookup_table import LookupTable
+import train_subnet
+from config_file.arg_config.sources import load_config
+from config_file.arg_config.subnet_config import SubnetConfig
+from lookup_table import Equivalence, LookupTable
 from model import SearchSpace
 from search_strategy.benchmark import Benchmark
-from search_strategy.verify import _add_truth, verdict
+from search_strategy.verify import _report, add_truth, verdict
 from utils.statistics import Comparison, compare
 
 SEARCH = ("--search-space", TINY, "--epochs", 1, "--batch-size", 256, "--generation-num", 1)
@@ -47,11 +51,36 @@ def check_supernets(folder: Path) -> None:
     assert seeds == [1]
 
 
-def test_verify(command: Command, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable):
+def check_refusals(main: Main, flags: tuple, tmp_path: Path) -> None:
+    """Errors before anything is trained, which leave nothing in the way of the right command."""
+    list_of_files = tmp_path / "list.json"
+    list_of_files.write_text("[1]")
+    other_space = tmp_path / "other.json"
+    other_space.write_text('{"00000": {"mean_acc": 90}}')
+    before = other_space.read_bytes()
+    cases = {
+        ("--random", 500): "other networks; take fewer",
+        ("--truth", list_of_files): "must map architectures",
+        ("--truth", other_space): "has 5 digits",
+        ("--truth", "gone/truth.json"): "its folder does not exist",
+        ("--batch-size", 5000): "1077 training images",
+        ("--teacher", "fbnet_c", "--teacher-weights", "gone.safetensors"): "do",
+    }
+    for more, says in cases.items():
+        assert says in main(train_subnet, *flags, *more, ok=False)
+    assert other_space.read_bytes() == before
+    assert not (tmp_path / "runs/V").exists()
+
+
+def test_verify(
+    command: Command, main: Main, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
     command("search.py", *SEARCH, "--title", "T", "--supernet-seeds", 2)
     check_supernets(tmp_path / "runs/T")
     flags = ("--verify", "runs/T", "--random", 2, "--title", "V", *RECIPE)
-    command("train_subnet.py", *flags)
+    check_refusals(main, flags, tmp_path)
+    done = command("train_subnet.py", *flags)
+    assert "runs/V/truth.json" in done.stdout
     folder = tmp_path / "runs" / "V"
     rows = list(csv.DictReader((folder / "verify.csv").open()))
     names = [row["name"] for row in rows]
@@ -86,15 +115,66 @@ def test_the_truth_has_a_std_of_three_trainings_only(
     """`training_agreement` takes a std for that of three trainings."""
     for number in (1, 2, 3, 4):
         path, test = tmp_path / f"{number}.json", np.arange(90.0, 90 + number)[None]
-        _add_truth(path, tiny_table, np.zeros((1, tiny.num_layers), dtype=int), test)
+        add_truth(path, tiny, tiny_table, np.zeros((1, tiny.num_layers), dtype=int), test)
         truth = Benchmark.read(path, tiny, tiny_table)
         assert truth.accuracy == [test.mean()]
         assert truth.std is None if number != 3 else truth.std == [np.std([90, 91, 92])]
 
 
-def test_what_cannot_be_verified(command: Command, tmp_path: Path) -> None:
-    error = command("train_subnet.py", "--verify", "runs/none", ok=False).stderr
-    assert "no run of search.py" in error
+def test_a_network_is_replaced_in_the_truth_whatever_its_code(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    first, same = np.array([[3, 0, 0, 0], [0, 3, 0, 0]])
+    assert (Equivalence(tiny).canonical(first) == Equivalence(tiny).canonical(same)).all()
+    path = tmp_path / "truth.json"
+    path.write_text('{"3000": {"mean_acc": 90}, "1111": {"mean_acc": 70}}')
+    add_truth(path, tiny, tiny_table, same[None], np.array([[10.0]]))
+    assert sorted(Benchmark.read(path, tiny, tiny_table).accuracy) == [10, 70]
+
+
+def test_equal_accuracies_have_no_tau_and_a_json(
+    tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = SimpleNamespace(counts=SimpleNamespace(metric="flops"))
+    config = SimpleNamespace(evaluation=SimpleNamespace(score="top1"))
+    run = SimpleNamespace(folder=tmp_path, table=tiny_table, budget=budget, config=config)
+    networks = {
+        name: np.array([0, 0, 0, i]) for i, name in enumerate(("answer", "random1", "random2"))
+    }
+    caplog.set_level("INFO", "oneshot_nas")
+    _report(tmp_path, run, networks, np.arange(3.0), np.full((3, 1), 90.0), Path("my/truth.json"))
+    text = (tmp_path / "verify.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["kendall_tau"] is None
+    assert "undefined" in caplog.text and "my/truth.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--verify gone", "no run of search.py"),
+        ("--verify T --arch fbnet_c", "leave --arch out"),
+        ("--verify T --init-from supernet.pt", "leave --init-from out"),
+        ("--verify T --export-onnx net.onnx", "leave --export-onnx out"),
+        ("--verify T --benchmark", "leave --benchmark out"),
+        ("--verify T --evaluate w.pt", "leave --evaluate out"),
+        ("--verify T --epochs 0", "--epochs 0 does not"),
+        ("--verify T --teacher fbnet_c", "--teacher-weights belong together"),
+        ("--verify T --dataset cifar10", r"--dataset cifar10: .* \(digits\)"),
+        ("--verify T --data-path other", r"--data-path other: .* \(images\)"),
+        ("--arch fbnet_c --random 3", "--random belongs to --verify"),
+        ("--arch fbnet_c --trainings 3", "--trainings belongs to --verify"),
+        ("--arch fbnet_c --truth t.json", "--truth belongs to --verify"),
+    ],
+)
+def test_what_does_not_go_with_verify(
+    words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("T").mkdir()
+    Path("T/config.yaml").write_text("dataset: digits\ndata-path: images\n")
+    with pytest.raises(ValueError, match=says):
+        load_config(SubnetConfig, "", words.split())
+    load_config(SubnetConfig, "", ["--verify", "T", "--data-path", "./images", "--random", "3"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ def kendall_tau(score: np.ndarray, truth: np.ndarray) -> float:
     return float(kendalltau(score, truth).statistic)
 
 
+def tau_text(tau: float, digits: int = 3) -> str:
+    """Format a τ for people; there is none where one side is constant."""
+    return "undefined (all equal)" if math.isnan(tau) else f"{tau:.{digits}f}"
+
+
 def spearman_rho(score: np.ndarray, truth: np.ndarray) -> float:
     """Spearman's ρ; NaN where one side is constant."""
     from scipy.stats import rankdata

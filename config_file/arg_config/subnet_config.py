@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig, calibration_batches_flag
-from config_file.arg_config.fields import BY_RECIPE, NOT_SAVED, Values, flag, only, part, switch
+from config_file.arg_config.fields import (
+    BY_RECIPE,
+    NOT_SAVED,
+    Values,
+    flag,
+    flags,
+    only,
+    option,
+    part,
+    switch,
+    values_of,
+)
 from config_file.arg_config.run_config import RECIPES, THE_RUN, Command, RunConfig
 from config_file.arg_config.sources import inheritable
 from config_file.arg_config.training_config import RecipeConfig
@@ -189,13 +200,33 @@ class SubnetConfig(Command):
         teacher = self.distillation
         if self.list_architectures:
             return
-        if self.verification.verify is not None:
-            if self.arch is not None:
-                yield "--verify trains the networks of a search; leave --arch out"
-            return
-        if self.arch is None:
-            yield "--arch is missing: a file, or a name that --list-architectures shows"
         if (teacher.teacher is None) != (teacher.teacher_weights is None):
             yield "--teacher and --teacher-weights belong together; give both"
+        if self.verification.verify is not None:
+            yield from self.verify_problems(self.verification.verify)
+            return
+        for name in sorted(flags(VerifyConfig).keys() & self.typed):
+            yield f"{option(name)} belongs to --verify RUN; give that too"
+        if self.arch is None:
+            yield "--arch is missing: a file, or a name that --list-architectures shows"
         if self.trains and self.training.epochs == 0 and self.init_from is None:
             yield "--epochs 0 evaluates the weights of --init-from; give that too"
+
+    def verify_problems(self, run: Path) -> Iterator[str]:
+        """Yield what does not go with --verify, whose trainings are many and from scratch."""
+        given = values_of(self)
+        for name in ("arch", "init_from", *flags(UseConfig)):
+            if given[name]:
+                yield f"--verify trains networks of a search from scratch; leave {option(name)} out"
+        if self.training.epochs == 0:
+            yield "--verify trains networks from scratch; --epochs 0 does not"
+        searched = self.from_search(run)
+        for name in ("dataset", "data_path"):  # the score is of the search's images
+            ours, theirs = given[name], searched.get(name)
+            if name == "data_path" and ours and theirs:
+                ours, theirs = Path(ours).resolve(), Path(theirs).resolve()
+            if ours != theirs:
+                yield (
+                    f"{option(name)} {given[name]}: --verify trains on its search's images "
+                    f"({searched.get(name, 'the default')}); leave it out"
+                )
