@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from search_strategy.strategy import Findings
 
+VERIFY = "Verify it against random networks, all trained alone"
 Window = tuple[float | None, float | None]  # lowest and highest cost allowed; None is no bound
 
 
@@ -235,10 +236,12 @@ class SearchReport:
         export = ["--evaluate", f"{net}/weights.safetensors", "--export-onnx", f"{net}/net.onnx"]
         commands = {
             "Train the network found": ["train_subnet.py", *train],
-            "Verify it against random networks, all trained alone": ["train_subnet.py", *verify],
+            VERIFY: ["train_subnet.py", *verify],
             "Export it to ONNX": ["train_subnet.py", "--arch", net, *export, *place],
             "Compare the two": ["compare_runs.py", run, net],
         }
+        if self.config.get("oracle") is not None:  # no supernet, whose scores would be verified
+            del commands[VERIFY]
         return {text: command_line(*words) for text, words in commands.items()}
 
     def finish(self, phases: Phases, writer: SummaryWriter) -> None:

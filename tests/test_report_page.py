@@ -181,6 +181,9 @@ def test_a_metric_of_a_user_and_an_oracle_keep_their_names(
     assert "validation top-1" not in page and "--init-from" not in page
     assert report.rows["budget"] == "at most 0.850 mJ" and "true accuracy" in report.rows
     assert report.rows["energy"] == f"{best:,.3f} mJ"
+    assert not any("--verify" in command for command in report.next_steps().values())
+    trained = write_run(tmp_path / "trained", tiny, tiny_table, "flops")
+    assert any("--verify" in command for command in trained.next_steps().values())
 
 
 def test_a_differentiable_search_shows_its_probabilities(
