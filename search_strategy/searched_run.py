@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from utils.files import write_text
 from utils.interruption import run_script
 from utils.metrics import MILLION
 from utils.run_folder import log
-from utils.statistics import kendall_tau
+from utils.statistics import kendall_tau, tau_text
 
 SHARED_STREAM = 5  # of `utils.device.stream`; verify.py has 4
 SHARED = 100  # random networks that all supernets score
@@ -124,6 +125,8 @@ def agreement(searched: Sequence[SearchedRun], device: torch.device) -> dict[str
     shared = networks[len(answers) :]
     by_chance = np.mean([(a == b).mean() for a, b in itertools.pairwise(shared)])
     taus = [kendall_tau(*scores[[i, j], len(answers) :]) for i, j in pairs]
+    known = [tau for tau in taus if not math.isnan(tau)]
+    untold = f" ({len(taus) - len(known)} of {len(taus)} pairs left out, for one scores all alike)"
     own, metric = scores.diagonal(), first.budget.counts.metric
     on_others = (scores[:, : len(own)].sum() - own.sum()) / (len(own) * (len(own) - 1))
     costs = first.table.cost(answers, metric) / MILLION
@@ -133,6 +136,6 @@ def agreement(searched: Sequence[SearchedRun], device: torch.device) -> dict[str
         f"standard deviation {own.std(ddof=1):.2f}; on the others: mean {on_others:.2f} %",
         "their answers": f"{100 * np.mean(same):.0f} % of layers alike, of two random networks "
         f"{100 * by_chance:.0f} %; {show(costs.min())} to {show(costs.max())}",
-        "their scores": f"τ = {np.mean(taus):.3f} between supernets, over {len(shared)} random "
-        f"networks of the budget",
+        "their scores": f"τ = {tau_text(float(np.mean(known or taus)))} between supernets, over "
+        f"{len(shared)} random networks of the budget" + untold * (0 < len(known) < len(taus)),
     }

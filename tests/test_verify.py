@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import TINY, Command, Main
 from scipy import stats
@@ -19,6 +20,7 @@ from config_file.arg_config.subnet_config import SubnetConfig
 from lookup_table import Equivalence, LookupTable
 from model import SearchSpace
 from search_strategy.benchmark import Benchmark
+from search_strategy.searched_run import agreement
 from search_strategy.verify import _report, add_truth, verdict
 from utils.statistics import Comparison, compare
 
@@ -146,6 +148,35 @@ def test_equal_accuracies_have_no_tau_and_a_json(
     text = (tmp_path / "verify.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["kendall_tau"] is None
     assert "undefined" in caplog.text and "my/truth.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ties", "says"),
+    [
+        ((1, 1), "τ = 1.000 between supernets, over 50 random networks of the budget"),
+        ((1, 0), "τ = undefined (all equal)"),
+        ((1, 1, 0), "τ = 1.000 between supernets, over 50 random networks of the budget (2 of 3"),
+    ],
+)
+def test_a_supernet_that_scores_all_alike_has_no_tau(
+    ties: tuple[int, ...], says: str, tmp_path: Path, tiny: SearchSpace, tiny_table: LookupTable
+) -> None:
+    codes = np.indices(tiny.num_choices).reshape(tiny.num_layers, -1).T
+    drawn = SimpleNamespace(metric="flops")
+    budget = SimpleNamespace(counts=drawn, sample_unique=lambda number, rng: codes[:50])
+    runs = [
+        SimpleNamespace(
+            folder=tmp_path,
+            config=SimpleNamespace(run=SimpleNamespace(random_seed=seed)),
+            space=tiny,
+            table=tiny_table,
+            budget=budget,
+            answer=codes[-1],
+            scores=lambda networks, *rest, slope=slope: slope * np.arange(float(len(networks))),
+        )
+        for seed, slope in enumerate(ties)
+    ]
+    assert agreement(runs, torch.device("cpu"))["their scores"].startswith(says)
 
 
 @pytest.mark.parametrize(
