@@ -14,6 +14,7 @@ from config_file.arg_config.fields import changed, make_parser, plain, values_of
 from config_file.arg_config.run_config import RECIPES
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import SAMPLER_SECTIONS, load_config, write_config
+from config_file.arg_config.subnet_config import SubnetConfig
 from config_file.arg_config.supernet_config import TrainSupernetConfig, is_superkernel
 from data import DATASETS
 from lookup_table import BudgetCounts, LookupTable
@@ -215,6 +216,55 @@ def test_flags_are_checked_before_anything_is_loaded(words: str, says: str) -> N
 def test_flags_of_a_strategy_not_in_use_are_not_checked_but_named() -> None:
     config = search_config("--search-strategy", "random", "--population", "4", "--a-lr", "1")
     assert config.ignored_flags() == ["--a-lr", "--population"]
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        ("--optimizer adamw --rmsprop-alpha 0.9 --nesterov", "nesterov rmsprop-alpha"),
+        ("--optimizer sgd --nesterov --rmsprop-eps 0.1", "rmsprop-eps"),
+        ("--optimizer sgd --momentum 0 --nesterov", "nesterov"),
+        ("--optimizer rmsprop --rmsprop-alpha 0.9 --rmsprop-eps 0.1 --no-nesterov", "nesterov"),
+        ("--decay-step 3 --decay-ratio 0.5", "decay-ratio decay-step"),
+        ("--lr-scheduler step --decay-step 3 --decay-ratio 0.5", ""),
+    ],
+)
+def test_flags_of_another_optimizer_or_schedule_are_named(words: str, idle: str) -> None:
+    """Typed ones only: --decay-step has a value in every run."""
+    expected = [f"--{name}" for name in idle.split()]
+    assert search_config(*words.split()).ignored_flags() == expected
+    subnet = load_config(SubnetConfig, "", ["--arch", "fbnet_c", *words.split()])
+    assert subnet.ignored_flags() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        ("--a-optimizer adam --a-momentum 0.5 --a-betas 0,0.9", ["--a-momentum"]),
+        ("--a-optimizer sgd --a-momentum 0.5 --a-betas 0,0.9", ["--a-betas"]),
+    ],
+)
+def test_flags_of_the_other_optimizer_of_alpha_are_named(words: str, idle: list[str]) -> None:
+    config = search_config("--sample-strategy", "softmax", *words.split())
+    assert config.ignored_flags() == idle
+
+
+def test_a_typed_warm_up_leaves_epochs_at_the_full_rate() -> None:
+    for kind, more in ((SearchConfig, []), (SubnetConfig, ["--arch", "fbnet_c"])):
+        with pytest.raises(ValueError, match="--warmup-epochs 3 leaves none of 3 epochs"):
+            load_config(kind, "", [*more, "--epochs", "3", "--warmup-epochs", "3"])
+        load_config(kind, "", [*more, "--epochs", "3", "--warmup-epochs", "2"])
+        assert load_config(kind, "", [*more, "--epochs", "1"]).training.warmup_epochs >= 1
+
+
+def test_none_takes_a_recipes_colour_jitter_back(capsys: pytest.CaptureFixture) -> None:
+    recipe = ("--config", str(RECIPES.parent / "search" / "spos.yaml"))
+    assert search_args(*recipe).color_jitter == (0.4, 0.4, 0.4, 0)
+    assert search_args(*recipe, "--color-jitter", "none").color_jitter is None
+    for text in ("0.4,0.4,0.4", "0.4,0.4,0.4,0.6", "no"):
+        with pytest.raises(SystemExit):
+            search_args("--color-jitter", text)
+        assert "is neither none nor four numbers" in capsys.readouterr().err
 
 
 def test_an_unknown_flag_gets_the_nearest(capsys: pytest.CaptureFixture) -> None:

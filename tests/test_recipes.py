@@ -196,6 +196,16 @@ def test_the_share_of_clipped_steps() -> None:
     assert run.meter.read()[2] == 50
 
 
+def test_a_warm_up_that_fills_the_training_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "oneshot_nas")
+    for epochs, said in ((3, False), (2, True)):
+        recipe = RecipeConfig(
+            epochs=epochs, warmup_epochs=2, optimizer="sgd", lr=0.1, weight_decay=0
+        )
+        Optimisation(nn.Linear(1, 1), FourBatches(), recipe)
+        assert ("a warm-up of 2 epochs fills all 2" in caplog.text) == said
+
+
 def test_momentum_moves_the_ring_of_a_superkernel_in_a_smaller_step() -> None:
     """As docs/performance.md says: the ring's gradient is 0 then, not None."""
     torch.manual_seed(0)

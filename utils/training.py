@@ -109,6 +109,8 @@ class Optimisation:
             eps=recipe.rmsprop_eps,
         )
         self.scheduler = build_scheduler(self.optimizer, recipe, len(loader))
+        if 0 < recipe.epochs <= (warmup := recipe.warmup_epochs):
+            log.info(f"note: a warm-up of {warmup} epochs fills all {recipe.epochs}")
         self.precision = Precision(recipe.amp, loader.device)
         self.guard = LossGuard(recipe.on_nan, loader.device)
         self.meter = Meter(loader.device)

@@ -141,7 +141,8 @@ class AlphaConfig:
 
     def idle(self, target: bool) -> set[str]:
         """Return names of the (resolved) flags without effect; `target`: the cost has one."""
-        idle = set() if target or self.hc_loss == "log" else {"hc_loss", "hc_weight"}
+        idle = {"a_momentum" if self.a_optimizer == "adam" else "a_betas"}
+        idle |= set() if target or self.hc_loss == "log" else {"hc_loss", "hc_weight"}
         if not self.a_warmup_epochs:
             idle |= {"indicator_dropout"}
             idle |= {"weight_paths"} if self.weight_paths == "warm-up" else set()

@@ -196,12 +196,17 @@ class SubnetConfig(Command):
         """True if the network is trained, not only evaluated or measured."""
         return self.use.evaluate is None and not self.use.benchmark
 
+    def ignored_flags(self) -> list[str]:
+        return sorted(option(name) for name in self.training.idle_flags & self.typed)
+
     def problems(self) -> Iterator[str]:
         teacher = self.distillation
         if self.list_architectures:
             return
         if (teacher.teacher is None) != (teacher.teacher_weights is None):
             yield "--teacher and --teacher-weights belong together; give both"
+        if self.trains:
+            yield from self.training.problems(self.typed)
         if self.verification.verify is not None:
             yield from self.verify_problems(self.verification.verify)
             return

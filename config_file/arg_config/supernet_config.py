@@ -131,6 +131,7 @@ class SupernetCommand(Command):
         if self.run.dry_run and self.run.resume:
             yield "--dry-run plans a new run; leave --resume out"
         if self.trains:
+            yield from self.training.problems(self.typed)
             superkernel = is_superkernel(self.space.search_space)
             yield from self.resolved_sampling(superkernel).sampling_problems(superkernel)
 
@@ -235,8 +236,8 @@ class SupernetCommand(Command):
     @property
     def idle_flags(self) -> set[str]:
         """Names of the flags that have no effect in this run."""
-        idle = {name for kind in self.idle_parts for name in flags(kind)}
-        return idle | self.alpha.idle(self.budget.target_hc is not None)
+        idle = self.training.idle_flags | self.alpha.idle(self.budget.target_hc is not None)
+        return idle.union(*(flags(kind) for kind in self.idle_parts))
 
     def ignored_flags(self) -> list[str]:
         """Return the typed flags that have no effect: they are named, not silently ignored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,3 +49,19 @@ class RecipeConfig:
         ("stop", "skip"),
         "a step whose loss is NaN or infinite: stop there, or leave the step out",
     )
+
+    @property
+    def idle_flags(self) -> set[str]:
+        """Names of the flags that the optimiser and the schedule have no use for."""
+        idle = set() if self.lr_scheduler == "step" else {"decay_step", "decay_ratio"}
+        if self.optimizer != "sgd" or self.momentum == 0:
+            idle.add("nesterov")
+        return idle if self.optimizer == "rmsprop" else idle | {"rmsprop_alpha", "rmsprop_eps"}
+
+    def problems(self, typed: frozenset[str]) -> Iterator[str]:
+        """Yield what does not go together; a recipe's warm-up may fill a shorter training."""
+        if "warmup_epochs" in typed and 0 < self.epochs <= self.warmup_epochs:
+            yield (
+                f"--warmup-epochs {self.warmup_epochs} leaves none of {self.epochs} epochs at the "
+                "full rate; lower it"
+            )

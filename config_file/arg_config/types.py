@@ -66,7 +66,7 @@ def or_word(kind: Kind[T], words: Mapping[str, U], what: str, metavar: str) -> K
         except ArgumentTypeError:
             raise ArgumentTypeError(f"{text!r} is neither {what}") from None
 
-    return Kind(parse, metavar)
+    return Kind(parse, metavar, kind.is_list)
 
 
 def several(kind: Kind[T], what: str, metavar: str, length: int | None = None) -> Kind[list[T]]:
@@ -108,13 +108,10 @@ def _limits(text: str) -> list[str]:
 
 
 def _jitter(text: str) -> list[float]:
-    shares = several(number(0), "", "", length=4)
-    with contextlib.suppress(ArgumentTypeError):
-        if (values := shares(text))[3] <= 0.5:
-            return values
-    raise ArgumentTypeError(
-        f"{text!r} is not four numbers such as 0.4,0.4,0.4,0.1, the last from 0 to 0.5"
-    )
+    values = several(number(0), "", "", length=4)(text)
+    if values[3] > 0.5:  # the hue's range
+        raise ArgumentTypeError(text)
+    return values
 
 
 def _path(text: str) -> Path:
@@ -143,7 +140,12 @@ budget = or_word(
 threads = or_word(
     integer(1, 1024), {"auto": "auto"}, "an integer from 1 to 1024 nor auto", "N|auto"
 )
-jitter = Kind(_jitter, "B,C,S,H", is_list=True)
+jitter = or_word(
+    Kind(_jitter, is_list=True),
+    {"none": None},
+    "none nor four numbers such as 0.4,0.4,0.4,0.1, the last from 0 to 0.5",
+    "B,C,S,H|none",
+)
 limits = Kind(_limits, "METRIC=VALUE[:MIN]", is_list=True)
 widths = several(count, "a list of positive integers such as 32,16,24", "N,N,...")
 numbers = several(positive, "a list of numbers above 0 such as 48,63.5", "M,M,...")
