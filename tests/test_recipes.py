@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from data.augment import Augmentation
 from lookup_table import Budget, BudgetCounts
 from model import build_supernet, load_space
 from model.blocks import residual_blocks
+from sampler.hardware_loss import HC_LOSSES
 from sampler.uniform import draw_from_bins
 from train_supernet import new_supernet
 from utils.optim import build_optimizer, build_scheduler, decay_groups
@@ -54,6 +57,22 @@ def test_a_recipe_of_a_retraining_loads(file: Path) -> None:
     assert values["grad_clip"] == 0 and not values["zero_init"]
     for name in ("ema_decay", "cutmix", "mixup", "drop_path", "randaugment", "warmup_epochs"):
         assert values[name] == 0, name
+
+
+def test_proxylessnas_constraint_pulls_as_the_code_does_at_its_target() -> None:
+    """The code's ((log E / log 300e6) ** 0.3), of single MACs; here E is in millions."""
+    words = ["--config", str(ROOT / "config_file" / "search" / "proxylessnas.yaml")]
+    config = load_config(SearchConfig, "", words)
+    target, weight = config.budget.target_hc, config.alpha.hc_weight
+
+    def pull(loss: Callable[[Tensor], Tensor]) -> float:
+        share = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)  # of the target
+        loss(share).backward()
+        return share.grad.item()
+
+    ours = pull(lambda x: HC_LOSSES[config.alpha.hc_loss](1.0, x * target, target, weight))
+    theirs = pull(lambda x: ((x * 300e6).log() / math.log(300e6)) ** 0.3)
+    assert ours == pytest.approx(theirs, rel=1e-3)
 
 
 def test_paths_are_not_clipped_by_default() -> None:

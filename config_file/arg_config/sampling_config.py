@@ -23,7 +23,7 @@ HC_WEIGHTS = {  # of each --hc-loss where --hc-weight is not given
     "hinge": 1.0,
     "linear": 0.1,  # ProxylessNAS's code
     "log": 0.1,  # not Single-Path NAS's, whose code has 1,000 lambda: 20 in its README
-    "log_ratio": 0.6,  # FBNet; ProxylessNAS's code: 0.3
+    "log_ratio": 0.6,  # FBNet; ProxylessNAS's code: 0.3, of single MACs
     "multiplicative": 0.07,  # MnasNet
 }
 
