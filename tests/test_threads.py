@@ -96,6 +96,7 @@ def test_the_users_waiting_policy_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert "GOMP_SPINCOUNT" not in os.environ
     monkeypatch.delenv("OMP_WAIT_POLICY")
     wait_without_spinning()
+    assert "threads, GOMP_SPINCOUNT=3000, " in threads.threads_text(torch.device("cpu"))
     assert (os.environ.pop("GOMP_SPINCOUNT"), os.environ.pop("KMP_BLOCKTIME")) == ("3000", "0")
 
 

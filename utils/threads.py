@@ -133,8 +133,10 @@ def processor() -> str:
 
 
 def threads_text(device: torch.device) -> str:
-    """Name threads and instruction set for a line of the log; "" on other devices."""
+    """Name threads, how they wait and instructions for a line of the log; "" on other devices."""
     if device.type != "cpu":
         return ""
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return f" ({torch.get_num_threads()} of {usable_cpus()} threads, {instructions})"
+    threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
+    waiting = next((f", {name}={os.environ[name]}" for name in names if name in os.environ), "")
+    return f" ({threads} of {usable_cpus()} threads{waiting}, {instructions})"
