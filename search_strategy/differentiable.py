@@ -50,11 +50,9 @@ class DifferentiableSearch(SearchStrategy[StrategyConfig]):
         rows, warnings = convergence_rows(
             space, self.budget.counts, self.prior, search.answer, search.target
         )
-        for number, warning in enumerate(warnings, 1):
-            rows["warning" if number == 1 else f"warning {number}"] = warning
         caveat = super().findings(search).caveat
         tables = {"most probable architecture without a budget": table_rows}
-        return Findings(rows, caveat, tables, self.prior)
+        return Findings(rows, caveat, tables, self.prior, warnings)
 
 
 def log_probability(probabilities: np.ndarray, architecture: np.ndarray) -> float:

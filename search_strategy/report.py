@@ -198,7 +198,7 @@ class SearchReport:
             self.rows["verdict"] = verdict
         chance = 100 / self.history.space.num_classes
         if self.images and mean < 1.5 * chance:  # digits' fbnet and spos: 10.3 and 10.8 of 10 %
-            self.rows["warning"] = (
+            self.warn(
                 f"random networks score {mean:.2f} % on average, and guessing {chance:.2f} %: the "
                 "supernet has not learned, so this answer is luck; train it longer (--epochs) or "
                 "with another recipe"
@@ -217,12 +217,19 @@ class SearchReport:
             f"{np.std(bests, ddof=1):.2f}, from {min(bests):.2f} to {max(bests):.2f} %"
         )
 
+    def warn(self, text: str) -> None:
+        """Add a row of warning."""
+        number = 1 + sum(row.startswith("warning") for row in self.rows)
+        self.rows["warning" if number == 1 else f"warning {number}"] = text
+
     def add_findings(self, findings: Findings) -> None:
         """Add the strategy's own part: rows, tables and what its parameters have learned."""
         self.probabilities = findings.probabilities
         if findings.caveat:
             self.rows[self.accuracy] += f"  ({findings.caveat})"
         self.rows |= findings.rows
+        for warning in findings.warnings:
+            self.warn(warning)
         self.tables |= findings.tables
 
     def next_steps(self) -> dict[str, str]:

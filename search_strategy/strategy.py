@@ -61,12 +61,14 @@ class Findings:
         caveat: a remark beside the answer's accuracy.
         tables: further tables below the summary, by title.
         probabilities: of the choices, float [L, C], if a prior was learned.
+        warnings: each with what to change.
     """
 
     rows: dict[str, str] = field(default_factory=dict)
     caveat: str = ""
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
+    warnings: Sequence[str] = ()
 
 
 class SearchStrategy(Generic[Flags]):

@@ -371,6 +371,8 @@ def test_a_supernet_that_guesses_is_named(
     random.add(report.history.architectures, np.array([mean - 1, mean + 1]))
     report.add_random(random)
     assert ("guessing 20.00 %" in report.rows.get("warning", "")) == warns
+    report.add_findings(Findings(warnings=["of the strategy"]))
     document = report_page(report)
-    assert ('<p class="warning">' in document) == warns
+    assert document.count('<p class="warning">') == 1 + warns, "one of them is lost"
+    assert f"<b>warning{' 2' * warns}</b> of the strategy</p>" in document
     assert document.index('<p class="verdict">') < document.index("The network found")
