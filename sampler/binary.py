@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from config_file.arg_config.supernet_config import SupernetCommand
+from lookup_table import Budget
+from model import Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
@@ -15,15 +18,37 @@ class BinaryGateSampler(ArchitectureSampler):
 
     The two are drawn without replacement, and all others are masked as if they did not exist. A
     gate opens one of the two; the gradient through the gates (equation 4) changes the two alphas.
+
+    Args:
+        all_gates: an architecture step draws one path too and takes the gradients of all gates, as
+            the authors' code does by default (its `full_v2`, github.com/mit-han-lab/proxylessnas).
     """
+
+    def __init__(
+        self, num_choices: np.ndarray, rng: np.random.Generator, all_gates: bool = False
+    ) -> None:
+        super().__init__(num_choices, rng)
+        self.all_gates = all_gates
+
+    @classmethod
+    def from_config(
+        cls,
+        config: SupernetCommand,
+        supernet: Supernet,
+        rng: np.random.Generator,
+        budget: Budget | None,
+    ) -> BinaryGateSampler:
+        return cls(supernet.space.num_choices, rng, config.alpha.binary_gates == "all")
 
     def step_paths(self) -> list[np.ndarray]:
         return [self.random_path()]
 
     def draw(self) -> ArchitectureDraw:
-        # Gumbel top-k: the two largest of alpha + noise are two draws without replacement
-        order = (self.logits.detach() + self.gumbel_noise()).argsort(1, descending=True)[:, :2]
-        used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask  # [L, C]
+        used = self.mask  # [L, C]
+        if not self.all_gates:
+            # Gumbel top-k: the two largest of alpha + noise are two draws without replacement
+            order = (self.logits.detach() + self.gumbel_noise()).argsort(1, descending=True)[:, :2]
+            used = torch.zeros_like(self.mask).scatter(1, order, True) & self.mask
         pair = self.alpha.masked_fill(~used, -torch.inf).softmax(1)  # p of the two, reset
         opened = (pair.detach().log() + self.gumbel_noise()).argmax(1)  # [L], drawn from the pair
         # d weights_j / d alpha_i = p_j (delta_ij - p_i): equation 4, the gates in place of weights
@@ -38,8 +63,11 @@ class BinaryGateSampler(ArchitectureSampler):
         """Rescale the two so that the probabilities of all others stay the same (section 3.3).
 
         exp(alpha) of the two is multiplied by one ratio per layer. The others are set back to
-        `before`, since momentum and weight decay of the optimiser would move them.
+        `before`, since momentum and weight decay of the optimiser would move them. Where all gates
+        learn, nothing is to be kept.
         """
+        if self.all_gates:
+            return
         used = torch.from_numpy(drawn.used)
         # undo what momentum and decay did to the others
         changed = torch.where(used, self.alpha, before)

@@ -92,13 +92,14 @@ def in_size(table: LookupTable, factor: int) -> LookupTable:
 def architecture_sampler(
     kind: str, num_choices: np.ndarray, seed: int = 0, random_alpha: torch.dtype | None = None
 ) -> ArchitectureSampler:
-    """softmax, gumbel, gumbel_hard or binary; `random_alpha`: normal parameters of that dtype."""
+    """A sampler by a short name; `random_alpha`: normal parameters of that dtype."""
     rng = np.random.default_rng(seed)
     sampler = {
         "softmax": SoftmaxSampler,
         "gumbel": GumbelSampler,
         "gumbel_hard": functools.partial(GumbelSampler, hard=True),
         "binary": BinaryGateSampler,
+        "binary_all": functools.partial(BinaryGateSampler, all_gates=True),
     }[kind](num_choices, rng)
     if random_alpha is not None:
         g = torch.Generator().manual_seed(0)

@@ -396,7 +396,7 @@ class Stripes(FewBatches):
             yield 3 * F.one_hot(labels, 10).float().view(32, 10, 1, 1), labels
 
 
-@pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary"])
+@pytest.mark.parametrize("kind", ["softmax", "gumbel", "gumbel_hard", "binary", "binary_all"])
 def test_the_planted_architecture_is_found(
     kind: str, tiny: SearchSpace, tiny_table: LookupTable
 ) -> None:

@@ -123,6 +123,13 @@ class AlphaConfig:
         "of threshold: chance of each gate to be closed in warm-up steps; Single-Path NAS: 0.4",
         marks=[BY_RECIPE],
     )
+    binary_gates: str = flag(
+        "two",
+        ("two", "all"),
+        "of binary: gates whose gradients an architecture step takes, those of two drawn choices "
+        "(ProxylessNAS, the paper) or all, from the outputs of all (its code's default)",
+        marks=[BY_RECIPE],
+    )
     hc_loss: str = flag(
         "l2",
         tuple(HC_WEIGHTS),

@@ -193,6 +193,8 @@ class SupernetCommand(Command):
             yield from gumbel.problems(self.typed)
         if gumbel.gumbel_sampled_gradient and not gumbel.gumbel_hard:
             yield "--gumbel-sampled-gradient needs --gumbel-hard: else nothing is sampled"
+        if self.alpha.binary_gates != "two" and strategy != "binary":
+            yield f"--binary-gates is for gates of binary; {strategy} has none"
         if self.alpha.indicator_dropout and strategy != "threshold":
             yield f"--indicator-dropout closes the gates of threshold; {strategy} has none"
         warmup, epochs = self.alpha.a_warmup_epochs, self.training.epochs
