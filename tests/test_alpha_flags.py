@@ -131,6 +131,13 @@ def test_flags_reach_the_architecture_steps(
     assert of(task_of(tmp_path, *words, *flags).architecture) == value
 
 
+@pytest.mark.parametrize(("flags", "gates"), [((), 2), (("--binary-gates", "all"), 4)])
+def test_binary_gates_learn_two_or_all(tmp_path: Path, flags: tuple, gates: int) -> None:
+    words = ("--search-space", TINY, "--sample-strategy", "binary", "--a-warmup-epochs", 0)
+    task = task_of(tmp_path, *words, *flags)
+    assert task.sampler.draw().used.sum(1).max() == gates
+
+
 @pytest.mark.parametrize(
     ("when", "paths"), [("never", [0, 0]), ("warm-up", [1, 0]), ("always", [1, 1])]
 )
@@ -169,6 +176,7 @@ def test_a_typed_temperature_takes_the_place_of_a_files_decay(
     [
         ("gumbel --temperature-decay 0.9 --temperature-final 0.5", "leave one out"),
         ("gumbel --temperature-init 0.05", "temperatures fall"),
+        ("softmax --binary-gates all", "gates of binary"),
         ("softmax --hc-loss log_ratio --target-hc 0.5", "a --target-hc above 1"),
     ],
 )
