@@ -39,6 +39,7 @@ def samplers(num_choices: np.ndarray) -> dict[str, ArchitectureSampler]:
     rng = np.random.default_rng(0)
     made: dict[str, ArchitectureSampler] = {
         "binary": BinaryGateSampler(num_choices, rng),
+        "binary, all gates": BinaryGateSampler(num_choices, rng, all_gates=True),
         "softmax": SoftmaxSampler(num_choices, rng),
     }
     for temperature in (5.0, 1.0, 0.3):
