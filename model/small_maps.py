@@ -92,7 +92,8 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
     if x.shape[2:] == (1, 1):  # not every kernel of one tap: that may have a stride
         y = x * weight.view(1, -1, 1, 1)  # a 1x1 map meets the middle tap alone
         return y if bias is None else y + bias.view(1, -1, 1, 1)
-    fast = max(x.shape[2:]) < kernel or (AVX512 and kernel >= 5)
+    size = max(x.shape[2:])
+    fast = size < kernel or (kernel >= 5 and (AVX512 or size <= kernel + 1))
     fast = fast and x.shape[2] * x.shape[3] <= PIXELS_PER_IMAGE * len(x)
     if fast and bias is None and torch.is_grad_enabled() and weight.requires_grad:
         return _DepthwiseConv.apply(x, weight, stride, (rows, cols))  # only its backward differs
