@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -40,12 +40,17 @@ class Sampler:
         rng: np.random.Generator,
         budget: Budget | None,
     ) -> Sampler:
-        """Make the sampler of a run; a sampler with flags of its own overrides this.
+        """Make the sampler of a run; one that needs supernet or budget overrides this.
 
         Args:
             budget: of the run; None if its training looks at no costs.
         """
-        return cls(supernet.space.num_choices, rng)
+        return cls(supernet.space.num_choices, rng, **cls.options(config))
+
+    @classmethod
+    def options(cls, config: SupernetCommand) -> dict[str, Any]:
+        """Return further arguments of the constructor; one with flags of its own overrides this."""
+        return {}
 
     def architecture_training(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from config_file.arg_config.supernet_config import SupernetCommand
-from lookup_table import Budget
-from model import Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
@@ -31,14 +31,8 @@ class BinaryGateSampler(ArchitectureSampler):
         self.all_gates = all_gates
 
     @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        supernet: Supernet,
-        rng: np.random.Generator,
-        budget: Budget | None,
-    ) -> BinaryGateSampler:
-        return cls(supernet.space.num_choices, rng, config.alpha.binary_gates == "all")
+    def options(cls, config: SupernetCommand) -> dict[str, Any]:
+        return {"all_gates": config.alpha.binary_gates == "all"}
 
     def step_paths(self) -> list[np.ndarray]:
         return [self.random_path()]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from config_file.arg_config.supernet_config import SupernetCommand
-from lookup_table import Budget
-from model import Supernet
 from sampler.architecture import ArchitectureDraw, ArchitectureSampler
 
 
@@ -38,15 +38,9 @@ class GumbelSampler(ArchitectureSampler):
         self.sampled_gradient = sampled_gradient
 
     @classmethod
-    def from_config(
-        cls,
-        config: SupernetCommand,
-        supernet: Supernet,
-        rng: np.random.Generator,
-        budget: Budget | None,
-    ) -> GumbelSampler:
-        num_choices, flags = supernet.space.num_choices, config.gumbel
-        return cls(num_choices, rng, flags.gumbel_hard, flags.gumbel_sampled_gradient)
+    def options(cls, config: SupernetCommand) -> dict[str, Any]:
+        flags = config.gumbel
+        return {"hard": flags.gumbel_hard, "sampled_gradient": flags.gumbel_sampled_gradient}
 
     def soft_weights(self) -> Tensor:
         """Draw softmax((alpha + noise) / temperature), [L, C]."""
