@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.gradient_search import Reference, Table
+from benchmarks._judge import Reference, Table
 from config_file.arg_config.fields import Parser
 from config_file.arg_config.types import count
 from model import Supernet
