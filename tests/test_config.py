@@ -107,14 +107,17 @@ def test_a_file_holds_settings_per_sampler(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(SearchConfig, "recipes", (tmp_path,))
     args_of = search_args
-    args = args_of("--search-strategy", "gradient")  # softmax, as `resolve` finds later
+    softmax = ("--search-strategy", "gradient", "--sample-strategy", "differentiable")
+    args = args_of(*softmax)  # softmax, as `resolve` finds later
     assert (args.a_lr, args.epochs, args.hc_loss) == (0.2, 11, "hinge")
+    assert args_of("--search-strategy", "gradient").a_lr == 0.4  # hard, likewise
+    assert args_of("--search-strategy", "gradient", "--no-gumbel-hard").a_lr == 0.1
     assert args_of().a_lr == 0.1 and args_of("--sample-strategy", "gumbel").a_lr == 0.1
     assert args_of("--search-strategy", "gradient", "--search-space", "singlepath").a_lr == 0.3
     assert args_of("--sample-strategy", "gumbel", "--gumbel-hard").a_lr == 0.4
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 12\nsampler:\n  softmax: {hc-loss: abs}\n  gumbel: {epochs: 13}\n")
-    words = ("--search-strategy", "gradient", "--config", str(file), "--a-lr", "0.5")
+    words = (*softmax, "--config", str(file), "--a-lr", "0.5")
     args = args_of(*words)
     assert (args.a_lr, args.epochs, args.hc_loss) == (0.5, 12, "abs")
     assert args_of("--sample-strategy", "gumbel", "--config", str(file)).epochs == 13
@@ -204,7 +207,7 @@ def test_a_config_is_a_value() -> None:
         ("--sample-strategy binary --weight-paths always", "sums of all choices"),
         ("--sample-strategy gumbel --gumbel-sampled-gradient", "needs --gumbel-hard"),
         ("--indicator-dropout 0.1", "closes the gates of threshold"),
-        ("--search-strategy gradient --a-warmup-epochs 30", "leaves none of 30 epochs"),
+        ("--search-strategy gradient --a-warmup-epochs 40", "leaves none of 40 epochs"),
         ("--search-space nowhere", "search space 'nowhere' does not exist"),
     ],
 )

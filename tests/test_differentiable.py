@@ -131,6 +131,7 @@ def test_every_combination_runs_or_is_refused(space: str, sampler: str, tmp_path
 
 
 SAMPLER = lambda c: c.sampling.sample_strategy  # noqa: E731
+SECTION = lambda c: c.sampler_section  # noqa: E731
 WEIGHT = lambda c: c.alpha.hc_weight  # noqa: E731
 WARMUP = lambda c: c.alpha.a_warmup_epochs  # noqa: E731
 DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
@@ -140,7 +141,10 @@ DECAY = lambda c: c.gumbel.temperature_decay  # noqa: E731
     ("flags", "of", "value"),
     [
         ("", SAMPLER, "uniform"),
-        ("--search-strategy gradient", SAMPLER, "softmax"),
+        ("--search-strategy gradient", SECTION, "gumbel-hard"),
+        ("--search-strategy gradient --no-gumbel-hard", SECTION, "gumbel"),
+        ("--search-strategy gradient --sample-strategy gumbel", SECTION, "gumbel"),
+        ("--search-strategy gradient --sample-strategy differentiable", SECTION, "softmax"),
         ("--search-strategy gradient --search-space singlepath", SAMPLER, "threshold"),
         ("", lambda c: AlphaConfig().hc_loss, "l2"),
         ("--hc-loss l2", WEIGHT, 0.005),  # the seed's, of its own loss

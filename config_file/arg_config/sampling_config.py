@@ -36,7 +36,8 @@ class SamplingConfig:
         None,
         one_of(SAMPLE_STRATEGIES),
         f"what a step trains: {', '.join(SAMPLERS)}; differentiable is softmax, or threshold where "
-        "the space is a superkernel (default: uniform, or differentiable for that search strategy)",
+        "the space is a superkernel (default: uniform; of differentiable search hard gumbel, or "
+        "threshold)",
         "NAME",
     )
     sample_in_budget: bool = switch(
@@ -61,10 +62,11 @@ class SamplingConfig:
         Args:
             needs_alpha: architecture parameters must be trained.
         """
-        strategy = self.sample_strategy or ("differentiable" if needs_alpha else "uniform")
-        if strategy == "differentiable":
-            strategy = "threshold" if superkernel else "softmax"
-        return replace(self, sample_strategy=strategy)
+        strategy = self.sample_strategy
+        if strategy == "differentiable" or (strategy is None and needs_alpha):
+            weighted = "softmax" if strategy else "gumbel"  # hard; see docs/results.md
+            strategy = "threshold" if superkernel else weighted
+        return replace(self, sample_strategy=strategy or "uniform")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,8 +120,11 @@ class Reader:
             merged = _over(merged, {n: chosen[n] for n in LOSS if n in self.given})
             return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
-        values = parse(None)  # names the sampler, whose section is then read as well
-        section = take(self.kind, values).sampler_section
+        values, typed = (
+            parse(None),
+            frozenset(self.given),
+        )  # names the sampler, whose section is then read as well
+        section = replace(take(self.kind, values), typed=typed).sampler_section
         return parse(section) if section else values
 
     def resumed(self) -> Namespace:

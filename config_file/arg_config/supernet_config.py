@@ -124,8 +124,9 @@ class SupernetCommand(Command):
         if not self.trains:
             return None
         superkernel = is_superkernel(self.space.search_space)
-        strategy = self.resolved_sampling(superkernel).sampling.sample_strategy
-        return "gumbel-hard" if strategy == "gumbel" and self.gumbel.gumbel_hard else strategy
+        config = self.resolved_sampling(superkernel)
+        strategy = config.sampling.sample_strategy
+        return "gumbel-hard" if strategy == "gumbel" and config.gumbel.gumbel_hard else strategy
 
     def problems(self) -> Iterator[str]:
         if self.run.dry_run and self.run.resume:
@@ -137,14 +138,17 @@ class SupernetCommand(Command):
 
     def resolved_sampling(self: C, superkernel: bool) -> C:
         """Fill in the sampler, and what follows from it and from other flags."""
-        epochs = self.training.epochs
+        epochs, gumbel = self.training.epochs, self.gumbel
         sampling = self.sampling.resolve(self.needs_alpha, superkernel)
+        by_default = self.needs_alpha and self.sampling.sample_strategy is None
+        if by_default and "gumbel_hard" not in self.typed:
+            gumbel = replace(gumbel, gumbel_hard=not superkernel)
         return replace(  # type: ignore[call-arg]
             self,
             training=self.training.resolve(sampling.sample_strategy),
             sampling=sampling,
             alpha=self.alpha.resolve(epochs),
-            gumbel=self.gumbel.resolve(epochs, self.typed),
+            gumbel=gumbel.resolve(epochs, self.typed),
         )
 
     def sampling_problems(self, superkernel: bool) -> Iterator[str]:
@@ -178,16 +182,17 @@ class SupernetCommand(Command):
                 "--sample-bins divides the window of --info-metric, --min-hc to --target-hc; leave "
                 "--limit out"
             )
-        sums = strategy == "softmax" or (strategy == "gumbel" and not gumbel.gumbel_hard)
+        hard = strategy == "gumbel" and gumbel.gumbel_hard
+        sums, one = strategy in ("softmax", "gumbel") and not hard, "hard " * hard + str(strategy)
         if sampling.checkpoint_activations and not sums:
             yield (
                 "--checkpoint-activations is for sums of all choices (softmax, soft gumbel); "
-                f"{strategy} keeps the activations of one path anyway"
+                f"{one} keeps the activations of one path anyway"
             )
         if self.alpha.weight_paths != "never" and not sums:
             yield (
                 "--weight-paths is for sums of all choices (softmax, soft gumbel); "
-                f"{strategy} has no such steps"
+                f"{one} has no such steps"
             )
         if strategy == "gumbel":
             yield from gumbel.problems(self.typed)
