@@ -34,7 +34,7 @@ from utils.run_files import Run, SearchRun, metrics_of, read_config, read_run, r
 Row = dict[str, Any]  # name of a column -> value; None where it was not measured
 
 # what may differ between two runs that only repeat each other with another seed
-NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers"}
+NOT_THE_METHOD = {"random-seed", "checkpoint", "device", "num-workers", "threads"}
 NOT_THE_METHOD |= {"run-dir", "cache-dir", "data-path"}
 SAME_IN_A_GROUP = ("supernet", "space", "dataset", "sampler", "accuracy")
 # columns that a narrow terminal does without, the first ones first

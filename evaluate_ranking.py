@@ -135,7 +135,7 @@ class Inputs:
         )
         table = load_table(costed, run.cache_dir)
         benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
-        facts = supernet_facts(space, data.dataset, data.train_portion)
+        facts = supernet_facts(space, data.dataset, data.train_portion, splits.fingerprint)
         supernets = []
         for path in config.checkpoint:
             net = build_supernet(space).to(device).to(memory_format=torch.channels_last)

@@ -43,6 +43,7 @@ from search_strategy.searches import Searches, new_strategy
 from search_strategy.strategy import FinishedSearch, SearchStrategy
 from search_strategy.workers import LocalWorkers, build_evaluator, scoring_processes
 from train_supernet import build_costs, load_inputs, new_supernet, supernet_rows, train
+from utils import ranks
 from utils.checkpoint import load_checkpoint
 from utils.errors import memory_hint, user_errors
 from utils.report import Phases
@@ -51,11 +52,11 @@ from utils.threads import set_threads
 from utils.tracker import Tracker, load_callback
 
 
-def load_weights(config: SearchConfig, supernet: Supernet) -> Prior:
-    """Load the weights of --checkpoint; return what its training has learned about the choices."""
+def load_weights(config: SearchConfig, supernet: Supernet, images: str) -> Prior:
+    """Load the weights of --checkpoint, if a split of these images trained it; return its prior."""
     assert config.checkpoint is not None
     data = config.data
-    facts = supernet_facts(supernet.space, data.dataset, data.train_portion)
+    facts = supernet_facts(supernet.space, data.dataset, data.train_portion, images)
     state = load_supernet(config.checkpoint, supernet, facts)
     return Prior.read(state, config.strategy, config.checkpoint)
 
@@ -71,7 +72,6 @@ def report_search(
 ) -> SearchReport:
     """Compare the answer with random networks, other seeds, the largest network; test it."""
     config, scores, budget = searches.config, searches.scores, searches.budget
-    device = splits.train.device
     metric, window = config.budget.info_metric, config.budget.window
     more = strategy.chosen_by, budget.limits[1:], config.metrics
     report = SearchReport(searches.folder, found, config.in_effect(), metric, window, *more)
@@ -84,12 +84,6 @@ def report_search(
     if config.seeds > 1:
         with phases("other seeds"):
             report.add_seeds(searches.best_of_seeds(found))
-    if config.supernet_seeds > 1:
-        with phases("other supernets"):
-            table = budget.counts.table
-            first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
-            all_runs = search_again(first, config.supernet_seeds, device)
-            report.rows |= agreement(all_runs, device)
     with phases("controls and test"):
         largest = budget.largest()
         top1 = scores.scored_top1(largest[None])[0]
@@ -108,7 +102,7 @@ def report_search(
             validation_trained=prior.validation_trained,
         )
         report.add_findings(strategy.findings(finished))
-        settings = config.latency.settings(device)
+        settings = config.latency.settings(splits.train.device)
         report.rows |= latency_rows(searches.space, budget, answer, settings)
     return report
 
@@ -137,7 +131,8 @@ def main() -> None:
         limits = config.budget.limits(table)
         budget = build_budget(table, limits, networks, known)
         if supernet is not None:
-            prior = load_weights(config, supernet) if config.checkpoint else prior
+            if config.checkpoint:
+                prior = load_weights(config, supernet, splits.fingerprint)
             evaluator = build_evaluator(
                 supernet, splits.calibration, splits.validation, config.evaluation
             )
@@ -159,8 +154,10 @@ def main() -> None:
         if untrained is not None:
             with phases("supernet training"):
                 path, every = folder / "supernet.pt", build_budget(table, limits)
-                train(untrained, splits.train, config, path, writer, splits.alpha_train, every)
-                prior = Prior.read(load_checkpoint(path), config.strategy, path)
+                more = splits.alpha_train, every, splits.fingerprint
+                train(untrained, splits.train, config, path, writer, *more)
+                if ranks.is_main():  # the others score only; a resumed run leaves them no file
+                    prior = Prior.read(load_checkpoint(path), config.strategy, path)
         workers = evaluator and LocalWorkers(evaluator, scoring_processes(splits.validation))
         scorer = SharedScores(oracle or workers)  # type: ignore[arg-type]  # one of them is there
         if scorer.run_worker():  # a rank other than 0, whose work is done with rank 0's
@@ -172,7 +169,13 @@ def main() -> None:
         with phases("search"):
             found = searches.run(strategy, "history.csv", "search")
         report = report_search(searches, strategy, found, prior, evaluator, splits, phases)
-        scorer.close()
+        scorer.close()  # before what takes long: the other ranks do not wait for it
+        if config.supernet_seeds > 1:
+            with phases("other supernets"):
+                answer = found.architectures[report.winner]
+                first = SearchedRun(folder, config, space, table, budget, answer)
+                again = search_again(first, config.supernet_seeds, device)
+                report.rows |= agreement(again, device)
         report.finish(phases, writer)
 
 

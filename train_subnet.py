@@ -44,6 +44,7 @@ from model import (
     add_drop_path,
     describe,
     load_architecture,
+    load_preprocessing,
     load_trained,
     save_weights,
     zero_residuals,
@@ -96,10 +97,11 @@ def new_network(
         resumed: the weights will come from the run's own checkpoint.
     """
     net = Subnet(space, architecture, space.training_style)
-    if config.training.zero_init:
+    source = None if resumed else config.init_from
+    inherits = source is not None and not str(source).startswith(PREFIX)
+    if config.training.zero_init and not inherits:  # a supernet's BNs may have no scale to copy
         zero_residuals(net)
     net.to(splits.train.device).to(memory_format=torch.channels_last)
-    source = None if resumed else config.init_from
     if source and str(source).startswith(PREFIX):
         name = str(source).removeprefix(PREFIX)
         copy_timm(net, timm_network(name), name)
@@ -183,9 +185,24 @@ def export(net: Subnet, inputs: Inputs, config: SubnetConfig, card: ModelCard) -
 
 
 def evaluate_weights(config: SubnetConfig, weights: Path, device: torch.device) -> None:
-    """Print accuracies and write exports (--evaluate), without training or a run folder."""
-    inputs = Inputs.load(config, config.arch, device)
+    """Print accuracies and write exports (--evaluate), without training or a run folder.
+
+    Images are normalised as those that the weights were trained on.
+
+    Raises:
+        ValueError: the weights do not fit, or their classes are others than the dataset's.
+    """
+    known = load_preprocessing(weights) if weights.suffix == ".safetensors" else None
+    own = None if known is None else (known.mean, known.std)
+    inputs = Inputs.load(config, config.arch, device, own)
     splits, shown = inputs.splits, {}
+    if known is not None and known.classes != splits.classes:
+        differ = set(known.classes) ^ set(splits.classes)
+        raise ValueError(
+            f"{weights} was trained on {len(known.classes)} classes, {config.data.dataset} has "
+            f"{len(splits.classes)} and {', '.join(sorted(differ)[:3]) or 'their order'} differ; "
+            f"give --data-path the classes it was trained on, or train it on these by --init-from"
+        )
     net = Subnet(inputs.space, inputs.architecture).to(device).to(memory_format=torch.channels_last)
     load_trained(net, weights)
     for name, part in (("validation", splits.validation), ("test", splits.test)):

@@ -196,6 +196,7 @@ def train(
     writer: SummaryWriter,
     architecture_loader: Loader | None = None,
     budget: Budget | None = None,
+    images: str | None = None,
 ) -> None:
     """Train a supernet in place and leave its checkpoint at `path`; resume one that is there.
 
@@ -204,6 +205,7 @@ def train(
 
     Args:
         architecture_loader, budget: see `SupernetTask`.
+        images: fingerprint of the splits, for the checkpoint: a search looks at the others.
 
     Raises:
         ValueError: the checkpoint is damaged or of another supernet; the loss is not finite;
@@ -218,7 +220,7 @@ def train(
     parts = {"sampler": task.architecture or task.sampler, "loader": loader}
     stateful = {"supernet": supernet, **run.stateful(), **parts}
     data = config.data
-    facts = supernet_facts(supernet.space, data.dataset, data.train_portion)
+    facts = supernet_facts(supernet.space, data.dataset, data.train_portion, images)
     file = TrainingFile(path, "supernet", facts, plain(config), stateful, SAVING_SHARE)
     hint = f"--batch-size {training.batch_size}: lower it, or --input-size or --widths"
     with memory_hint(hint):
@@ -269,7 +271,8 @@ def main() -> None:
     splits.keep(folder)
     path = folder / "supernet.pt"
     with Tracker(folder / "tensorboard", tracker) as writer:
-        train(supernet, splits.train, config, path, writer, splits.alpha_train, budget)
+        more = splits.alpha_train, budget, splits.fingerprint
+        train(supernet, splits.train, config, path, writer, *more)
     log.info(f"search it: python search.py --checkpoint {path}")
 
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageFiles, fit
-from utils.files import atomic_folder
+from utils.files import atomic_folder, locked
 from utils.run_folder import progress_bar
 
 FORMAT = 1  # part of the key
@@ -87,17 +86,6 @@ def _cache_folder(root: Path, fallback: Path | None) -> Path:
     raise ValueError(f"cannot write the image cache in {root}; make the folder writable")
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process in at a time, where the system has file locks."""
-    with open(path, "w") as file:  # stays: others may wait on it
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)  # goes when the process does, however it ends
-        yield
-
-
 def _open(folder: Path, number: int, pixels: bool) -> Decoded | None:
     """Load a finished cache; None where there is none or a disk has damaged it."""
     try:
@@ -132,7 +120,7 @@ def decode(
     folder = cache / _key(images, size, pixels)
     done = _open(folder, len(images), pixels)
     if done is None:
-        with _locked(cache / f"{folder.name}.lock"):
+        with locked(cache / f"{folder.name}.lock"):
             done = _open(folder, len(images), pixels)  # another process may have built it
             if done is None:
                 shutil.rmtree(folder, ignore_errors=True)  # damaged

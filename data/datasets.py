@@ -17,6 +17,7 @@ import numpy as np
 
 from data.images import EXTENSIONS, FakeImages, ImageFiles, Images, left_out_text, list_files
 from data.stratified import stratified_split
+from utils.files import locked
 from utils.run_folder import log
 
 SPLIT_SEED = 0  # splits belong to the dataset, not to a run: every run has the same test images
@@ -121,11 +122,18 @@ def _load_cifar(name: str, folder: Path | None) -> RawData:
         "cifar10": (CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         "cifar100": (CIFAR100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     }[name]
+
+    def parts(download: bool) -> list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
+        both = [kind(str(root), train=train, download=download) for train in (True, False)]
+        return [(x.data, np.array(x.targets, dtype=np.int64), tuple(x.classes)) for x in both]
+
     try:
-        train, test = (
-            (part.data, np.array(part.targets, dtype=np.int64), tuple(part.classes))
-            for part in [kind(str(root), train=train, download=True) for train in (True, False)]
-        )
+        try:
+            train, test = parts(download=False)
+        except RuntimeError:  # not there, or another process is unpacking it
+            root.mkdir(parents=True, exist_ok=True)
+            with locked(root / f".{name}.lock"):
+                train, test = parts(download=True)
     except RuntimeError as error:  # torchvision's word for a checksum that does not match
         raise ValueError(
             f"{name} in {root} is damaged or incomplete ({str(error).splitlines()[0]}); remove "

@@ -43,6 +43,7 @@ class Splits:
         classes: names, in the order of labels.
         mean, std: per channel, of images scaled to [0, 1]; what loaders normalise with.
         input_size: px of a side.
+        resize: px that the short side of an image had before its centre was cropped.
         fingerprint: sha256 of the class names, the labels and, of a folder, the file names.
     """
 
@@ -56,6 +57,7 @@ class Splits:
     mean: Color
     std: Color
     input_size: int
+    resize: int
     fingerprint: str
 
     @property
@@ -63,7 +65,7 @@ class Splits:
         """Preprocessing of validation and test images, for networks trained on these splits."""
         return Preprocessing(
             input_size=self.input_size,
-            resize=short_side(self.input_size),
+            resize=self.resize,
             mean=self.mean,
             std=self.std,
             classes=self.classes,
@@ -124,7 +126,7 @@ class Splits:
             raise ValueError(f"{path} is damaged; remove it and run again") from error
         same = str(stored.get("fingerprint")) == self.fingerprint and all(
             name in stored and np.array_equal(stored[name], rows)
-            for name, rows in self.indices.items()
+            for name, rows in (self.indices | {"test": np.arange(self.test.num_images)}).items()
         )
         if not same:
             raise ValueError(
@@ -188,6 +190,7 @@ def load_splits(
     cache_dir: Path | None = None,
     rank: int | None = None,
     world_size: int | None = None,
+    mean_std: tuple[Color, Color] | None = None,
 ) -> Splits:
     """Load a dataset, carve validation from its train part, make a loader of each part.
 
@@ -197,6 +200,7 @@ def load_splits(
         seed: of the order and augmentation of training images.
         cache_dir: where decoded images are kept if the folder cannot be written.
         rank, world_size: the part of training batches that this process gets; None: torchrun's.
+        mean_std: what images are normalised with; None: the dataset's own.
 
     Raises:
         ValueError: an unusable folder, file, portion, size or batch size.
@@ -214,7 +218,9 @@ def load_splits(
     of_train = loaders_of(parts.train, augmentation.padding, chosen, data, device)
     of_test = loaders_of(parts.test, 0, chosen, data, device)  # no padding: never cropped at random
     labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
-    mean, std = parts.mean_std
+    mean, std = mean_std or parts.mean_std
+    # arrays go to memory whole, whatever their size
+    stretched = chosen == "memory" and isinstance(raw.test_images, np.ndarray)
 
     def plain(rows: np.ndarray, labels: Tensor) -> BatchSpec:
         number = data.eval_batch_size
@@ -237,5 +243,6 @@ def load_splits(
         mean=mean,
         std=std,
         input_size=data.input_size,
+        resize=data.input_size if stretched else short_side(data.input_size),
         fingerprint=fingerprint(raw.train_images, raw.train_labels, raw.classes),
     )

@@ -162,6 +162,19 @@ def shipped_spaces() -> list[str]:
     return sorted(path.stem for path in SPACE_DIR.glob("*.yaml"))
 
 
+def _inherited_widths(spec: dict, base: dict) -> list[int]:
+    """Return a base's widths [stem, (first,) one per stage, last] under those that `spec` gives."""
+    widths, first = list(base["widths"]), spec.get("first")
+    if isinstance(spec.get("stem"), dict):
+        widths[0] = spec["stem"].get("width", widths[0])
+    widths[-1] = spec.get("last", widths[-1])
+    if "first" in spec:
+        inherited = widths[1:2] if base["first"] else []
+        own = [first["width"]] if isinstance(first, dict) and "width" in first else inherited
+        widths[1 : 1 + len(inherited)] = own if first else []
+    return widths
+
+
 def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
     """Read and check a space's YAML and resolve `extends`.
 
@@ -192,11 +205,13 @@ def load_space_file(name: str | Path, _seen: tuple[str, ...] = ()) -> dict:
             base = load_space_file(base_name, (*_seen, base_name))
         except ValueError as error:
             raise ValueError(f"{path}: extends: {error}") from error
+        if "stages" in spec:
+            base.pop("widths", None)  # they have one entry per stage of the base
+        if base.get("widths"):  # else the base's would win over the keys given here
+            base["widths"] = _inherited_widths(spec, base)
         for key in NESTED:  # a nested override gives only the keys that differ
             if isinstance(spec.get(key), dict) and isinstance(base.get(key), dict):
                 spec[key] = {**base[key], **spec[key]}
-        if "stages" in spec:
-            base.pop("widths", None)  # they have one entry per stage of the base
         spec = {**base, "name": path.stem, **spec}  # without a name: not that of the base
     check_space(spec, str(path))
     return spec

@@ -153,6 +153,12 @@ class SuperkernelSupernet(Supernet):
         for i, slices in enumerate(self.slices, 1):
             wanted = set(itertools.product(self.kernels[i - 1], self.expansions[i - 1]))
             can_skip = None not in slices or self.block(i - 1).residual
+            mixed = 1 in self.expansions[i - 1] and len(self.expansions[i - 1]) > 1
+            if mixed and not self.block(i - 1).expand_e1:
+                raise ValueError(
+                    f"layer {i} of {self.space.name}: expansion 1 has no expansion conv to share, "
+                    f"so no threshold can decide on it; give it one by expand_e1: true"
+                )
             if set(filter(None, slices)) != wanted or not can_skip:
                 raise ValueError(
                     f"layer {i} of {self.space.name}: thresholds decide kernel and expansion one "

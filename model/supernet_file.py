@@ -11,13 +11,19 @@ from model.space import Architecture, SearchSpace
 from model.subnet import Subnet, inherit_weights
 from model.superkernel import build_supernet
 from model.supernet import Supernet
-from utils.checkpoint import check_facts, load_checkpoint, restore
+from utils.checkpoint import IMAGES, check_facts, load_checkpoint, restore
 from utils.evaluation import calibrate_batch_norms
 from utils.run_folder import log
 
 
-def supernet_facts(space: SearchSpace, dataset: str, train_portion: float) -> dict:
-    """Return the entries that a checkpoint must share with the run that uses it."""
+def supernet_facts(
+    space: SearchSpace, dataset: str, train_portion: float, images: str | None = None
+) -> dict:
+    """Return the entries that a checkpoint must share with the run that uses it.
+
+    Args:
+        images: fingerprint of the splits; None where others will do.
+    """
     return {
         "search_space": space.name,
         "dataset": dataset,
@@ -26,6 +32,7 @@ def supernet_facts(space: SearchSpace, dataset: str, train_portion: float) -> di
         "num_classes": space.num_classes,
         "widths": list(space.widths),
         "fingerprint": space.fingerprint,
+        **({} if images is None else {IMAGES: images}),  # likewise: the split is drawn of them
     }
 
 

@@ -35,7 +35,10 @@ SHARED = 100  # random networks that all supernets score
 
 @dataclass(frozen=True)
 class SearchedRun:
-    """A finished run of search.py: its flags, space, costs, budget and answer int [L]."""
+    """A finished run of search.py: its flags, space, costs, budget and answer int [L].
+
+    The answer is as the search scored it: an equal network's other code takes another path.
+    """
 
     folder: Path
     config: SearchConfig
@@ -63,7 +66,7 @@ class SearchedRun:
         dtype = config.budget.memory_dtype
         table = load_costs(space, config.metrics, cache, file, settings, dtype)
         budget = build_budget(table, config.budget.limits(table), Equivalence(space))
-        return cls(folder, config, space, table, budget, budget.canonical(answer[None])[0])
+        return cls(folder, config, space, table, budget, answer)
 
     def scores(self, networks: np.ndarray, log_file: Path, device: torch.device) -> np.ndarray:
         """Score by its supernet in percent [N], by its own flags; `log_file` keeps the scores."""
@@ -73,7 +76,8 @@ class SearchedRun:
             data, NO_AUGMENTATION, 2, config.run.random_seed, device, config.run.cache
         )
         supernet = build_supernet(self.space).to(device).to(memory_format=torch.channels_last)
-        load_supernet(path, supernet, supernet_facts(self.space, data.dataset, data.train_portion))
+        facts = data.dataset, data.train_portion, splits.fingerprint
+        load_supernet(path, supernet, supernet_facts(self.space, *facts))
         evaluator = build_evaluator(
             supernet, splits.calibration, splits.validation, config.evaluation
         )
@@ -121,7 +125,8 @@ def agreement(searched: Sequence[SearchedRun], device: torch.device) -> dict[str
     text = candidates_csv(first.space, first.table, answers, {"seed": seeds}, of_answers)
     write_text(first.folder / "supernets.csv", text)
     pairs = list(itertools.combinations(range(len(searched)), 2))
-    same = [(answers[i] == answers[j]).mean() for i, j in pairs]
+    codes = first.budget.canonical(answers)
+    same = [(codes[i] == codes[j]).mean() for i, j in pairs]
     shared = networks[len(answers) :]
     by_chance = np.mean([(a == b).mean() for a, b in itertools.pairwise(shared)])
     taus = [kendall_tau(*scores[[i, j], len(answers) :]) for i, j in pairs]

@@ -14,6 +14,7 @@ from torch import nn
 from config_file.arg_config.fields import values_of
 from config_file.arg_config.subnet_config import SubnetConfig
 from data import Splits, load_splits
+from data.datasets import Color
 from lookup_table import METRICS, LookupTable, in_millions
 from lookup_table.builder import load_table
 from model import (
@@ -48,10 +49,17 @@ class Inputs:
     splits: Splits
 
     @classmethod
-    def load(cls, config: SubnetConfig, arch: str | Path, device: torch.device) -> Inputs:
+    def load(
+        cls,
+        config: SubnetConfig,
+        arch: str | Path,
+        device: torch.device,
+        mean_std: tuple[Color, Color] | None = None,
+    ) -> Inputs:
         """Load them by the flags and an architecture file or published network."""
         run, data, batch_size = config.run, config.data, config.training.batch_size
-        splits = load_splits(data, config.augment, batch_size, run.random_seed, device, run.cache)
+        more = config.augment, batch_size, run.random_seed, device, run.cache
+        splits = load_splits(data, *more, mean_std=mean_std)
         space, architecture = load_architecture(arch, data.input_size, splits.num_classes)
         return cls(space, architecture, load_table(space, run.cache_dir), splits)
 

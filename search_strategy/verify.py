@@ -52,9 +52,10 @@ def choose_networks(searched: SearchedRun, random: int, seed: int) -> dict[str, 
     """
     chosen = {ANSWER: searched.answer}
     largest = searched.budget.largest()
-    if not np.array_equal(largest, searched.answer):
+    one, other = canonical = searched.budget.canonical(np.stack([searched.answer, largest]))
+    if not np.array_equal(one, other):
         chosen[LARGEST] = largest
-    taken = architecture_keys(np.stack(list(chosen.values())))
+    taken = architecture_keys(canonical)
     drawn = searched.budget.sample_unique(random, stream(seed, VERIFY_STREAM), taken)
     if len(drawn) < random:
         raise ValueError(

@@ -274,3 +274,35 @@ def test_a_loader_normalises() -> None:
     assert [len(x) for x, _ in batches] == [2, 1] and len(loader) == 2
     assert torch.allclose(batches[0][0], torch.full((2, 3, 2, 2), 2.0))
     assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [20, 72])
+@pytest.mark.parametrize("pipeline", ["memory", "streaming"])
+def test_preprocessing_says_what_the_loaders_do(size: int, pipeline: str) -> None:
+    """Networks that are trained on arrays get the same images when they are used."""
+    splits = load_splits("digits", None, size, 64, 4, 0.8, 0, CPU, pipeline=pipeline)
+    images, _ = next(iter(splits.test))
+    used = [splits.preprocessing(image) for image in DATASETS["digits"](None).test_images[:4]]
+    assert (torch.stack(used) - images).abs().max() < 0.05  # a level of 255 or two
+
+
+def test_a_data_set_is_downloaded_by_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    done: list[bool] = []
+
+    def download(self: object) -> None:
+        with open(tmp_path / "datasets" / ".cifar10.lock") as file, pytest.raises(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not done:
+            make_cifar10(tmp_path / "datasets", monkeypatch)
+        done.append(True)
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", download)
+    (tmp_path / "datasets").mkdir()
+    assert len(DATASETS["cifar10"](tmp_path / "datasets").test_images) == 20
+    assert done
+    done.clear()
+    DATASETS["cifar10"](tmp_path / "datasets")
+    assert not done  # what is there is read without a lock

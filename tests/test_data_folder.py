@@ -16,12 +16,16 @@ import torch
 from conftest import TINY, Main, load_splits
 from PIL import Image
 
+import search
 import train_supernet
 from config_file.arg_config.search_config import SearchConfig
 from config_file.arg_config.sources import load_config
 from data import cache
 from data.cache import FOLDER, decode
 from data.images import ImageFiles, list_files, read_image
+from model import load_space
+from model.supernet_file import supernet_facts
+from utils.checkpoint import check_facts
 
 CPU = torch.device("cpu")
 
@@ -356,3 +360,22 @@ def test_the_command_on_a_folder(pets: Path, main: Main) -> None:
     damage(pets, "corrupt")
     assert "0001.png is not a readable image" in train("--title", "b", ok=False)
     assert not (pets.parent / "runs" / "b").exists()
+
+
+def test_images_that_have_changed_since_a_training(pets: Path, main: Main) -> None:
+    """The split is drawn anew: a search would validate on images that trained its supernet."""
+    flags = ("--search-space", TINY, "--dataset", "image_folder", "--data-path", pets)
+    flags += ("--input-size", 12, "--batch-size", 4, "--epochs", 1, "--device", "cpu")
+    main(train_supernet, *flags, "--title", "a")
+    splits = load(pets)
+    (pets / "test" / "cat" / "0001.png").unlink()
+    with pytest.raises(ValueError, match="has other images than the dataset has now"):
+        load(pets).keep(pets.parent / "runs" / "a")
+    assert load(pets).fingerprint == splits.fingerprint  # of what trains and validates
+    find = ("--checkpoint", "runs/a/supernet.pt", "--search-strategy", "random")
+    find += ("--random-iteration", 2, "--no-random-control", "--data-path", pets)
+    main(search, *find, "--title", "b")
+    (pets / "train" / "dog" / "0001.png").unlink()
+    assert "trained on other images" in main(search, *find, "--title", "c", ok=False)
+    old = {k: v for k, v in supernet_facts(load_space(TINY, 12, 2), "image_folder", 0.8).items()}
+    check_facts("old.pt", old, old | {"images": "of a version that kept none"})

@@ -217,6 +217,17 @@ def test_commands_under_torchrun(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s", "t"]
     history = (tmp_path / "runs" / "s" / "history.csv").read_bytes()
     assert history.count(b"\n") == 17
+    own = [*find[4:], "--title", "own", *train[2:], "--supernet-seeds", 2]
+    for more in ([], ["--resume"]):  # rank 1 has no file of the supernet that it goes on with
+        words = [*torchrun, ROOT / "search.py", *small, *own, *more]
+        if more:
+            (tmp_path / "runs" / "own" / "best_architecture.yaml").unlink()
+        environment["ONESHOT_NAS_TIMEOUT"] = "20"  # less than a search on another supernet takes
+        done = subprocess.run(
+            list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "over 2 supernets" in done.stdout
 
     monkey = pytest.MonkeyPatch()
     monkey.chdir(tmp_path)

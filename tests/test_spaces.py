@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import TINY
 from helpers import independent_counts
 
 from lookup_table.builder import load_table
 from model import Subnet, build_supernet, load_architecture, load_space
-from model.space_file import shipped_spaces
+from model.space_file import SPACE_DIR, shipped_spaces
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED = json.loads((DATA / "published.json").read_text())  # each entry names its source
@@ -159,3 +160,46 @@ def test_architecture_files_of_another_kind(tmp_path: Path) -> None:
     file.write_text("search_space: fbnet\ninput_size: 8\nnum_classes: 10\nchoices: [k3_e3]\n")
     with pytest.raises(ValueError, match=r"a.yaml: architecture has 1 choices, but fbnet has 22"):
         load_architecture(file)
+
+
+def test_overrides_of_a_space_with_widths(tmp_path: Path) -> None:
+    """A run folder's space lists its widths; those that are given win over it, the rest stay."""
+    content = yaml.safe_load(TINY.read_text())
+    default = load_space(TINY, 8, 10).widths
+    mine = [2 * width for width in default]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content | {"widths": mine}))
+    file = tmp_path / "mine.yaml"
+    for text, wanted in {
+        "last: 64": [*mine[:-1], 64],
+        "stem: {width: 6}\nlast: 64": [6, *mine[1:-1], 64],
+        "stem: {stride: 2}": mine,
+        "activation: relu6": mine,
+    }.items():
+        file.write_text(f"extends: base.yaml\n{text}\n")
+        assert list(load_space(file, 8, 10).widths) == wanted
+    base = yaml.safe_load((SPACE_DIR / "proxylessnas.yaml").read_text())
+    widths = [2 * width for width in load_space("proxylessnas", 8, 10).widths]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base | {"widths": widths}))
+    for text, wanted in {
+        "first: {width: 4}": [widths[0], 4, *widths[2:]],
+        "first: null": [widths[0], *widths[2:]],
+        f"stages: {yaml.safe_dump(base['stages'], default_flow_style=True)}": [
+            w // 2 for w in widths
+        ],
+    }.items():
+        file.write_text(f"extends: base.yaml\n{text}\n")
+        assert list(load_space(file, 8, 10).widths) == wanted
+
+
+@pytest.mark.parametrize("with_conv", [True, False])
+def test_thresholds_and_expansion_1(tmp_path: Path, with_conv: bool) -> None:
+    """Without a conv it is no slice of a larger expansion, which a gate could close."""
+    (tmp_path / "s.yaml").write_text(
+        f"extends: singlepath\nchoices: [k3_e1, k5_e1, k3_e3, k5_e3, skip]\n"
+        f"expand_e1: {str(with_conv).lower()}\n"
+    )
+    supernet = build_supernet(load_space(tmp_path / "s.yaml", 8, 10, [8] * 9))
+    if with_conv:
+        return supernet.check_thresholds()
+    with pytest.raises(ValueError, match="expand_e1: true"):
+        supernet.check_thresholds()

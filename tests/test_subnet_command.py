@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from conftest import TINY, Command, Main
 import lookup_table.speed
 import search
 import train_subnet
+import train_supernet
 import utils.checkpoint
 from config_file.arg_config.sources import load_config
 from config_file.arg_config.subnet_config import SubnetConfig
-from model import load_architecture, load_subnet
+from data import DATASETS
+from model import load_architecture, load_subnet, save_weights
 from utils.checkpoint import load_checkpoint
 
 ARCH = {"search_space": "tiny.yaml", "input_size": 8, "num_classes": 10}
@@ -88,6 +91,37 @@ def test_evaluate_repeats_the_training_s_numbers(subnet: Main, arch: Path) -> No
     assert list(Path("runs").iterdir()) == [Path("runs/net")]  # evaluation leaves no run
     out = subnet("--title", "again", "--config", "runs/net/config.yaml")
     assert read_top1(out, "test") == pytest.approx(spec["test_top1"], abs=0.01)
+
+
+def test_evaluate_goes_by_what_the_weights_were_trained_on(subnet: Main, arch: Path) -> None:
+    """Their mean and std, not those of the images at hand; other classes are an error."""
+    subnet("--arch", arch, "--title", "net", "--lr", 0.01, *FEW)
+    net = load_subnet("runs/net", "runs/net/weights.safetensors")
+    other = replace(net.preprocessing, mean=(0.9,) * 3)
+    save_weights(net, "other.safetensors", other)
+    flags = ("--arch", "runs/net/best_architecture.yaml", "--evaluate")
+    raw = DATASETS["digits"](None)
+    with torch.no_grad():
+        answers = net(torch.stack([other(x) for x in raw.test_images])).argmax(1).numpy()
+    top1 = 100 * (answers == raw.test_labels).mean()
+    assert read_top1(subnet(*flags, "other.safetensors"), "test") == pytest.approx(top1, abs=0.01)
+    save_weights(net, "odd.safetensors", replace(other, classes=other.classes[::-1]))
+    assert "their order differ" in subnet(*flags, "odd.safetensors", ok=False)
+
+
+def test_a_network_starts_as_its_path_of_a_supernet_without_scales(
+    subnet: Main, main: Main, tmp_path: Path, arch: Path
+) -> None:
+    """No residual branch starts at zero, though batch norms there have no weight to copy."""
+    space = yaml.safe_load(TINY.read_text())
+    space["bn"]["affine_in_supernet"] = False
+    (arch.parent / "tiny.yaml").write_text(yaml.safe_dump(space))
+    flags = ("--search-space", arch.parent / "tiny.yaml", "--title", "s", *FEW)
+    main(train_supernet, *flags, "--supernet-init", "independent")
+    subnet("--arch", arch, "--init-from", "runs/s/supernet.pt", "--title", "n", "--epochs", 0)
+    net = load_subnet("runs/n", "runs/n/weights.safetensors")
+    scales = [m.weight for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all((scale == 1).all() for scale in scales)
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(

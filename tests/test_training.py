@@ -11,6 +11,7 @@ import torch
 from conftest import TINY, load_splits
 from scipy.stats import chisquare
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.tensorboard import SummaryWriter
 
@@ -24,6 +25,7 @@ from utils.acceleration import Precision
 from utils.checkpoint import check_facts, load_checkpoint
 from utils.device import seed_everything
 from utils.optim import build_optimizer, build_scheduler, state_size
+from utils.training import Optimisation, Pass
 
 CPU = torch.device("cpu")
 
@@ -112,6 +114,24 @@ def test_a_loss_that_explodes_is_a_clear_error(flags: tuple, says: str, tmp_path
     with pytest.raises(ValueError, match=says):
         run_training(arguments(*sgd, *flags), tmp_path / "c.pt")
     assert not (tmp_path / "c.pt").exists()
+
+
+def test_fp16_goes_on_after_a_step_that_is_left_out() -> None:
+    net = nn.Linear(4, 2)
+    config = arguments("--amp", "fp16", "--on-nan", "skip", "--optimizer", "sgd").training
+    run = Optimisation(net, load_splits("digits", None, 8, 256, 90).train, config)
+    kept = []
+    for number, factor in enumerate((1, torch.nan, 1), 1):
+        before = net.weight.detach().clone()
+        run.optimizer.zero_grad(set_to_none=True)
+        with run.precision.autocast():
+            logits = net(torch.ones(8, 4))
+        labels = torch.zeros(8, dtype=torch.long)
+        loss = F.cross_entropy(logits.float(), labels) * factor
+        run.precision.backward(loss)
+        kept.append(run.step([Pass(loss, logits)], labels, number, False)[0])
+        assert torch.equal(net.weight, before) != kept[-1]
+    assert kept == [True, False, True]
 
 
 @pytest.mark.parametrize("name", LR_SCHEDULERS)

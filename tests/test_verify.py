@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,8 @@ from config_file.arg_config.subnet_config import SubnetConfig
 from lookup_table import Equivalence, LookupTable
 from model import SearchSpace
 from search_strategy.benchmark import Benchmark
-from search_strategy.searched_run import agreement
-from search_strategy.verify import _report, add_truth, verdict
+from search_strategy.searched_run import SearchedRun, agreement
+from search_strategy.verify import _report, add_truth, choose_networks, verdict
 from utils.statistics import Comparison, compare
 
 SEARCH = ("--search-space", TINY, "--epochs", 1, "--batch-size", 256, "--generation-num", 1)
@@ -53,6 +54,28 @@ def check_supernets(folder: Path) -> None:
     assert seeds == [1]
 
 
+def check_other_codes(tmp_path: Path, tiny: SearchSpace) -> None:
+    """An answer is scored on the path that was found, not on that of an equal network."""
+    shutil.copytree(tmp_path / "runs/T", tmp_path / "other")
+    found = Path("best_architecture.yaml")
+    for folder in (tmp_path / "other", tmp_path / "other/supernets/seed1"):
+        facts = yaml.safe_load((folder / found).read_text())
+        content = {k: facts[k] for k in ("search_space", "input_size", "num_classes")}
+        content["search_space"] = str(TINY)
+        content["choices"] = ["skip", "k3_e3", "k5_e3", "k3_e3"]
+        (folder / found).write_text(yaml.safe_dump(content))
+    codes = np.array([tiny.encode(content["choices"])])
+    canonical = Equivalence(tiny).canonical(codes)
+    assert (codes != canonical).any()
+    cpu = torch.device("cpu")
+    run = SearchedRun.read(tmp_path / "other", cpu)
+    assert run.answer.tolist() == codes[0].tolist()
+    assert "100 % of layers alike" in agreement([run, run], cpu)["their answers"]
+    networks = choose_networks(run, 5, 0)
+    equal = [(Equivalence(tiny).canonical(x[None]) == canonical).all() for x in networks.values()]
+    assert equal == [True] + [False] * (len(networks) - 1)
+
+
 def check_refusals(main: Main, flags: tuple, tmp_path: Path) -> None:
     """Errors before anything is trained, which leave nothing in the way of the right command."""
     list_of_files = tmp_path / "list.json"
@@ -79,6 +102,7 @@ def test_verify(
 ) -> None:
     command("search.py", *SEARCH, "--title", "T", "--supernet-seeds", 2)
     check_supernets(tmp_path / "runs/T")
+    check_other_codes(tmp_path, tiny)
     flags = ("--verify", "runs/T", "--random", 2, "--title", "V", *RECIPE)
     check_refusals(main, flags, tmp_path)
     done = command("train_subnet.py", *flags)
@@ -163,7 +187,11 @@ def test_a_supernet_that_scores_all_alike_has_no_tau(
 ) -> None:
     codes = np.indices(tiny.num_choices).reshape(tiny.num_layers, -1).T
     drawn = SimpleNamespace(metric="flops")
-    budget = SimpleNamespace(counts=drawn, sample_unique=lambda number, rng: codes[:50])
+    budget = SimpleNamespace(
+        counts=drawn,
+        sample_unique=lambda number, rng: codes[:50],
+        canonical=lambda networks: networks,
+    )
     runs = [
         SimpleNamespace(
             folder=tmp_path,

@@ -41,6 +41,10 @@ class Precision:
         self.scaler.step(optimizer)
         self.scaler.update()
 
+    def skip(self) -> None:
+        """End a step that is left out; fp16 lowers the scale if it has overflowed."""
+        self.scaler.update()
+
 
 def compile_blocks(blocks: dict[str, nn.Module], backend: str = "inductor") -> None:
     """Compile the forward of each block, in place, for the shapes that it meets.

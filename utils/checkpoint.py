@@ -21,6 +21,7 @@ from utils.files import atomic_path
 
 Facts = Mapping[str, object]  # what a checkpoint belongs to: space, dataset, split, ...
 FORMAT = 3  # 1 had no kind, 2 a SHA-256 as the archive's comment; such files are still read
+IMAGES = "images"  # among the facts: fingerprint of the images that the split was drawn of
 COMMON = {"optimizer", "scheduler", "loader", "epoch", "facts", "config"}
 # what a checkpoint of a kind has at least
 KINDS = {"supernet": COMMON | {"supernet", "sampler"}, "subnet": COMMON | {"subnet", "averaged"}}
@@ -132,8 +133,14 @@ def check_facts(path: str | Path, stored: Facts, wanted: Facts) -> None:
             f"checkpoint {path} is of search space {spaces[0]}, this run of {spaces[1]}; take "
             f"another checkpoint, or leave out what names the space"
         )
+    if IMAGES in wanted and stored.get(IMAGES, wanted[IMAGES]) != wanted[IMAGES]:  # older: none
+        raise ValueError(
+            f"checkpoint {path} was trained on other images than the dataset has now: files were "
+            f"added, removed or renamed, so that a search would validate on images that trained "
+            f"it; restore them, or train again"
+        )
     for key, value in wanted.items():
-        if key != "search_space" and stored.get(key) != value:
+        if key not in ("search_space", IMAGES) and stored.get(key) != value:
             flag = f"--{key.replace('_', '-')}" if key != "fingerprint" else "the space's YAML"
             raise ValueError(
                 f"checkpoint {path} has {key.replace('_', ' ')} {stored.get(key)}, this run "

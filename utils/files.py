@@ -44,6 +44,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process in at a time, where the system has file locks and `path` can be written."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            file = stack.enter_context(open(path, "w"))  # stays: others may wait on it
+            fcntl.flock(file, fcntl.LOCK_EX)  # goes when the process does, however it ends
+        yield
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what processes that were killed while writing left in a folder."""
     for path in folder.glob(f"{TEMPORARY}*"):

@@ -148,6 +148,7 @@ class Optimisation:
             for loss, logits, _ in passes:
                 self.meter.update(loss, logits, labels)
         else:
+            self.precision.skip()
             reset_nonfinite_bn(self.net)
         self.scheduler.step()
         return kept, stop
