@@ -135,6 +135,8 @@ class Inputs:
         )
         table = load_table(costed, run.cache_dir)
         benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
+        cost = table.cost(benchmark.architectures, config.info_metric)
+        budget_regret(benchmark, benchmark.accuracy, cost, config.budgets or ())  # refuses some
         facts = supernet_facts(space, data.dataset, data.train_portion, splits.fingerprint)
         supernets = []
         for path in config.checkpoint:

@@ -234,6 +234,7 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     net = new_network(space, architecture, splits, config, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
+    build_objective(config, splits.num_classes, splits.train.device)  # may refuse a teacher
     folder = open_run(run, f"subnet_{data.dataset}")
     facts = supernet_facts(space, data.dataset, data.train_portion)
     facts["arch"] = space.decode(architecture)

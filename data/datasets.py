@@ -168,6 +168,11 @@ def read_part(root: Path, part: str) -> Part[ImageFiles]:
     classes = sub_folders(folder)
     if not classes:
         raise ValueError(f"{folder} has no sub-folders; it needs one per class, images inside")
+    if len(classes) == 1:
+        raise ValueError(
+            f"{folder} holds one class only, {classes[0]}; check --data-path: below it, or below "
+            f"its train and test, stands a folder per class"
+        )
     names: list[str] = []
     labels: list[int] = []
     left_out: list[str] = []

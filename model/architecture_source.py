@@ -12,6 +12,7 @@ runs/T#3                           its third best candidate, as the report ranks
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -85,14 +86,14 @@ def read_source(name: str | Path) -> tuple[Path, dict]:
         ValueError: nothing of that form is there.
     """
     text, path = str(name), Path(str(name))
-    if (path / FOUND).is_file():
+    if os.path.isfile(path / FOUND):  # False for what is too long for a name
         return path / FOUND, read_architecture(path / FOUND)
     match = CANDIDATE.fullmatch(text)
     if match and Path(match["folder"]).is_dir() and not path.exists():  # a file of that name wins
         folder = Path(match["folder"])
         return folder / FOUND, _candidate(folder, match["kind"], int(match["number"]))
     words = TEXT.fullmatch(text)
-    if words and " " in text.strip() and not path.exists():  # TEXT splits a single word too
+    if words and " " in text.strip() and not os.path.exists(path):  # TEXT splits a single word too
         return ARCHITECTURE_DIR / "choices", _from_text(words["space"], words["choices"].split())
     path = find_architecture(name)
     return path, read_architecture(path)

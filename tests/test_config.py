@@ -65,6 +65,7 @@ def test_a_recipe_sets_every_flag_that_has_no_default(dataset: str) -> None:
     may_be_none = """
         title config widths data_path checkpoint min_hc sample_strategy oracle lookup_table
         init_from tracker hc_weight temperature_decay color_jitter zero_init
+        gumbel_hard
     """
     may = set(may_be_none.split()) - ({"hc_weight"} if dataset == "digits" else set())
     unset = {name for name, value in vars(args).items() if value is None}
@@ -164,6 +165,7 @@ def test_values_in_a_file_are_checked_like_typed_ones(
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: argument --" + text.split(":")[0]) and error.count("\n") == 1
+    assert "c.yaml; see --help" in error
 
 
 def test_config_yaml_gives_the_same_flags_back(tmp_path: Path) -> None:
@@ -361,7 +363,8 @@ def test_a_run_of_another_command_is_not_resumed(ours: str, theirs: str, tmp_pat
 def test_a_refused_change_of_a_run_names_the_way_round(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     folder.mkdir()
-    (folder / "config.yaml").write_text("search-strategy: random\ntarget-hc: 5.0\nepochs: 3\n")
+    config = search_config("--search-strategy", "random", "--target-hc", "5", "--epochs", "3")
+    write_config(folder / "config.yaml", config)
     flags = ("--title", "t", "--run-dir", str(tmp_path), "--resume", "--target-hc")
     assert search_config(*flags, "5").budget.target_hc == 5
     with pytest.raises(ValueError, match=r"differs .*\(5.0\)[^:]*run$"):
@@ -369,3 +372,22 @@ def test_a_refused_change_of_a_run_names_the_way_round(tmp_path: Path) -> None:
     (folder / "supernet.pt").touch()
     with pytest.raises(ValueError, match=f"--checkpoint {folder / 'supernet.pt'}"):
         search_config(*flags, "4")
+
+
+def test_a_resumed_run_keeps_what_was_worked_out(tmp_path: Path) -> None:
+    """A word that stands for it changes nothing; a file that lacks a recipe's flag says so."""
+    (tmp_path / "t").mkdir()
+    file = tmp_path / "t" / "config.yaml"
+    first = ("--search-strategy", "gradient", "--sample-strategy", "binary", "--target-hc", "5")
+    write_config(file, search_config(*first))
+    again = ("--title", "t", "--run-dir", str(tmp_path), "--resume")
+    config = search_config(*again, "--target-hc", "median", "--sample-strategy", "differentiable")
+    assert (config.budget.target_hc, config.sampling.sample_strategy) == (5, "binary")
+    content = yaml.safe_load(file.read_text())
+    for key in ("epochs", "calibration-batches"):
+        file.write_text(yaml.safe_dump({k: v for k, v in content.items() if k != key}))
+        with pytest.raises(ValueError, match=f"t/config.yaml: key '{key}' is missing"):
+            search_config(*again)
+    file.write_text("")
+    with pytest.raises(ValueError, match="is missing"):
+        search_config(*again)

@@ -6,6 +6,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -379,3 +380,9 @@ def test_images_that_have_changed_since_a_training(pets: Path, main: Main) -> No
     assert "trained on other images" in main(search, *find, "--title", "c", ok=False)
     old = {k: v for k, v in supernet_facts(load_space(TINY, 12, 2), "image_folder", 0.8).items()}
     check_facts("old.pt", old, old | {"images": "of a version that kept none"})
+
+
+def test_a_folder_of_one_class_is_a_level_too_high(pets: Path) -> None:
+    shutil.move(pets / "train" / "cat", pets / "train" / "dog" / "cat")
+    with pytest.raises(ValueError, match=r"train holds one class only, dog; check --data-path"):
+        load(pets)

@@ -171,6 +171,11 @@ def test_flags_that_depend_on_others(flags: str, of: Callable, value: object) ->
     assert of(arguments(*flags.split())) == value
 
 
+def test_a_file_can_ask_for_soft_gumbel(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("search-strategy: gradient\ngumbel-hard: false\n")
+    assert SECTION(arguments("--config", str(tmp_path / "c.yaml"))) == "gumbel"
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -75,6 +75,8 @@ def test_a_run_on_another_set_up_says_so(tmp_path: Path, caplog: pytest.LogCaptu
     assert [changed in message for message in caplog.messages] == [True, True]
     assert yaml.safe_load((again / "environment.yaml").read_text()) == found
     assert yaml.safe_load(path.read_text())["threads"] == "64"
+    path.write_text("[1]")  # it is for people, and stops no run
+    note_environment(first, torch.device("cpu"), None)
 
 
 def test_front_against_brute_force(rng: np.random.Generator) -> None:

@@ -72,6 +72,7 @@ def test_latency_is_measured_saved_and_brought_again(tmp_path: Path, lookup: Mai
         ({"input_size": "big"}, (), "'input_size' must be of type int"),
         ({}, ("--arch", "none.yaml"), "none.yaml"),
         ({}, ("--search-space", "fbnt"), "did you mean 'fbnet'"),
+        ({}, ("--latency", "--save", "gone/x.yaml"), "its folder does not exist"),
     ],
 )
 def test_bad_architectures(

@@ -299,6 +299,7 @@ def test_several_supernets(trained: dict[str, Path], main: Main, tmp_path: Path)
         (("--checkpoint", "C", "--benchmark", "B", "--validation-images", 900), "part has 270"),
         (("--checkpoint", "C", "--benchmark", "B", "--budgets", "0,x"), "list of numbers"),
         (("--checkpoint", "C", "--benchmark", "B", "--num-architectures", 900), "156 distinct"),
+        (("--checkpoint", "C", "--benchmark", "B", "--budgets", "9,0.01"), "costs at most 0.01 M"),
         (("--checkpoint", "C", "--benchmark", "B", "--search-space", "fbnet"), "4 digits, but"),
     ],
 )

@@ -202,6 +202,10 @@ def test_benchmark_and_list(subnet: Main, arch: Path, monkeypatch: pytest.Monkey
 def test_user_errors_are_one_line(subnet: Main, arch: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({"x": 1}, other)
+    damaged, net = tmp_path / "damaged", tmp_path / "net"
+    for folder, text in ((damaged, ""), (net, "arch: a.yaml\n")):
+        folder.mkdir()
+        (folder / "config.yaml").write_text(text)
     cases = {
         (): "--arch is missing",
         ("--arch", "fbnet_d"): "did you mean 'fbnet_",
@@ -212,6 +216,12 @@ def test_user_errors_are_one_line(subnet: Main, arch: Path, tmp_path: Path) -> N
         ("--arch", arch, "--init-from", other): "no format version",
         ("--arch", arch, "--export-torch", "gone/n.pt2"): "its folder does not exist",
         ("--arch", arch, "--batch-size", 5000): "1077 training images",
+        ("--arch", arch, "--teacher", arch, "--teacher-weights", "gone.pt"): "does not exist",
+        ("--arch", arch, "--benchmark", "--export-onnx", "n.onnx"): "give --evaluate WEIGHTS too",
+        ("--arch", arch, "--init-from", tmp_path): "is a folder, without",
+        ("--verify", damaged): "this is damaged",
+        ("--verify", net): "this is a run of train_subnet.py",
+        ("--arch", " ".join(["k3_e1_g2"] * 40)): "name the space",
     }
     for flags, words in cases.items():
         assert words in subnet(*flags, ok=False)

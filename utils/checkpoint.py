@@ -23,6 +23,7 @@ Facts = Mapping[str, object]  # what a checkpoint belongs to: space, dataset, sp
 FORMAT = 3  # 1 had no kind, 2 a SHA-256 as the archive's comment; such files are still read
 IMAGES = "images"  # among the facts: fingerprint of the images that the split was drawn of
 COMMON = {"optimizer", "scheduler", "loader", "epoch", "facts", "config"}
+WEIGHTS = ("supernet.pt", "weights.safetensors", "best.pt")  # of a run folder
 # what a checkpoint of a kind has at least
 KINDS = {"supernet": COMMON | {"supernet", "sampler"}, "subnet": COMMON | {"subnet", "averaged"}}
 
@@ -65,7 +66,9 @@ def load_checkpoint(path: str | Path, kind: str = "supernet") -> dict[str, Any]:
     except (OSError, ValueError):  # too long for a name, or with a NUL in it
         there = folder = False
     if folder:
-        raise ValueError(f"checkpoint {path} is a folder; take its file, as in {path}/supernet.pt")
+        inside = [path / name for name in WEIGHTS if (path / name).is_file()]
+        hint = f"; take its file {inside[0]}" if inside else ", without a file of weights in it"
+        raise ValueError(f"checkpoint {path} is a folder{hint}")
     if not there:
         raise ValueError(f"checkpoint {path} does not exist; check the path")
     _check_archive(path)

@@ -93,8 +93,10 @@ def note_environment(folder: Path, device: torch.device, config_file: Path | Non
     }
     path = folder / ENVIRONMENT
     first = path if path.exists() or config_file is None else config_file.parent / ENVIRONMENT
-    if first.exists():
-        then = read_yaml(first)
+    then = None
+    with contextlib.suppress(ValueError):  # it is for people, and stops no run
+        then = read_yaml(first) if first.exists() else None
+    if isinstance(then, dict):
         changes = [f"{k} {then[k]}, now {v}" for k, v in now.items() if then.get(k, v) != v]
         if changes:
             log.info(

@@ -203,7 +203,13 @@ class HelpFormatter(WrappingFormatter):
 
 
 class Parser(ArgumentParser):
-    """argparse whose errors are one line, and which takes no abbreviated flags."""
+    """argparse whose errors are one line, and which takes no abbreviated flags.
+
+    Attributes:
+        source: the file that the words are of, for errors; "" for the command line.
+    """
+
+    source = ""
 
     def __init__(self, description: str, usage: str = "%(prog)s [flags]") -> None:
         script = Path(sys.argv[0])
@@ -226,7 +232,8 @@ class Parser(ArgumentParser):
         return read
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, wrapped(f"error: {one_line(message)} (see --help)") + "\n")
+        where = f"in {self.source}; " if self.source else ""
+        self.exit(2, wrapped(f"error: {one_line(message)} ({where}see --help)") + "\n")
 
 
 def make_parser(config: type, description: str | None, usage: str = "%(prog)s [flags]") -> Parser:

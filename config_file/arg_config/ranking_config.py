@@ -13,9 +13,9 @@ from config_file.arg_config.data_config import (
     EvaluationConfig,
     SpaceConfig,
 )
+from config_file.arg_config.earlier import from_checkpoint
 from config_file.arg_config.fields import Values, flag, part
 from config_file.arg_config.run_config import THE_RUN, Command, RunConfig
-from config_file.arg_config.sources import from_checkpoint
 from config_file.arg_config.types import count, integer, numbers, path
 from utils.metrics import METRICS
 

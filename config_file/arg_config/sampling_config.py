@@ -173,8 +173,10 @@ class AlphaConfig:
 class GumbelConfig:
     title: ClassVar[str] = "gumbel"
 
-    gumbel_hard: bool = switch(
-        False, "one choice per layer forward, the soft weights backward (straight-through)"
+    gumbel_hard: bool | None = switch(
+        None,
+        "one choice per layer forward, the soft weights backward (straight-through; default: off, "
+        "on where differentiable search is given no --sample-strategy)",
     )
     gumbel_sampled_gradient: bool = switch(
         False, "of hard: compute sampled choices only; cheaper architecture steps, biased gradient"

@@ -15,6 +15,7 @@ from config_file.arg_config.data_config import (
     EvaluationConfig,
     SpaceConfig,
 )
+from config_file.arg_config.earlier import from_checkpoint
 from config_file.arg_config.fields import Values, flag, flags, part, switch
 from config_file.arg_config.run_config import THE_RUN, PlannedRunConfig
 from config_file.arg_config.sampling_config import (
@@ -23,7 +24,6 @@ from config_file.arg_config.sampling_config import (
     GumbelConfig,
     SamplingConfig,
 )
-from config_file.arg_config.sources import from_checkpoint
 from config_file.arg_config.supernet_config import (
     SUPERNET_TRAINING,
     SupernetCommand,

@@ -16,15 +16,15 @@ import functools
 import io
 import sys
 from argparse import Action, BooleanOptionalAction, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from config_file.arg_config.earlier import RUN_CONFIG, command_of, own_files
 from config_file.arg_config.fields import (
-    FROM_CHECKPOINT,
     MAY_DIFFER,
     NOT_SAVED,
     Values,
@@ -41,11 +41,11 @@ from utils.errors import nearest
 from utils.files import write_text
 from utils.yaml_file import read_yaml, shown
 
-RUN_CONFIG = "config.yaml"  # in a run folder
 SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
 LOSS = ("hc_loss", "hc_weight")
+RESOLVED = ("median", "differentiable")  # what is typed for something that a run works out
 Layer = dict[str | None, Values]  # of a file: values by section; under None those of all samplers
 
 
@@ -120,16 +120,13 @@ class Reader:
             merged = _over(merged, {n: chosen[n] for n in LOSS if n in self.given})
             return self.parser.parse_args([*words_of(self.actions, merged, where), *self.argv])
 
-        values, typed = (
-            parse(None),
-            frozenset(self.given),
-        )  # names the sampler, whose section is then read as well
-        section = replace(take(self.kind, values), typed=typed).sampler_section
+        values = parse(None)  # names the sampler, whose section is then read as well
+        section = take(self.kind, values).sampler_section
         return parse(section) if section else values
 
     def resumed(self) -> Namespace:
         """Return the values in the run's own config.yaml; what is typed may only repeat them."""
-        from utils.run_folder import check_run_folder, command_to_resume
+        from utils.run_folder import check_run_folder, command_to_resume, log
 
         typed = vars(self.typed)
         check_run_folder(typed["run_dir"], typed["title"], resume=True)
@@ -145,9 +142,13 @@ class Reader:
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         stored = vars(self.parser.parse_args(words))  # as types of flags, to compare with typed
+        for name in self.recipe(stored["dataset"])[None]:
+            if stored[name] is None and name not in written:
+                raise ValueError(f"{path}: key '{name.replace('_', '-')}' is missing")
         for name in sorted(self.given - marked(self.kind, MAY_DIFFER, NOT_SAVED)):
-            resolved = typed[name] in ("median", "differentiable")  # config.yaml says to what
-            if typed[name] != stored[name] and not resolved:
+            if typed[name] in RESOLVED:  # config.yaml says to what
+                log.info(f"note: the run goes on with its {option(name)} {stored[name]}")
+            elif typed[name] != stored[name]:
                 trained = path.parent / "supernet.pt"
                 again = trained.exists() and "search_strategy" in self.actions
                 raise ValueError(
@@ -162,7 +163,9 @@ class Reader:
                 f"gone; leave the flag out to go on with the run's own {own['search_space']}"
             )
         words = words_of(self.actions, written | own, str(path))
-        return self.parser.parse_args([*words, *self.argv])  # typed: those that may differ
+        values = self.parser.parse_args([*words, *self.argv])  # typed: those that may differ
+        vars(values).update({n: stored[n] for n in self.given if typed[n] in RESOLVED})
+        return values
 
     def file(self, path: Path, shared: bool = False) -> Layer:
         """Return the flags in a YAML file by name, and those of each sampler.
@@ -206,6 +209,9 @@ class Reader:
             if not all(part is None or isinstance(part, (str, int, float)) for part in parts):
                 raise ValueError(f"{path}: '{key}' must be a plain value or a list of such")
             values[name] = value
+        self.parser.source = str(path)
+        self.parser.parse_args(words_of(self.actions, values, str(path)))  # each file by itself
+        self.parser.source = ""
         return values
 
     def recipe(self, dataset: object) -> Layer:
@@ -224,16 +230,6 @@ def _over(lower: Values, higher: Values) -> Values:
     if kind in lower and higher.get(kind, lower[kind]) != lower[kind]:
         lower = {name: value for name, value in lower.items() if name != weight}
     return lower | higher
-
-
-def command_of(flags: Iterable[str]) -> str:
-    """Return the script that has these flags: those of a parser, or of a run's config.yaml."""
-    names = {str(name).replace("-", "_") for name in flags}
-    if "search_strategy" in names:
-        return "search.py"
-    if "arch" in names:
-        return "train_subnet.py"
-    return "evaluate_ranking.py" if "benchmark" in names else "train_supernet.py"
 
 
 def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str]:
@@ -263,48 +259,6 @@ def words_of(actions: dict[str, Action], values: Values, where: str) -> list[str
             word = ",".join(map(str, value)) if is_list else value
             words.append(f"{option(name)}={word}")
     return words
-
-
-def from_checkpoint(kind: type[Command], chosen: Values) -> Values:
-    """Return space and data of the training that the chosen --checkpoint comes from.
-
-    Raises:
-        ValueError: it is not usable.
-    """
-    if chosen.get("checkpoint") is None:
-        return {}
-    from utils.checkpoint import load_checkpoint  # lazily, as it loads torch: --help is quick
-
-    stored = load_checkpoint(str(chosen["checkpoint"]))["config"]
-    other_space = chosen.get("search_space") not in (None, stored.get("search_space"))
-    stored |= own_files(stored, Path(chosen["checkpoint"]).parent)  # its folder may have moved
-    return inheritable(kind, stored | ({"widths": None} if other_space else {}))
-
-
-def inheritable(kind: type[Command], stored: Values) -> Values:
-    """Return the values of another run that a command takes as its defaults."""
-    names = marked(kind, FROM_CHECKPOINT)
-    return {name: stored[name] for name in names if stored.get(name) is not None}
-
-
-def own_files(values: Values, folder: Path) -> Values:
-    """Return replacements of files that a run's flags name by the copies in the run's folder.
-
-    A folder may have been moved; the search space may have been edited or deleted since.
-    """
-    own: Values = {}
-    if (folder / "search_space.yaml").is_file() and "search_space" in values:
-        from model import stored_space  # lazily, as it loads torch
-        from utils.run_folder import log
-
-        name = str(values["search_space"])
-        if (used := stored_space(folder, name, values.get("widths"))) != name:
-            log.info(f"note: search space {name} has changed since, or is gone; {used} is used")
-            own["search_space"] = used
-    table = values.get("lookup_table")
-    if table and not Path(table).exists() and (folder / Path(table).name).is_file():
-        own["lookup_table"] = str(folder / Path(table).name)
-    return own
 
 
 def write_config(path: Path, config: Command) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from config_file.arg_config.data_config import AugmentConfig, DataConfig, calibration_batches_flag
+from config_file.arg_config.earlier import command_of, inheritable
 from config_file.arg_config.fields import (
     BY_RECIPE,
     NOT_SAVED,
@@ -21,7 +22,6 @@ from config_file.arg_config.fields import (
     values_of,
 )
 from config_file.arg_config.run_config import RECIPES, THE_RUN, Command, RunConfig
-from config_file.arg_config.sources import inheritable
 from config_file.arg_config.training_config import RecipeConfig
 from config_file.arg_config.types import integer, number, path
 from utils.yaml_file import read_yaml
@@ -164,7 +164,7 @@ class SubnetConfig(Command):
         A benchmark needs no dataset, so it takes the architecture's size unless one is given.
         """
         if chosen.get("verify") is not None:
-            return cls.from_search(Path(chosen["verify"]))
+            return cls.from_search(Path(str(chosen["verify"])))
         if chosen.get("arch") is None:
             return {}
         # lazily, as it loads torch
@@ -189,7 +189,11 @@ class SubnetConfig(Command):
         path = folder / "config.yaml"
         if not path.is_file():
             raise ValueError(f"{folder} is no run of search.py: {path} is missing")
-        return inheritable(cls, {str(k).replace("-", "_"): v for k, v in read_yaml(path).items()})
+        content = read_yaml(path)
+        if not isinstance(content, dict) or (script := command_of(content)) != "search.py":
+            of = f"a run of {script}" if isinstance(content, dict) else "damaged"
+            raise ValueError(f"{path}: --verify takes a run of search.py, this is {of}")
+        return inheritable(cls, {str(k).replace("-", "_"): v for k, v in content.items()})
 
     @property
     def trains(self) -> bool:
@@ -212,6 +216,11 @@ class SubnetConfig(Command):
             return
         for name in sorted(flags(VerifyConfig).keys() & self.typed):
             yield f"{option(name)} belongs to --verify RUN; give that too"
+        exports = [name for name in flags(UseConfig) if name.startswith("export_")]
+        if self.use.benchmark and self.use.evaluate is None:
+            for name in exports:
+                if getattr(self.use, name) is not None:
+                    yield f"{option(name)} needs a trained network; give --evaluate WEIGHTS too"
         if self.arch is None:
             yield "--arch is missing: a file, or a name that --list-architectures shows"
         if self.trains and self.training.epochs == 0 and self.init_from is None:

@@ -140,9 +140,9 @@ class SupernetCommand(Command):
         """Fill in the sampler, and what follows from it and from other flags."""
         epochs, gumbel = self.training.epochs, self.gumbel
         sampling = self.sampling.resolve(self.needs_alpha, superkernel)
-        by_default = self.needs_alpha and self.sampling.sample_strategy is None
-        if by_default and "gumbel_hard" not in self.typed:
-            gumbel = replace(gumbel, gumbel_hard=not superkernel)
+        if gumbel.gumbel_hard is None:
+            by_default = self.needs_alpha and self.sampling.sample_strategy is None
+            gumbel = replace(gumbel, gumbel_hard=by_default and not superkernel)
         return replace(  # type: ignore[call-arg]
             self,
             training=self.training.resolve(sampling.sample_strategy),
@@ -182,7 +182,7 @@ class SupernetCommand(Command):
                 "--sample-bins divides the window of --info-metric, --min-hc to --target-hc; leave "
                 "--limit out"
             )
-        hard = strategy == "gumbel" and gumbel.gumbel_hard
+        hard = strategy == "gumbel" and bool(gumbel.gumbel_hard)
         sums, one = strategy in ("softmax", "gumbel") and not hard, "hard " * hard + str(strategy)
         if sampling.checkpoint_activations and not sums:
             yield (

@@ -81,3 +81,5 @@ class TableConfig:
             raise ValueError("--arch says its number of classes; leave --dataset out")
         if self.measure.save and not (self.measure.latency or self.measure.import_file):
             raise ValueError("--save writes what --latency measures or --import reads; add one")
+        if self.measure.save and not self.measure.save.parent.is_dir():
+            raise ValueError(f"--save {self.measure.save}: its folder does not exist")
