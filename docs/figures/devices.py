@@ -60,12 +60,12 @@ def compare_budgets(space: SearchSpace, table: LookupTable, params: float) -> No
     other = by_macs.sample(DRAWN, rng)
     most_macs = table.costs["flops"].astype(float)
     best, largest = (table.facts(highest_sum(most_macs, b)) for b in (budget, by_macs))
-    print(f"\n12 ms and {params} M params: median {median / 1e6:.1f} M MACs, most MACs: {best}")
+    print(f"\n12 ms and {params:.2f} M params: median {median / 1e6:.1f} M MACs, most MACs: {best}")
     print(f"at most {limit / 1e6:.1f} M MACs, the same median; most MACs: {largest}")
     ms, size = (table.cost(other, m) / 1e6 for m in ("latency", "params"))
     print(
         f"outside the device's limits: {1 - budget.contains(other).mean():.1%} (slower than 12 ms: "
-        f"{(ms > 12).mean():.1%}, above {params} M params: {(size > params).mean():.1%}; up to "
+        f"{(ms > 12).mean():.1%}, above {params:.2f} M params: {(size > params).mean():.1%}; up to "
         f"{ms.max():.1f} ms); within them, but above so many MACs: "
         f"{(table.cost(drawn, 'flops') > limit).mean():.1%}"
     )
@@ -91,7 +91,7 @@ def main() -> None:
     for name, value in sorted(rho.items(), key=lambda item: -item[1]):
         print(f"| {name} | {value:.2f} |")
     pixel3 = read_user_table("pixel3", space, counted)
-    for params in (4, 1.5):
+    for params in (pixel3.range("params")[1] / 1e6, 1.5):  # the first limits nothing
         compare_budgets(space, pixel3, params)
     figure, panels = plt.subplots(1, len(SHOWN), figsize=(10, 3.2), layout="constrained")
     for panel, (name, title) in zip(panels, SHOWN.items(), strict=True):
