@@ -58,7 +58,7 @@ from search_strategy.verify import verify
 from utils import ranks
 from utils.acceleration import compile_blocks, uncompile_blocks
 from utils.checkpoint import load_checkpoint
-from utils.classifier import ClassifierTask
+from utils.classifier import ClassifierTask, Objective
 from utils.draw import network_figure, plot_confusion
 from utils.errors import memory_hint, user_errors
 from utils.evaluation import Scores, evaluate
@@ -125,6 +125,7 @@ def train(
     facts: dict,
     folder: Path,
     writer: SummaryWriter,
+    objective: Objective,
 ) -> None:
     """Train a network, leaving last.pt and best.pt; a last.pt that is there is resumed.
 
@@ -135,7 +136,6 @@ def train(
     """
     loader = splits.train
     classes, decay = splits.num_classes, config.regularisation.ema_decay
-    objective = build_objective(config, classes, loader.device)
     task = ClassifierTask(net, objective, decay, splits.validation, classes, writer)
     run = Optimisation(net, loader, config.training)
     stateful = {"subnet": net, **run.stateful(), "loader": loader}
@@ -234,7 +234,7 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     net = new_network(space, architecture, splits, config, resumed)
     threads = set_threads(run.threads, net, config.training.batch_size, data.input_size)
     config = changed(config, threads=threads)
-    build_objective(config, splits.num_classes, splits.train.device)  # may refuse a teacher
+    objective = build_objective(config, splits.num_classes, splits.train.device)
     folder = open_run(run, f"subnet_{data.dataset}")
     facts = supernet_facts(space, data.dataset, data.train_portion)
     facts["arch"] = space.decode(architecture)
@@ -248,7 +248,7 @@ def train_to_folder(config: SubnetConfig, device: torch.device) -> None:
     start = time.perf_counter()
     hint = f"--batch-size {config.training.batch_size}: lower it, or --input-size"
     with Tracker(folder / "tensorboard", tracker) as writer, memory_hint(hint):
-        train(net, splits, config, facts, folder, writer)
+        train(net, splits, config, facts, folder, writer, objective)
         if not ranks.is_main():
             return
         spent = clock(time.perf_counter() - start)

@@ -109,7 +109,10 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "c.pt")
     with pytest.raises(ValueError, match="does not exist"):
         load_checkpoint(tmp_path / "a\0b")
-    with pytest.raises(ValueError, match=r"is a folder; take its file, as in .*/supernet\.pt"):
+    with pytest.raises(ValueError, match="is a folder, without a file of weights"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "best.pt").touch()
+    with pytest.raises(ValueError, match=r"is a folder; take its file .*/best\.pt"):
         load_checkpoint(tmp_path)
 
 

@@ -383,7 +383,16 @@ def test_a_resumed_run_keeps_what_was_worked_out(tmp_path: Path) -> None:
     again = ("--title", "t", "--run-dir", str(tmp_path), "--resume")
     config = search_config(*again, "--target-hc", "median", "--sample-strategy", "differentiable")
     assert (config.budget.target_hc, config.sampling.sample_strategy) == (5, "binary")
+    with pytest.raises(ValueError, match="--search-strategy differentiable differs"):
+        write_config(file, search_config("--target-hc", "5"))
+        search_config(*again, "--search-strategy", "differentiable")
     content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({k: v for k, v in content.items() if k != "grad-clip"}))
+    assert search_config(*again).training.epochs == content["epochs"]
+    (tmp_path / "t").rename(tmp_path / "median")
+    moved = ("--title", "median", *again[2:])
+    assert search_config(*moved).run.title == "median"
+    (tmp_path / "median").rename(tmp_path / "t")
     for key in ("epochs", "calibration-batches"):
         file.write_text(yaml.safe_dump({k: v for k, v in content.items() if k != key}))
         with pytest.raises(ValueError, match=f"t/config.yaml: key '{key}' is missing"):

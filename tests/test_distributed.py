@@ -124,7 +124,8 @@ def trained_subnet(space: SearchSpace, folder: Path) -> dict[str, torch.Tensor]:
     flags = f"--arch {folder / 'a.yaml'} --epochs 1 --optimizer sgd --lr 0.05 --grad-clip 2"
     config = load_config(SubnetConfig, "", [*flags.split(), "--title", "t"])
     with SummaryWriter(str(folder)) as writer:
-        train_subnet.train(net, splits, config, {}, folder, writer)
+        objective = train_subnet.build_objective(config, 10, splits.train.device)
+        train_subnet.train(net, splits, config, {}, folder, writer, objective)
     return {name: p.detach().clone() for name, p in net.named_parameters()}
 
 

@@ -14,7 +14,7 @@ from conftest import TINY, Command
 from config_file.arg_config.ranking_config import RankingConfig
 from config_file.arg_config.run_config import Command as Flags
 from config_file.arg_config.search_config import SearchConfig
-from config_file.arg_config.sources import load_config
+from config_file.arg_config.sources import load_config, write_config
 from config_file.arg_config.supernet_config import TrainSupernetConfig
 from lookup_table.builder import load_table
 from lookup_table.user_table import keep_costs, read_user_table
@@ -64,9 +64,9 @@ def run(folder: Path) -> Path:
     space = load_space(MY, 8, 10)
     table = load_table(space).with_metric("latency", np.ones((4, 4), int), 1, "ms", {"of": "me"})
     keep_space(run, space)
-    flags = {"search-space": MY, "dataset": "digits", "input-size": 8, "epochs": 1}
-    flags["lookup-table"] = str(keep_costs(run, space, table))
-    (run / "config.yaml").write_text(yaml.safe_dump(flags))
+    costs = str(keep_costs(run, space, table))
+    flags = ["--search-space", MY, "--epochs", "1", "--lookup-table", costs]
+    write_config(run / "config.yaml", load_config(TrainSupernetConfig, None, flags))
     config = {"search_space": MY, "dataset": "digits", "input_size": 8, "widths": None}
     state = {key: {} for key in KINDS["supernet"]} | {"config": config}
     save_checkpoint(run / "supernet.pt", **state)

@@ -230,7 +230,9 @@ def test_what_does_not_go_with_verify(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("T").mkdir()
-    Path("T/config.yaml").write_text("dataset: digits\ndata-path: images\n")
+    Path("T/config.yaml").write_text(
+        "search-strategy: random\ndataset: digits\ndata-path: images\n"
+    )
     with pytest.raises(ValueError, match=says):
         load_config(SubnetConfig, "", words.split())
     load_config(SubnetConfig, "", ["--verify", "T", "--data-path", "./images", "--random", "3"])

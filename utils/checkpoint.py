@@ -136,12 +136,6 @@ def check_facts(path: str | Path, stored: Facts, wanted: Facts) -> None:
             f"checkpoint {path} is of search space {spaces[0]}, this run of {spaces[1]}; take "
             f"another checkpoint, or leave out what names the space"
         )
-    if IMAGES in wanted and stored.get(IMAGES, wanted[IMAGES]) != wanted[IMAGES]:  # older: none
-        raise ValueError(
-            f"checkpoint {path} was trained on other images than the dataset has now: files were "
-            f"added, removed or renamed, so that a search would validate on images that trained "
-            f"it; restore them, or train again"
-        )
     for key, value in wanted.items():
         if key not in ("search_space", IMAGES) and stored.get(key) != value:
             flag = f"--{key.replace('_', '-')}" if key != "fingerprint" else "the space's YAML"
@@ -149,6 +143,12 @@ def check_facts(path: str | Path, stored: Facts, wanted: Facts) -> None:
                 f"checkpoint {path} has {key.replace('_', ' ')} {stored.get(key)}, this run "
                 f"{value}; fix {flag} or take another checkpoint"
             )
+    if IMAGES in wanted and stored.get(IMAGES, wanted[IMAGES]) != wanted[IMAGES]:  # older: none
+        raise ValueError(
+            f"checkpoint {path} was trained on other images: of another --data-path, or files were "
+            f"added, removed or renamed, so that a search would validate on images that trained "
+            f"it; restore them, or train again"
+        )
 
 
 def restore(path: str | Path, state: dict[str, Any], parts: Mapping[str, Stateful]) -> None:

@@ -45,7 +45,9 @@ SECTIONS = "sampler"  # the key of a file under which settings stand per sampler
 SAMPLER_SECTIONS = (*SAMPLERS, "gumbel-hard")
 REMOVED = ("cuda_graphs",)  # in old runs' config.yaml; it changed speed, not results
 LOSS = ("hc_loss", "hc_weight")
-RESOLVED = ("median", "differentiable")  # what is typed for something that a run works out
+# what is typed for something that a run works out
+RESOLVED = {"target_hc": "median", "min_hc": "median", "sample_strategy": "differentiable"}
+WORKED_OUT = {"grad_clip", "hc_weight"}  # where they are not given
 Layer = dict[str | None, Values]  # of a file: values by section; under None those of all samplers
 
 
@@ -142,11 +144,12 @@ class Reader:
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         stored = vars(self.parser.parse_args(words))  # as types of flags, to compare with typed
-        for name in self.recipe(stored["dataset"])[None]:
+        for name in self.recipe(stored["dataset"])[None].keys() - WORKED_OUT:
             if stored[name] is None and name not in written:
                 raise ValueError(f"{path}: key '{name.replace('_', '-')}' is missing")
+        words_for = {n for n, word in RESOLVED.items() if n in self.given and typed[n] == word}
         for name in sorted(self.given - marked(self.kind, MAY_DIFFER, NOT_SAVED)):
-            if typed[name] in RESOLVED:  # config.yaml says to what
+            if name in words_for:  # config.yaml says to what
                 log.info(f"note: the run goes on with its {option(name)} {stored[name]}")
             elif typed[name] != stored[name]:
                 trained = path.parent / "supernet.pt"
@@ -164,7 +167,7 @@ class Reader:
             )
         words = words_of(self.actions, written | own, str(path))
         values = self.parser.parse_args([*words, *self.argv])  # typed: those that may differ
-        vars(values).update({n: stored[n] for n in self.given if typed[n] in RESOLVED})
+        vars(values).update({name: stored[name] for name in words_for})
         return values
 
     def file(self, path: Path, shared: bool = False) -> Layer:

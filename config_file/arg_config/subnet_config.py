@@ -216,10 +216,9 @@ class SubnetConfig(Command):
             return
         for name in sorted(flags(VerifyConfig).keys() & self.typed):
             yield f"{option(name)} belongs to --verify RUN; give that too"
-        exports = [name for name in flags(UseConfig) if name.startswith("export_")]
         if self.use.benchmark and self.use.evaluate is None:
-            for name in exports:
-                if getattr(self.use, name) is not None:
+            for name in sorted(flags(UseConfig).keys() & self.typed):
+                if name.startswith("export_"):
                     yield f"{option(name)} needs a trained network; give --evaluate WEIGHTS too"
         if self.arch is None:
             yield "--arch is missing: a file, or a name that --list-architectures shows"

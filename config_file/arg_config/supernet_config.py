@@ -192,7 +192,7 @@ class SupernetCommand(Command):
         if self.alpha.weight_paths != "never" and not sums:
             yield (
                 "--weight-paths is for sums of all choices (softmax, soft gumbel); "
-                f"{one} has no such steps"
+                f"{one} has no such steps; take one of them by --sample-strategy"
             )
         if strategy == "gumbel":
             yield from gumbel.problems(self.typed)
