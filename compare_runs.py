@@ -145,6 +145,7 @@ def over_seeds(runs: Sequence[SearchRun], rows: Sequence[Row]) -> list[Row]:
     """Return mean ± standard deviation of the runs that differ in their seed alone."""
     groups: dict[str, list[Row]] = {}
     for run, row in zip(runs, rows, strict=True):
+        # older runs lack flags of today, or say false for what is left open now
         method = {k: v for k, v in run.config.items() if v and k not in NOT_THE_METHOD}
         method["sampler"] = row["sampler"]  # of the --checkpoint, which is left out above
         groups.setdefault(json.dumps(method, sort_keys=True, default=str), []).append(row)

@@ -136,7 +136,8 @@ class Inputs:
         table = load_table(costed, run.cache_dir)
         benchmark = choose_networks(Benchmark.read(config.benchmark, space), config)
         cost = table.cost(benchmark.architectures, config.info_metric)
-        budget_regret(benchmark, benchmark.accuracy, cost, config.budgets or ())  # refuses some
+        # for its error: a budget that none keeps is refused before anything is scored
+        budget_regret(benchmark, benchmark.accuracy, cost, config.budgets or ())
         facts = supernet_facts(space, data.dataset, data.train_portion, splits.fingerprint)
         supernets = []
         for path in config.checkpoint:

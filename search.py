@@ -107,6 +107,14 @@ def report_search(
     return report
 
 
+def add_supernets(report: SearchReport, searches: Searches, found: History, splits: Splits) -> None:
+    """Repeat the search on supernets of other seeds; report how far they agree."""
+    config, budget, device = searches.config, searches.budget, splits.train.device
+    answer, table = found.architectures[report.winner], budget.counts.table
+    first = SearchedRun(searches.folder, config, searches.space, table, budget, answer)
+    report.rows |= agreement(search_again(first, config.supernet_seeds, device), device)
+
+
 @user_errors
 def main() -> None:
     start_log()
@@ -172,10 +180,7 @@ def main() -> None:
         scorer.close()  # before what takes long: the other ranks do not wait for it
         if config.supernet_seeds > 1:
             with phases("other supernets"):
-                answer = found.architectures[report.winner]
-                first = SearchedRun(folder, config, space, table, budget, answer)
-                again = search_again(first, config.supernet_seeds, device)
-                report.rows |= agreement(again, device)
+                add_supernets(report, searches, found, splits)
         report.finish(phases, writer)
 
 

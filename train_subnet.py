@@ -98,11 +98,12 @@ def new_network(
     """
     net = Subnet(space, architecture, space.training_style)
     source = None if resumed else config.init_from
-    inherits = source is not None and not str(source).startswith(PREFIX)
-    if config.training.zero_init and not inherits:  # a supernet's BNs may have no scale to copy
+    from_timm = str(source).startswith(PREFIX)
+    # a supernet's BNs may have no scale to copy over the zeros
+    if config.training.zero_init and (source is None or from_timm):
         zero_residuals(net)
     net.to(splits.train.device).to(memory_format=torch.channels_last)
-    if source and str(source).startswith(PREFIX):
+    if from_timm:
         name = str(source).removeprefix(PREFIX)
         copy_timm(net, timm_network(name), name)
     elif source and source.suffix == ".safetensors":

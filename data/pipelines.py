@@ -18,17 +18,22 @@ from data.datasets import Color, RawData
 from data.images import ImageFiles, Images, fit
 from data.loader import BatchSpec, Loader, MemoryLoader, pad
 from data.streaming import StreamingLoader
-from utils.preprocessing import SMALL
+from utils.preprocessing import SMALL, short_side
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images; a constant, so that no result depends on RAM
 
 
 class Parts(NamedTuple):
-    """A dataset's images as loaders take them: arrays, or images to be streamed."""
+    """A dataset's images as loaders take them: arrays, or images to be streamed.
+
+    Attributes:
+        resize: px that the short side of an image has before its centre is cropped.
+    """
 
     train: Images
     test: Images
     mean_std: tuple[Color, Color]
+    resize: int
 
 
 def resize(images: np.ndarray, size: int) -> Tensor:
@@ -78,18 +83,20 @@ def prepare(
     Raises:
         ValueError: files that are no images.
     """
-    images, others = raw.train_images, raw.test_images
+    images, others, resized = raw.train_images, raw.test_images, short_side(size)
     if isinstance(images, ImageFiles) and isinstance(others, ImageFiles):
         keep = size <= SMALL or pipeline == "memory"
         train, test = (decode(x, size, keep, num_workers, cache_dir) for x in (images, others))
         mean_std = raw.mean_std or train.mean_std()  # of the train part alone
         if train.pixels is None or test.pixels is None:
-            return Parts(images, others, mean_std)
-        return Parts(train.pixels, test.pixels, mean_std)
+            return Parts(images, others, mean_std, resized)
+        return Parts(train.pixels, test.pixels, mean_std, resized)
     assert raw.mean_std is not None
     if pipeline == "memory":
-        return Parts(as_array(images, size), as_array(others, size), raw.mean_std)
-    return Parts(images, others, raw.mean_std)
+        if isinstance(others, np.ndarray):
+            resized = size  # `resize` takes arrays whole
+        return Parts(as_array(images, size), as_array(others, size), raw.mean_std, resized)
+    return Parts(images, others, raw.mean_std, resized)
 
 
 def as_array(images: Images, size: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from data.pipelines import choose_pipeline, loaders_of, prepare
 from data.stratified import stratified_split
 from utils import ranks
 from utils.files import atomic_path
-from utils.preprocessing import Preprocessing, short_side
+from utils.preprocessing import Preprocessing
 from utils.run_folder import log
 
 C = TypeVar("C", bound=Command)
@@ -219,8 +219,6 @@ def load_splits(
     of_test = loaders_of(parts.test, 0, chosen, data, device)  # no padding: never cropped at random
     labels, test_labels = torch.from_numpy(raw.train_labels), torch.from_numpy(raw.test_labels)
     mean, std = mean_std or parts.mean_std
-    # arrays go to memory whole, whatever their size
-    stretched = chosen == "memory" and isinstance(raw.test_images, np.ndarray)
 
     def plain(rows: np.ndarray, labels: Tensor) -> BatchSpec:
         number = data.eval_batch_size
@@ -243,6 +241,6 @@ def load_splits(
         mean=mean,
         std=std,
         input_size=data.input_size,
-        resize=data.input_size if stretched else short_side(data.input_size),
+        resize=parts.resize,
         fingerprint=fingerprint(raw.train_images, raw.train_labels, raw.classes),
     )

@@ -57,8 +57,7 @@ def own_files(values: Values, folder: Path) -> Values:
         if (used := stored_space(folder, name, values.get("widths"))) != name:
             log.info(f"note: search space {name} has changed since, or is gone; {used} is used")
             own["search_space"] = used
-    table = values.get("lookup_table")
-    table = table and str(table)
+    table = str(values.get("lookup_table") or "")
     if table and not Path(table).exists() and (folder / Path(table).name).is_file():
         own["lookup_table"] = str(folder / Path(table).name)
     return own

@@ -144,7 +144,7 @@ class Reader:
         if "config" in self.given:
             raise ValueError("--config cannot be given with --resume: the run has its config.yaml")
         stored = vars(self.parser.parse_args(words))  # as types of flags, to compare with typed
-        for name in self.recipe(stored["dataset"])[None].keys() - WORKED_OUT:
+        for name in sorted(self.recipe(stored["dataset"])[None].keys() - WORKED_OUT):
             if stored[name] is None and name not in written:
                 raise ValueError(f"{path}: key '{name.replace('_', '-')}' is missing")
         words_for = {n for n, word in RESOLVED.items() if n in self.given and typed[n] == word}
